@@ -1,0 +1,1 @@
+"""Who talks: messages, the agents' output formats, and the simulated users."""

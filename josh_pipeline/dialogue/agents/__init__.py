@@ -1,0 +1,1 @@
+"""How an agent writes: one module a format, one interface (``base``)."""

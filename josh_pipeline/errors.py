@@ -1,0 +1,28 @@
+"""Errors that reach people, and the types of error a rollout can end in."""
+
+from typing import Literal
+
+ErrorKind = Literal["endpoint", "timeout", "context_length", "parse", "user", "world"]
+"""Why a branch or a conversation failed; stored with the row that it left."""
+
+
+class UserError(Exception):
+    """A mistake that the person at the keyboard can mend.
+
+    The message is one sentence that says what to do. The command line prints it without a
+    traceback and exits with a status other than 0.
+    """
+
+
+class RolloutError(Exception):
+    """A failure inside one conversation; the search turns it into a row, never into a crash.
+
+    Args:
+        kind: what part failed.
+        message: one sentence about this failure.
+    """
+
+    def __init__(self, kind: ErrorKind, message: str) -> None:
+        super().__init__(message)
+        self.kind: ErrorKind = kind
+        self.message = message

@@ -1,0 +1,1 @@
+"""What answers a prompt: an OpenAI-compatible endpoint, a vLLM engine, or transformers in process."""

@@ -1,0 +1,132 @@
+"""A search tree: nodes with parent ids, each message stored once; a conversation is a walk."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from josh_pipeline.dialogue.messages import Conversation
+from josh_pipeline.errors import ErrorKind
+from josh_pipeline.policies.policy import Completion
+
+End = Literal["solved", "pruned", "user_done", "failed", "rounds_spent", "budget_spent"]
+"""Why a leaf has no child: see ``Node.end``."""
+
+
+@dataclass(frozen=True)
+class CallRecord:
+    """One executed tool call and what came of it.
+
+    Attributes:
+        tool, arguments: as the agent wrote them.
+        payload: the tool's whole answer (``ToolResult.payload``).
+        matches: database rows that matched.
+        earned: milestone ids that this call newly earned on its own branch.
+    """
+
+    tool: str
+    arguments: Mapping[str, Any]
+    payload: Mapping[str, Any]
+    matches: int
+    earned: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One agent turn and the user's answer to it; the root has only the user's opening message.
+
+    Attributes:
+        node_id: content hash of (rollout id, path).
+        parent_id: None for the root.
+        path: child indexes from the root; ``()`` is the root.
+        round: 0 for the root, then the round in which the turn was made.
+        messages: the turn's messages (calls, results, speech), then the user's answer, if any.
+        completions: what was sampled, in order; one an assistant message of the turn, the fallback
+            sentence of an error turn excepted.
+        calls: executed calls, in order.
+        earned: milestones newly earned in this turn.
+        golden: the first leaf in tree order that earned in its round, or an ancestor of one.
+        successful: a leaf that earned in its round, or an ancestor of one.
+        error_turn: the requests of the turn were used up without speaking.
+        failure, failure_message: the branch failed and died here.
+        end: why there is no child; None for an interior node.
+    """
+
+    node_id: str
+    parent_id: str | None
+    path: tuple[int, ...]
+    round: int
+    messages: Conversation
+    completions: tuple[Completion, ...]
+    calls: tuple[CallRecord, ...]
+    earned: tuple[int, ...]
+    golden: bool
+    successful: bool
+    error_turn: bool
+    failure: ErrorKind | None
+    failure_message: str | None
+    end: End | None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a tree cost.
+
+    Attributes:
+        requests: completions asked of the policy, failed ones included.
+        prompt_tokens, cached_tokens, completion_tokens: sums over them.
+        seconds: wall time from the opening message to the end; of ``rollout`` alone it overlaps others.
+    """
+
+    requests: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Tree:
+    """One goal, searched.
+
+    Attributes:
+        rollout_id: content hash of (policy digest, goal id, seed, settings digest).
+        goal_id, policy_digest, seed, settings_digest: what was run.
+        system: the agent's system message, shared by all nodes.
+        nodes: in tree order within each round, rounds ascending; the root first.
+        earned: milestone ids that the search collected.
+        reward: earned / all milestones.
+        rounds: rounds that were run.
+        failure, failure_message: set where the whole conversation failed (a tree may then be partial).
+        usage: what it cost.
+    """
+
+    rollout_id: str
+    goal_id: str
+    policy_digest: str
+    seed: int
+    settings_digest: str
+    system: str
+    nodes: tuple[Node, ...]
+    earned: tuple[int, ...]
+    reward: float
+    rounds: int
+    failure: ErrorKind | None
+    failure_message: str | None
+    usage: Usage
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Node]:
+        """Nodes by id."""
+        return {node.node_id: node for node in self.nodes}
+
+    def walk(self, node: Node) -> tuple[Node, ...]:
+        """Return the nodes from the root to ``node``, both included."""
+        nodes = [node]
+        while nodes[-1].parent_id is not None:
+            nodes.append(self.by_id[nodes[-1].parent_id])
+        return tuple(reversed(nodes))
+
+    def conversation(self, node: Node) -> Conversation:
+        """Return all messages from the opening to the end of ``node``, without the system message."""
+        return tuple(message for step in self.walk(node) for message in step.messages)

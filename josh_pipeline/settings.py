@@ -1,0 +1,224 @@
+"""Settings of a run: validated whole, with every fault reported at once, before anything starts."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from josh_pipeline.errors import UserError
+from josh_pipeline.ids import content_id
+from josh_pipeline.toolwoz.goal import Domain, Semantics
+
+
+class Section(BaseModel):
+    """A group of settings: immutable, and an unknown key is a fault."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CorpusSettings(Section):
+    """Where dialogues come from."""
+
+    source: str = Field("sample", description="'sample' (built in), or a folder, zip or URL of MultiWOZ.")
+    sample_dialogues: int = Field(700, ge=20, description="Dialogues of the built-in sample corpus.")
+    sample_seed: int = Field(0, ge=0, description="Seed of the built-in sample corpus.")
+
+
+class GoalSettings(Section):
+    """Which goals are played."""
+
+    semantics: Semantics = Field("audited", description="'audited' or 'paper' (bug for bug).")
+    parts: bool = Field(True, description="Play one domain's share of a dialogue at a time.")
+    domains: tuple[Domain, ...] = Field(
+        ("hotel", "restaurant", "attraction", "train"), min_length=1, description="Domains that are played."
+    )
+
+
+class PolicySettings(Section):
+    """The model, and what runs it."""
+
+    model: str = Field("smollm2", description="'smollm2' (bundled), or any Hugging Face causal LM.")
+    backend: Literal["auto", "vllm", "transformers", "endpoint"] = "auto"
+    endpoint: str | None = Field(None, description="Base URL of an OpenAI-compatible server.")
+    agent: Literal["compact", "function_calling", "react"] = "compact"
+    results: Literal["compact", "full"] = Field("compact", description="What the agent sees of a result.")
+    max_model_tokens: int = Field(2048, ge=128, description="Context length, prompt and completion.")
+    quantization: Literal["none", "nf4"] = "none"
+
+
+class UserSettings(Section):
+    """The simulated user."""
+
+    kind: Literal["agenda", "goal", "guide", "script"] = "agenda"
+    model: str | None = Field(None, description="Model name at the endpoint, for the LLM users.")
+    endpoint: str | None = Field(None, description="OpenAI-compatible server, for the LLM users.")
+    max_turns: int = Field(8, ge=1, description="The agenda user gives up after this many messages.")
+
+
+class ColdStartSettings(Section):
+    """Scripted demonstrations that teach a small model the format. 0 conversations: none."""
+
+    conversations: int = Field(96, ge=0)
+    claimed_bookings: float = Field(0.5, ge=0, le=1, description="Share of bookings claimed, not made.")
+    dropped_constraints: float = Field(0.3, ge=0, le=1, description="Share of searches that drop one.")
+    false_no_match: float = Field(0.15, ge=0, le=1, description="Share of results denied to the user.")
+    epochs: int = Field(2, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    batch_size: int = Field(4, ge=1)
+
+
+class SearchSettings(Section):
+    """The JOSH search (spec: section 3 of the paper; its defaults are the paper's)."""
+
+    goals: int = Field(926, ge=1, description="Training goals rolled out in an iteration.")
+    beam_size: int = Field(8, ge=1)
+    max_rounds: int = Field(15, ge=1)
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    max_tokens: int = Field(256, ge=1, description="New tokens a request.")
+    max_requests: int = Field(3, ge=1, description="Requests an agent turn.")
+    step_by: Literal["turn", "action"] = "turn"
+    in_flight: int = Field(64, ge=1, description="Requests in flight at most, over all conversations.")
+    max_failed_share: float = Field(0.2, ge=0, le=1, description="The step fails above this share.")
+
+
+class HarvestSettings(Section):
+    """Which trees give rows."""
+
+    mode: Literal["paper", "partial"] = "partial"
+
+
+class LoraSettings(Section):
+    """The adapter; all seven projections."""
+
+    r: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class TrainingBase(Section):
+    """What all methods share."""
+
+    epochs: int = Field(2, ge=1)
+    learning_rate: float = Field(3e-4, gt=0)
+    batch_size: int = Field(4, ge=1, description="Rows a device and step.")
+    accumulation: int = Field(1, ge=1, description="Steps whose gradients are summed.")
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps.")
+    weight_decay: float = Field(0.0, ge=0)
+    max_tokens: int = Field(1024, ge=16, description="Rows longer than this are refused.")
+    optimizer: Literal["adamw_torch", "adamw_8bit"] = "adamw_torch"
+    start: Literal["base", "previous"] = Field("previous", description="Weights training starts from.")
+    threads: int = Field(0, ge=0, description="CPU threads; 0 lets torch choose.")
+    lora: LoraSettings = LoraSettings()
+
+
+class SftSettings(TrainingBase):
+    """Supervised fine-tuning on golden paths."""
+
+    method: Literal["sft"] = "sft"
+
+
+class KtoSettings(TrainingBase):
+    """KTO on single assistant messages."""
+
+    method: Literal["kto"] = "kto"
+    learning_rate: float = Field(5e-7, gt=0)
+    beta: float = Field(0.1, gt=0)
+    desirable_weight: float = Field(1.0, gt=0)
+    undesirable_weight: float = Field(1.0, gt=0)
+    reference: Literal["base", "previous"] = "base"
+
+
+class DpoSettings(TrainingBase):
+    """DPO on pairs that share a prompt."""
+
+    method: Literal["dpo"] = "dpo"
+    learning_rate: float = Field(1e-4, gt=0)
+    beta: float = Field(0.1, gt=0)
+    reference: Literal["base", "previous"] = "base"
+
+
+TrainingSettings = Annotated[SftSettings | KtoSettings | DpoSettings, Field(discriminator="method")]
+
+
+class EvaluationSettings(Section):
+    """The benchmark: greedy conversations on held-out goals."""
+
+    test_goals: int = Field(150, ge=1, description="Goals of role test; tables and figures show them.")
+    val_goals: int = Field(60, ge=1, description="Goals of role val; they gate the promotion.")
+    whole_goals: int = Field(0, ge=0, description="Whole goals evaluated once at the end of a run.")
+    max_messages: int = Field(15, ge=2, description="Visible messages a conversation.")
+    max_tokens: int = Field(256, ge=1)
+    max_requests: int = Field(3, ge=1)
+    bootstrap: int = Field(10_000, ge=100, description="Resamples of the paired bootstrap.")
+
+
+class Settings(Section):
+    """Everything a run depends on."""
+
+    profile: str
+    seed: int = Field(0, ge=0)
+    corpus: CorpusSettings = CorpusSettings()
+    goals: GoalSettings = GoalSettings()
+    policy: PolicySettings = PolicySettings()
+    user: UserSettings = UserSettings()
+    cold_start: ColdStartSettings = ColdStartSettings()
+    search: SearchSettings = SearchSettings()
+    harvest: HarvestSettings = HarvestSettings()
+    training: TrainingSettings = SftSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @property
+    def digest(self) -> str:
+        """Content hash of all settings."""
+        return content_id(self.model_dump(mode="json"))
+
+
+def profile_names() -> tuple[str, ...]:
+    """Names of the shipped profiles."""
+    folder = files("josh_pipeline") / "profiles"
+    return tuple(sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")))
+
+
+def load_settings(profile: str, overrides: dict[str, Any] | None = None) -> Settings:
+    """Read a profile (a shipped name or a YAML file) and lay overrides over it.
+
+    Args:
+        profile: a shipped profile's name, or the path of a YAML file.
+        overrides: nested mapping, merged key by key over the file's.
+
+    Raises:
+        UserError: the profile does not exist, or holds unknown keys or bad values; all are named.
+    """
+    if profile in profile_names():
+        text = (files("josh_pipeline") / "profiles" / f"{profile}.yaml").read_text()
+    elif Path(profile).is_file():
+        text = Path(profile).read_text()
+    else:
+        raise UserError(
+            f"No profile {profile!r}: use one of {', '.join(profile_names())}, or a YAML file's path."
+        )
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as fault:
+        raise UserError(f"Profile {profile} is not valid YAML: {' '.join(str(fault).split())}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"Profile {profile} must hold settings by name.")
+    try:
+        return Settings.model_validate({"profile": Path(profile).stem} | merged(values, overrides or {}))
+    except ValidationError as fault:
+        faults = "; ".join(f"{'.'.join(str(x) for x in e['loc'])}: {e['msg']}" for e in fault.errors())
+        raise UserError(f"Profile {profile} has {len(fault.errors())} faulty settings: {faults}.") from None
+
+
+def merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Lay nested overrides over nested values."""
+    result = dict(values)
+    for key, value in overrides.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
