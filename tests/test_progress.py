@@ -1,0 +1,71 @@
+"""Progress: what a watcher is told, and how often."""
+
+import io
+import re
+
+from rich.console import Console
+
+from josh_pipeline.progress import Progress, SilentProgress, Snapshot, TerminalProgress, ThrottledProgress
+
+
+def work(progress: Progress, steps: int) -> None:
+    progress.start("Rolling out", steps)
+    for _ in range(steps):
+        progress.advance("Rolling out")
+    progress.note("half of [them] earned the full reward")
+    progress.finish("Rolling out")
+
+
+def test_work_may_report_to_silence() -> None:
+    assert work(SilentProgress(), 3) is None
+
+
+def test_a_terminal_shows_a_bar_with_its_count_and_notes_verbatim() -> None:
+    screen = io.StringIO()
+    with TerminalProgress(Console(file=screen, force_terminal=True, width=120)) as progress:
+        work(progress, 3)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
+    assert "Rolling out" in text
+    assert "3/3" in text
+    assert "half of [them] earned the full reward" in text
+
+
+def test_output_that_is_no_terminal_gets_one_plain_line_a_task() -> None:
+    screen = io.StringIO()
+    with TerminalProgress(Console(file=screen, force_terminal=False, width=120)) as progress:
+        work(progress, 3)
+    lines = screen.getvalue().strip().splitlines()
+    assert lines[0] == "half of [them] earned the full reward"
+    assert lines[1].startswith("Rolling out: 3 in 0 s")
+    assert len(lines) == 2
+
+
+def test_a_task_may_be_started_again_after_it_finished() -> None:
+    screen = io.StringIO()
+    with TerminalProgress(Console(file=screen, force_terminal=False, width=120)) as progress:
+        work(progress, 1)
+        work(progress, 2)
+    assert "Rolling out: 2 in" in screen.getvalue()
+
+
+def test_snapshots_come_once_an_interval_and_at_the_end() -> None:
+    now = 0.0
+    seen: list[Snapshot] = []
+    said: list[str] = []
+    progress = ThrottledProgress(seen.append, said.append, interval=60, clock=lambda: now)
+    progress.start("trees", 200)
+    for second in range(150):
+        now = float(second)
+        progress.advance("trees")
+    progress.note("done")
+    progress.finish("trees")
+    assert [(s.done, s.finished) for s in seen] == [(61, False), (121, False), (150, True)]
+    assert said == ["done"]
+
+
+def test_a_snapshot_tells_rate_and_time_left() -> None:
+    half = Snapshot("trees", done=50, total=100, seconds=25.0, finished=False)
+    assert half.rate == 2.0
+    assert half.seconds_left == 25.0
+    assert Snapshot("trees", 0, 100, 0.0, finished=False).seconds_left is None
+    assert Snapshot("trees", 5, None, 1.0, finished=False).seconds_left is None
