@@ -1,0 +1,1 @@
+"""How good a policy is: the benchmark, its statistics, and the summary that tables show."""
