@@ -93,6 +93,7 @@ class Tree:
         rollout_id: content hash of (policy digest, goal id, seed, settings digest).
         goal_id, policy_digest, seed, settings_digest: what was run.
         system: the agent's system message, shared by all nodes.
+        tools: the chat API's tool schemas, shared by all nodes; empty for agents that write tools out.
         nodes: in tree order within each round, rounds ascending; the root first.
         earned: milestone ids that the search collected.
         reward: earned / all milestones.
@@ -107,6 +108,7 @@ class Tree:
     seed: int
     settings_digest: str
     system: str
+    tools: tuple[Mapping[str, Any], ...]
     nodes: tuple[Node, ...]
     earned: tuple[int, ...]
     reward: float
