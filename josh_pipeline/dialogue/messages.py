@@ -1,7 +1,7 @@
 """Messages of a conversation, as stored once in a tree and as rendered into prompts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -25,17 +25,32 @@ class Message:
         tool_calls: what an assistant message calls. Text formats derive them from ``content``, and
             templates must not render them twice; see ``josh_pipeline.dialogue.agents``.
         error: the message is an error: a tool's error result, or the agent's fallback sentence.
+        spoken: what the user hears, where that is only a part of ``content`` (ReAct); else None.
     """
 
     role: Role
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
     error: bool = False
+    spoken: str | None = None
 
 
 Conversation = tuple[Message, ...]
 
 
 def visible(conversation: Conversation) -> Conversation:
-    """Return what the user sees: their own messages and what the agent spoke."""
-    return tuple(m for m in conversation if m.role == "user" or (m.role == "assistant" and not m.tool_calls))
+    """Return what the user sees: their own messages and what the agent spoke.
+
+    An assistant message that calls, or that a ``tool`` message answers (a result or a complaint about
+    its form), is internal, unless ``spoken`` says what was said beside it.
+    """
+    seen: list[Message] = []
+    for message, following in zip(conversation, (*conversation[1:], None), strict=True):
+        if message.role == "user":
+            seen.append(message)
+        elif message.role == "assistant" and message.spoken is not None:
+            seen.append(replace(message, content=message.spoken, tool_calls=(), spoken=None))
+        elif message.role == "assistant" and not message.tool_calls:
+            if following is None or following.role != "tool":
+                seen.append(message)
+    return tuple(seen)

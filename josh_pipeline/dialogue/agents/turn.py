@@ -1,0 +1,134 @@
+"""One agent turn: requests, calls and results until the agent speaks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from josh_pipeline.dialogue.agents.base import AgentFormat
+from josh_pipeline.dialogue.messages import Conversation, Message
+from josh_pipeline.policies.policy import Completion, Policy, Request, Sampling
+from josh_pipeline.search.tree import CallRecord
+from josh_pipeline.world import World
+
+ERROR_SENTENCE = "Sorry, something went wrong on my side."
+"""Spoken where the requests of a turn were used up without speaking."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One request and what followed from it.
+
+    Attributes:
+        messages: the assistant's message, then results or the complaint about its form.
+        completion: what was sampled.
+        calls: executed calls, in order.
+        spoke: the reply ended the turn.
+    """
+
+    messages: Conversation
+    completion: Completion
+    calls: tuple[CallRecord, ...]
+    spoke: bool
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One agent turn.
+
+    Attributes:
+        messages: calls, results, speech, in order.
+        completions: what was sampled; one an assistant message, the error sentence excepted.
+        calls: executed calls, in order.
+        error_turn: the requests were used up without speaking.
+    """
+
+    messages: Conversation
+    completions: tuple[Completion, ...]
+    calls: tuple[CallRecord, ...]
+    error_turn: bool
+
+
+async def agent_step(
+    policy: Policy,
+    agent: AgentFormat,
+    world: World,
+    conversation: Conversation,
+    *,
+    sampling: Sampling,
+    seed: int,
+) -> Step:
+    """Make one request and execute its calls in ``world``, which changes.
+
+    Args:
+        conversation: everything so far, internal messages included, without the system message.
+        seed: of this request.
+
+    Raises:
+        RolloutError: the policy could not answer.
+    """
+    completion = await policy.complete(
+        Request(
+            messages=(agent.system(world), *conversation),
+            tools=agent.schemas(world),
+            sampling=sampling,
+            seed=seed,
+        )
+    )
+    reply = agent.read(completion)
+    if reply.fault is not None:
+        return Step((reply.message, agent.fault(reply.fault)), completion, (), spoke=False)
+    records: list[CallRecord] = []
+    results = []
+    for call in reply.calls:
+        before = world.milestones()
+        result = world.call(call.name, call.arguments)
+        results.append((call, result))
+        records.append(
+            CallRecord(
+                tool=call.name,
+                arguments=call.arguments,
+                payload=result.payload,
+                matches=result.matches,
+                earned=tuple(sorted(world.milestones() - before)),
+            )
+        )
+    messages = (reply.message, *(agent.results(results) if results else ()))
+    return Step(messages, completion, tuple(records), spoke=reply.speech is not None)
+
+
+async def agent_turn(
+    policy: Policy,
+    agent: AgentFormat,
+    world: World,
+    conversation: Conversation,
+    *,
+    sampling: Sampling,
+    max_requests: int,
+    seed: Callable[[int], int],
+) -> Turn:
+    """Let the agent act until it speaks, at most ``max_requests`` requests.
+
+    A reply that could not be understood costs a request too, and the agent is told. A turn whose
+    requests are used up speaks an error sentence, and the conversation goes on.
+
+    Args:
+        world: changes with the calls; fork it first to keep the old state.
+        conversation: everything so far, internal messages included, without the system message.
+        seed: the seed of the request with that position in this turn.
+
+    Raises:
+        RolloutError: the policy could not answer.
+    """
+    steps: list[Step] = []
+    while len(steps) < max_requests and not (steps and steps[-1].spoke):
+        so_far = conversation + tuple(m for step in steps for m in step.messages)
+        steps.append(await agent_step(policy, agent, world, so_far, sampling=sampling, seed=seed(len(steps))))
+    messages = tuple(m for step in steps for m in step.messages)
+    spoke = steps[-1].spoke
+    if not spoke:
+        messages += (Message(role="assistant", content=ERROR_SENTENCE, error=True),)
+    return Turn(
+        messages=messages,
+        completions=tuple(step.completion for step in steps),
+        calls=tuple(record for step in steps for record in step.calls),
+        error_turn=not spoke,
+    )
