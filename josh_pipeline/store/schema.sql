@@ -1,0 +1,212 @@
+-- The store. One table a noun.
+--
+-- A run of a stage writes a *generation* of its tables and makes it current in one transaction. A
+-- generation belongs to a *scope*: the iteration ('001') in the loop, else the content hash of the
+-- settings that it depends on (a corpus, its goals, a base model). Superseded generations stay.
+-- Read through the views current_<table>, made from the list in schema.py.
+--
+-- Trees, nodes and episodes are named by content and never change: they are checkpointed while a
+-- step runs, and a generation only lists which of them belong to it (rollouts, evaluation_episodes).
+
+CREATE TABLE meta (schema_version INTEGER NOT NULL, created_at TIMESTAMPTZ NOT NULL);
+
+CREATE TABLE runs (
+    run_id VARCHAR PRIMARY KEY,           -- Dagster's run id where Dagster ran it
+    started_at TIMESTAMPTZ NOT NULL,
+    profile VARCHAR NOT NULL,
+    seed BIGINT NOT NULL,
+    settings_digest VARCHAR NOT NULL,
+    settings JSON NOT NULL,               -- resolved, whole
+    packages JSON NOT NULL,               -- name to version
+    git_commit VARCHAR                    -- null outside a checkout; '+' at the end: with local changes
+);
+
+CREATE TABLE generations (
+    stage VARCHAR NOT NULL,
+    scope VARCHAR NOT NULL,
+    generation INTEGER NOT NULL,
+    run_id VARCHAR NOT NULL,
+    current BOOLEAN NOT NULL,
+    inputs JSON NOT NULL,                 -- "stage/scope" to the generation that was read
+    created_at TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (stage, scope, generation)
+);
+
+-- Stage corpus ------------------------------------------------------------------------------------
+
+CREATE TABLE corpora (
+    scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    corpus_digest VARCHAR NOT NULL, name VARCHAR NOT NULL, source VARCHAR NOT NULL,
+    licence VARCHAR NOT NULL, dialogues BIGINT NOT NULL, entities BIGINT NOT NULL
+);
+
+CREATE TABLE dialogues (
+    scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    corpus_digest VARCHAR NOT NULL, dialogue_id VARCHAR NOT NULL, split VARCHAR NOT NULL,
+    goal JSON NOT NULL, log JSON NOT NULL
+);
+
+CREATE TABLE entities (
+    scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    corpus_digest VARCHAR NOT NULL, domain VARCHAR NOT NULL, position BIGINT NOT NULL,
+    entity_id VARCHAR, entity JSON NOT NULL
+);
+
+-- Stage goals -------------------------------------------------------------------------------------
+
+CREATE TABLE goals (
+    scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    corpus_digest VARCHAR NOT NULL, goal_id VARCHAR NOT NULL, position BIGINT NOT NULL,
+    dialogue_id VARCHAR NOT NULL, split VARCHAR NOT NULL, role VARCHAR NOT NULL,
+    kind VARCHAR NOT NULL,                -- 'part' or 'whole'
+    part VARCHAR, semantics VARCHAR NOT NULL, message JSON NOT NULL, tasks JSON NOT NULL,
+    calls JSON NOT NULL, excluded VARCHAR
+);
+
+CREATE TABLE solvability (
+    scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    goal_id VARCHAR NOT NULL, earned JSON NOT NULL, reward DOUBLE NOT NULL, solvable BOOLEAN NOT NULL
+);
+
+-- Stage cold_start: the foundation, the scripted conversations, and the base that came of them ----------
+
+CREATE TABLE base_models (
+    scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    base_digest VARCHAR NOT NULL, model VARCHAR NOT NULL, foundation_digest VARCHAR NOT NULL,
+    foundation_path VARCHAR NOT NULL, -- relative to the home where it lies in it
+    adapter_digest VARCHAR, adapter_path VARCHAR, -- of the cold start; null where there is none
+    base_path VARCHAR NOT NULL,
+    demonstrations BIGINT NOT NULL, tokens BIGINT NOT NULL, seconds DOUBLE NOT NULL, record JSON NOT NULL
+);
+
+CREATE TABLE demonstrations (
+    scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    position BIGINT NOT NULL, goal_id VARCHAR NOT NULL, dialogue_id VARCHAR NOT NULL,
+    messages JSON NOT NULL, reward DOUBLE, record JSON NOT NULL
+);
+
+CREATE TABLE cold_start_curves (
+    scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    step BIGINT NOT NULL, point JSON NOT NULL
+);
+
+-- Stage policy: what an iteration plays with, and which attempt it is ----------------------------------
+
+CREATE TABLE policies (
+    iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    policy_digest VARCHAR NOT NULL, kind VARCHAR NOT NULL, -- 'base' or 'adapter'
+    attempt INTEGER NOT NULL, line VARCHAR NOT NULL, -- iterations that follow on each other share a line
+    predecessor VARCHAR,                  -- the iteration that promoted it; null for the first of a line
+    corpus VARCHAR NOT NULL, corpus_digest VARCHAR NOT NULL,
+    corpus_scope VARCHAR NOT NULL, goals_scope VARCHAR NOT NULL, base_scope VARCHAR NOT NULL,
+    base_digest VARCHAR NOT NULL, base_path VARCHAR NOT NULL,
+    adapter_digest VARCHAR, adapter_path VARCHAR,
+    model VARCHAR NOT NULL
+);
+
+-- Stage rollouts ----------------------------------------------------------------------------------
+
+CREATE TABLE trees (                      -- checkpointed
+    rollout_id VARCHAR NOT NULL, goal_id VARCHAR NOT NULL, policy_digest VARCHAR NOT NULL,
+    seed BIGINT NOT NULL, settings_digest VARCHAR NOT NULL, run_id VARCHAR NOT NULL,
+    system VARCHAR NOT NULL, earned JSON NOT NULL, reward DOUBLE NOT NULL, rounds BIGINT NOT NULL,
+    failure VARCHAR, failure_message VARCHAR,
+    requests BIGINT NOT NULL, prompt_tokens BIGINT NOT NULL, cached_tokens BIGINT NOT NULL,
+    completion_tokens BIGINT NOT NULL, seconds DOUBLE NOT NULL
+);
+
+CREATE TABLE nodes (                      -- checkpointed
+    rollout_id VARCHAR NOT NULL, node_id VARCHAR NOT NULL, parent_id VARCHAR,
+    position BIGINT NOT NULL,             -- in tree order, rounds ascending
+    path JSON NOT NULL, round BIGINT NOT NULL,
+    messages JSON NOT NULL, completions JSON NOT NULL, calls JSON NOT NULL, earned JSON NOT NULL,
+    golden BOOLEAN NOT NULL, successful BOOLEAN NOT NULL, error_turn BOOLEAN NOT NULL,
+    failure VARCHAR, failure_message VARCHAR, ended VARCHAR
+);
+
+CREATE TABLE rollouts (                   -- which trees belong to an iteration
+    iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    position BIGINT NOT NULL, rollout_id VARCHAR NOT NULL
+);
+
+-- Stage labels: every reward, computed anew from the stored calls --------------------------------------
+
+CREATE TABLE labels (
+    iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    rollout_id VARCHAR NOT NULL, node_id VARCHAR NOT NULL,
+    golden BOOLEAN NOT NULL, successful BOOLEAN NOT NULL, earned JSON NOT NULL,
+    agrees BOOLEAN NOT NULL, difference VARCHAR
+);
+
+-- Stage preferences -------------------------------------------------------------------------------
+
+CREATE TABLE preference_rows (
+    iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    row_id VARCHAR NOT NULL, method VARCHAR NOT NULL, goal_id VARCHAR, rollout_id VARCHAR,
+    prompt JSON NOT NULL, completion JSON NOT NULL, rejected JSON, desirable BOOLEAN NOT NULL
+);
+
+CREATE TABLE row_nodes (
+    iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    row_id VARCHAR NOT NULL, node_id VARCHAR NOT NULL, rollout_id VARCHAR NOT NULL
+);
+
+-- Stage adapter -----------------------------------------------------------------------------------
+
+CREATE TABLE trainings (
+    iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    policy_digest VARCHAR NOT NULL,       -- the candidate: base and adapter
+    adapter_digest VARCHAR NOT NULL, adapter_path VARCHAR NOT NULL,
+    base_digest VARCHAR NOT NULL, parent_digest VARCHAR, -- the adapter that training went on from
+    rows_digest VARCHAR NOT NULL,         -- content hash of the ids of the training rows, sorted
+    method VARCHAR NOT NULL, rows BIGINT NOT NULL, tokens BIGINT NOT NULL, seconds DOUBLE NOT NULL,
+    manifest JSON NOT NULL
+);
+
+CREATE TABLE training_curves (
+    iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    step BIGINT NOT NULL, point JSON NOT NULL
+);
+
+-- Stage evaluation --------------------------------------------------------------------------------
+
+CREATE TABLE episodes (                   -- checkpointed
+    episode_id VARCHAR NOT NULL, goal_id VARCHAR NOT NULL, policy_digest VARCHAR NOT NULL,
+    seed BIGINT NOT NULL, settings_digest VARCHAR NOT NULL, run_id VARCHAR NOT NULL,
+    reward DOUBLE NOT NULL, success BOOLEAN NOT NULL, earned JSON NOT NULL,
+    messages JSON NOT NULL, calls JSON NOT NULL, ended VARCHAR,
+    failure VARCHAR, failure_message VARCHAR, record JSON NOT NULL
+);
+
+CREATE TABLE evaluation_episodes (        -- which conversations belong to an iteration
+    iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    side VARCHAR NOT NULL,                -- 'before' (the policy) or 'after' (the candidate)
+    role VARCHAR NOT NULL, goal_kind VARCHAR NOT NULL, episode_id VARCHAR NOT NULL
+);
+
+CREATE TABLE evaluations (                -- aggregates of them
+    iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    side VARCHAR NOT NULL, policy_digest VARCHAR NOT NULL,
+    role VARCHAR NOT NULL, goal_kind VARCHAR NOT NULL, n BIGINT NOT NULL,
+    mean_reward DOUBLE NOT NULL, success_rate DOUBLE NOT NULL,
+    success_low DOUBLE NOT NULL, success_high DOUBLE NOT NULL, -- 95 % interval
+    failures BIGINT NOT NULL, details JSON NOT NULL
+);
+
+CREATE TABLE comparisons (                -- after minus before, paired over goals
+    iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    role VARCHAR NOT NULL, goal_kind VARCHAR NOT NULL, metric VARCHAR NOT NULL, n BIGINT NOT NULL,
+    before DOUBLE NOT NULL, after DOUBLE NOT NULL, difference DOUBLE NOT NULL,
+    low DOUBLE NOT NULL, high DOUBLE NOT NULL
+);
+
+-- Stage promotion ---------------------------------------------------------------------------------
+
+CREATE TABLE promotions (
+    iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    attempt INTEGER NOT NULL, line VARCHAR NOT NULL, promoted BOOLEAN NOT NULL, reason VARCHAR NOT NULL,
+    policy_digest VARCHAR NOT NULL,       -- the candidate
+    base_digest VARCHAR NOT NULL, base_path VARCHAR NOT NULL,
+    adapter_digest VARCHAR, adapter_path VARCHAR,
+    previous_digest VARCHAR               -- the policy that it was held against; null for a base
+);
