@@ -45,7 +45,7 @@ def visible(conversation: Conversation) -> Conversation:
     its form), is internal, unless ``spoken`` says what was said beside it.
     """
     seen: list[Message] = []
-    for message, following in zip(conversation, (*conversation[1:], None), strict=True):
+    for message, following in zip(conversation, (*conversation[1:], None), strict=False):
         if message.role == "user":
             seen.append(message)
         elif message.role == "assistant" and message.spoken is not None:
