@@ -1,0 +1,150 @@
+"""A ToolWOZ goal made playable: implements ``josh_pipeline.world.World``."""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from josh_pipeline.corpus.records import Corpus
+from josh_pipeline.dialogue.messages import Conversation
+from josh_pipeline.toolwoz.databases import Database, databases_of
+from josh_pipeline.toolwoz.goal import Goal, Semantics
+from josh_pipeline.toolwoz.quest import Quest, quests
+from josh_pipeline.toolwoz.rewards import earned_by_booking, earned_by_search
+from josh_pipeline.toolwoz.semantics import rules_of
+from josh_pipeline.toolwoz.serving import serve
+from josh_pipeline.toolwoz.tools import DOMAIN_TOOLS, TOOLS, refusal
+from josh_pipeline.world import Tool, ToolResult
+
+INSTRUCTIONS = "Help the user find and book what they ask for in and around Cambridge."
+NOTHING: frozenset[int] = frozenset()
+
+
+class ToolWozWorld:
+    """One goal, playable. The state is the set of earned ids; all else is shared by every fork.
+
+    Args:
+        goal: what the calls are held against; an excluded goal can be played, but not solved.
+        databases: domain to its database.
+        semantics: ``paper`` or ``audited``; the one that ``goal`` was derived with.
+        inside_search: judge ``search_X`` as if it had no booking once ``book_X`` is earned. The
+            published code does so inside the JOSH search only; it has no effect under ``audited``.
+    """
+
+    def __init__(
+        self,
+        goal: Goal,
+        databases: Mapping[str, Database],
+        semantics: Semantics,
+        inside_search: bool = False,
+    ) -> None:
+        self.goal = goal
+        self.semantics: Semantics = semantics
+        self._databases = databases
+        self._rules = rules_of(semantics)
+        self._quests = quests(goal, databases, self._rules)
+        self._booking_forgotten = inside_search and semantics == "paper"
+        self._earned = NOTHING
+
+    @property
+    def instructions(self) -> str:
+        """What the agent is told about its task."""
+        return INSTRUCTIONS
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """All tools for a whole goal; for a part, those of its domain."""
+        return TOOLS if self.goal.part is None else DOMAIN_TOOLS[self.goal.part]
+
+    @property
+    def all_milestones(self) -> frozenset[int]:
+        """Positions of the goal's ground-truth calls."""
+        return frozenset(range(len(self.goal.calls)))
+
+    def fork(self) -> Self:
+        """Return a world in the same state; what has been earned is immutable and shared."""
+        return copy.copy(self)
+
+    def milestones(self) -> frozenset[int]:
+        """Positions in ``goal.calls`` of the calls earned so far."""
+        return self._earned
+
+    def outcome(self, conversation: Conversation) -> float:
+        """Return earned / all ground-truth calls; the conversation's words do not matter."""
+        return len(self._earned) / len(self.goal.calls) if self.goal.calls else 0.0
+
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
+        """Execute a call. Faulty calls of any kind give an error result.
+
+        Args:
+            tool: any text.
+            arguments: anything JSON can hold.
+        """
+        fault = refusal(tool, arguments, self.semantics)
+        if fault is not None:
+            if isinstance(arguments, Mapping) and isinstance(tool, str) and tool.startswith("book_"):
+                self._earn_booking(tool, arguments)
+            return ToolResult({"error": fault})
+        if tool.startswith("search_"):
+            return self._search(tool, arguments)
+        return self._book(tool, arguments)
+
+    def _quest(self, tool: str) -> Quest | None:
+        domain: Any = tool.partition("_")[2]
+        return self._quests.get(domain)
+
+    def _search(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
+        quest = self._quest(tool)
+        domain: Any = tool.partition("_")[2]
+        database = self._databases[domain]
+        found = self._rules.matching(database, arguments)
+        if quest is not None:
+            found &= quest.visible
+        chosen = serve(quest, self._rules.served(arguments), found)
+        if not chosen:
+            return ToolResult({"rows": []}, found.bit_count())
+        bit = 1 << chosen.bit_length() - 1
+        if quest is not None and quest.search is not None and quest.search not in self._earned:
+            with_booking = bool(quest.entity_id) and not (
+                self._booking_forgotten and quest.booking in self._earned
+            )
+            rewarded = self._rules.rewarded(arguments)
+            if earned_by_search(
+                quest, rewarded, bool(bit & quest.target), bool(bit & quest.right), with_booking
+            ):
+                self._earned |= {quest.search}
+        return ToolResult({"rows": [plain_copy(database.last(chosen))]}, found.bit_count())
+
+    def _book(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
+        quest = self._quest(tool)
+        success = quest is not None and earned_by_booking(quest, self._rules.served(arguments))
+        self._earn_booking(tool, arguments)
+        record = quest.record if quest is not None and success else {}
+        entity = quest.entity_id if quest is not None and success else None
+        return ToolResult({"success": success, "entity": entity, "reference": record.get("reference")})
+
+    def _earn_booking(self, tool: str, arguments: Mapping[str, Any]) -> None:
+        quest = self._quest(tool)
+        if quest is not None and quest.booking is not None:
+            if quest.booking not in self._earned and earned_by_booking(
+                quest, self._rules.rewarded(arguments)
+            ):
+                self._earned |= {quest.booking}
+
+
+def plain_copy(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a row, nested lists and objects included, so that no caller can change the database."""
+    return {
+        key: copy.deepcopy(value) if isinstance(value, (list, dict)) else value for key, value in row.items()
+    }
+
+
+def worlds(
+    corpus: Corpus, semantics: Semantics, inside_search: bool = False
+) -> Callable[[Goal], ToolWozWorld]:
+    """Return what makes a fresh world of a goal; databases are indexed once a process and shared."""
+    databases = databases_of(corpus)
+
+    def world(goal: Goal) -> ToolWozWorld:
+        return ToolWozWorld(goal, databases, semantics, inside_search)
+
+    return world
