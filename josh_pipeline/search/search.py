@@ -1,0 +1,305 @@
+"""The JOSH search (arXiv 2409.04617, section 3): one goal in, one tree out."""
+
+import time
+from dataclasses import dataclass
+
+from josh_pipeline.dialogue.agents.base import AgentFormat
+from josh_pipeline.dialogue.agents.turn import ERROR_SENTENCE, agent_step, agent_turn
+from josh_pipeline.dialogue.messages import Conversation, Message, visible
+from josh_pipeline.dialogue.users.base import User
+from josh_pipeline.errors import ErrorKind, RolloutError
+from josh_pipeline.ids import content_id, derived_seed
+from josh_pipeline.policies.policy import Completion, Policy, Sampling
+from josh_pipeline.search.concurrency import Lane, LimitedPolicy, Limiter, concurrently
+from josh_pipeline.search.tree import CallRecord, End, Node, Tree, Usage
+from josh_pipeline.settings import SearchSettings
+from josh_pipeline.world import World
+
+
+def rollout_id(policy_digest: str, goal_id: str, seed: int, settings_digest: str) -> str:
+    """Return the id of the tree that a search with these inputs gives."""
+    return content_id(policy_digest, goal_id, seed, settings_digest)
+
+
+async def search(
+    goal_id: str,
+    *,
+    world: World,
+    user: User,
+    policy: Policy,
+    agent: AgentFormat,
+    settings: SearchSettings,
+    settings_digest: str,
+    seed: int,
+    limiter: Limiter,
+) -> Tree:
+    """Search one goal.
+
+    What is asked of the policy depends on the arguments alone, never on the order in which answers
+    come: with a policy that is a function of its request, equal arguments give equal trees.
+
+    Args:
+        goal_id: names the goal in the tree.
+        world: the goal's world, nothing called yet; it is forked, never changed.
+        user: the goal's user.
+        policy: answers the agent's requests.
+        agent: how the agent is prompted and read.
+        settings: beam, rounds, sampling. ``step_by="action"`` branches before each request, not only
+            before each turn; ``max_rounds`` then still counts the agent turns of a branch.
+        settings_digest: names everything that the rollout depends on beside policy, goal and seed.
+        seed: seeds of requests derive from it, the goal, the node's path and the request's index.
+        limiter: shared by all conversations of the process.
+
+    Returns:
+        The tree. A failed branch is a node with ``failure``; a tree has one where the user never
+        spoke or where all branches that were left failed in the same round.
+
+    Raises:
+        ValueError: the world has no milestones, so nothing could be earned.
+    """
+    if not world.all_milestones:
+        raise ValueError(f"Goal {goal_id} has no milestones: leave excluded goals out of the search.")
+    started = time.monotonic()
+    with limiter.lane() as lane:
+        run = _Search(goal_id, world, user, LimitedPolicy(policy, lane), agent, settings, seed)
+        await run.run()
+    return run.tree(settings_digest, _usage(lane, time.monotonic() - started))
+
+
+def _usage(lane: Lane, seconds: float) -> Usage:
+    return Usage(lane.requests, lane.prompt_tokens, lane.cached_tokens, lane.completion_tokens, seconds)
+
+
+@dataclass(eq=False)
+class _Branch:
+    """A node while it grows; fields that ``Node`` has too are explained there.
+
+    Attributes:
+        world: the state after the node's calls.
+        before: the conversation that the node continues.
+        turns: agent turns completed from the root to here.
+        open_requests: requests already made in a turn that is under way; 0 once the agent spoke.
+    """
+
+    path: tuple[int, ...]
+    parent: "_Branch | None"
+    round: int
+    world: World
+    before: Conversation = ()
+    turns: int = 0
+    open_requests: int = 0
+    messages: Conversation = ()
+    completions: tuple[Completion, ...] = ()
+    calls: tuple[CallRecord, ...] = ()
+    earned: tuple[int, ...] = ()
+    golden: bool = False
+    successful: bool = False
+    error_turn: bool = False
+    failure: ErrorKind | None = None
+    failure_message: str | None = None
+    end: End | None = None
+
+    @property
+    def conversation(self) -> Conversation:
+        return self.before + self.messages
+
+    def fail(self, fault: RolloutError) -> None:
+        self.failure, self.failure_message, self.end = fault.kind, fault.message, "failed"
+
+    def child(self, index: int, number: int) -> "_Branch":
+        return _Branch(
+            path=(*self.path, index),
+            parent=self,
+            round=number,
+            world=self.world.fork(),
+            before=self.conversation,
+            turns=self.turns,
+            open_requests=self.open_requests,
+        )
+
+    def lineage(self) -> "tuple[_Branch, ...]":
+        return (self, *self.parent.lineage()) if self.parent else (self,)
+
+
+class _Search:
+    """The state of one search."""
+
+    def __init__(
+        self,
+        goal_id: str,
+        world: World,
+        user: User,
+        policy: LimitedPolicy,
+        agent: AgentFormat,
+        settings: SearchSettings,
+        seed: int,
+    ) -> None:
+        self.goal_id = goal_id
+        self.world = world
+        self.user = user
+        self.policy = policy
+        self.agent = agent
+        self.settings = settings
+        self.seed = seed
+        self.sampling = Sampling(
+            temperature=settings.temperature,
+            max_tokens=settings.max_tokens,
+            top_p=settings.top_p,
+            top_k=settings.top_k,
+        )
+        self.collected: frozenset[int] = frozenset()
+        self.rounds = 0
+        self.failed: _Branch | None = None
+        root = _Branch(path=(), parent=None, round=0, world=world.fork())
+        self.branches = [root]
+
+    async def run(self) -> None:
+        """Play rounds until the goal is solved, no leaf lives, or rounds or budget are spent."""
+        live = self.branches
+        await self.user_step(live[0])
+        while live := self.survivors(live):
+            self.rounds += 1
+            live = self.expand(live)
+            self.branches = self.branches + live
+            await concurrently(self.agent_step(leaf) for leaf in live)
+            spoke = [leaf for leaf in live if leaf.failure is None]
+            if golden := self.reward(spoke):
+                spoke = [golden]
+                live = [golden]
+            await concurrently(self.user_step(leaf) for leaf in spoke if not (leaf.end or leaf.open_requests))
+
+    def survivors(self, leaves: list[_Branch]) -> list[_Branch]:
+        """End the leaves that cannot go on, and return the others."""
+        live = [leaf for leaf in leaves if leaf.end is None]
+        if not live and all(leaf.failure for leaf in leaves):
+            self.failed = leaves[0]
+        for leaf in live:
+            if self.policy.lane.limiter.exhausted:
+                leaf.end = "budget_spent"
+            elif leaf.turns >= self.settings.max_rounds:
+                leaf.end = "rounds_spent"
+        return [leaf for leaf in live if leaf.end is None]
+
+    def expand(self, live: list[_Branch]) -> list[_Branch]:
+        """Return the nodes of the next round, in tree order."""
+        width = 2 if 2 * len(live) <= self.settings.beam_size else 1
+        return [leaf.child(index, self.rounds) for leaf in live for index in range(width)]
+
+    async def agent_step(self, leaf: _Branch) -> None:
+        """Let the agent take its turn, or its next action; a failure ends the leaf and earns nothing."""
+        try:
+            if self.settings.step_by == "turn":
+                await self.take_turn(leaf)
+            else:
+                await self.take_action(leaf)
+        except RolloutError as fault:
+            leaf.fail(fault)
+            return
+        leaf.earned = tuple(sorted(leaf.world.milestones() - self.collected))
+
+    def request_seed(self, leaf: _Branch, index: int) -> int:
+        return derived_seed(self.seed, self.goal_id, leaf.path, index)
+
+    async def take_turn(self, leaf: _Branch) -> None:
+        turn = await agent_turn(
+            self.policy,
+            self.agent,
+            leaf.world,
+            leaf.before,
+            sampling=self.sampling,
+            max_requests=self.settings.max_requests,
+            seed=lambda index: self.request_seed(leaf, index),
+        )
+        leaf.messages, leaf.completions, leaf.calls = turn.messages, turn.completions, turn.calls
+        leaf.error_turn = turn.error_turn
+        leaf.turns += 1
+
+    async def take_action(self, leaf: _Branch) -> None:
+        step = await agent_step(
+            self.policy,
+            self.agent,
+            leaf.world,
+            leaf.before,
+            sampling=self.sampling,
+            seed=self.request_seed(leaf, 0),
+        )
+        leaf.messages, leaf.completions, leaf.calls = step.messages, (step.completion,), step.calls
+        leaf.open_requests += 1
+        if not step.spoke:
+            if leaf.open_requests < self.settings.max_requests:
+                return
+            leaf.error_turn = True
+            leaf.messages = (*leaf.messages, Message("assistant", ERROR_SENTENCE, error=True))
+        leaf.open_requests = 0
+        leaf.turns += 1
+
+    def reward(self, leaves: list[_Branch]) -> _Branch | None:
+        """Mark and collapse: return the golden leaf if any leaf earned something in this round."""
+        earners = [leaf for leaf in leaves if leaf.earned]
+        if not earners:
+            return None
+        golden = earners[0]
+        for node in golden.lineage():
+            node.golden = True
+        for earner in earners:
+            for node in earner.lineage():
+                node.successful = True
+        self.collected |= frozenset(golden.earned)
+        for leaf in leaves:
+            if leaf is not golden:
+                leaf.end = "pruned"
+        if self.collected >= self.world.all_milestones:
+            golden.end = "solved"
+        return golden
+
+    async def user_step(self, leaf: _Branch) -> None:
+        """Let the user answer; a failure or a farewell ends the leaf."""
+        try:
+            reply = await self.user.reply(visible(leaf.conversation))
+        except RolloutError as fault:
+            leaf.fail(fault)
+            return
+        if reply.text or not reply.done:
+            leaf.messages = (*leaf.messages, Message("user", reply.text))
+        if reply.done:
+            leaf.end = "user_done"
+
+    def tree(self, settings_digest: str, usage: Usage) -> Tree:
+        """Freeze what has grown."""
+        name = rollout_id(self.policy.digest, self.goal_id, self.seed, settings_digest)
+        ids = {branch: content_id(name, branch.path) for branch in self.branches}
+        nodes = tuple(
+            Node(
+                node_id=ids[branch],
+                parent_id=ids[branch.parent] if branch.parent else None,
+                path=branch.path,
+                round=branch.round,
+                messages=branch.messages,
+                completions=branch.completions,
+                calls=branch.calls,
+                earned=branch.earned,
+                golden=branch.golden,
+                successful=branch.successful,
+                error_turn=branch.error_turn,
+                failure=branch.failure,
+                failure_message=branch.failure_message,
+                end=branch.end,
+            )
+            for branch in self.branches
+        )
+        return Tree(
+            rollout_id=name,
+            goal_id=self.goal_id,
+            policy_digest=self.policy.digest,
+            seed=self.seed,
+            settings_digest=settings_digest,
+            system=self.agent.system(self.world).content,
+            tools=self.agent.schemas(self.world),
+            nodes=nodes,
+            earned=tuple(sorted(self.collected)),
+            reward=len(self.collected) / len(self.world.all_milestones),
+            rounds=self.rounds,
+            failure=self.failed.failure if self.failed else None,
+            failure_message=self.failed.failure_message if self.failed else None,
+            usage=usage,
+        )

@@ -1,0 +1,173 @@
+"""Tiny real fakes: a scripted policy, a world of named prizes, an agent format and a user.
+
+The agent writes ``GET a b`` to call the tool ``get`` once a prize, ``?`` for something unreadable, and
+anything else to speak.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from josh_pipeline.dialogue.agents.base import Reply
+from josh_pipeline.dialogue.messages import Conversation, Message, ToolCall
+from josh_pipeline.dialogue.users.base import UserReply
+from josh_pipeline.errors import ErrorKind, RolloutError
+from josh_pipeline.policies.policy import Completion, Request
+from josh_pipeline.world import Tool, ToolResult, World
+
+
+@dataclass
+class ScriptedPolicy:
+    """Answers with a pure function of the request, after a random delay if one is given.
+
+    Attributes:
+        answer: request to text; may raise RolloutError.
+        delay: seconds at most; drawn from ``delays``, so that orders of completion vary.
+        digest: names the policy.
+        asked: every request, in the order it was asked.
+        most_in_flight: the largest number of requests in flight at once.
+    """
+
+    answer: Callable[[Request], str]
+    delay: float = 0.0
+    delays: random.Random = field(default_factory=random.Random)
+    digest: str = "scripted"
+    asked: list[Request] = field(default_factory=list)
+    in_flight: int = 0
+    most_in_flight: int = 0
+
+    async def complete(self, request: Request) -> Completion:
+        self.asked.append(request)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(self.delays.uniform(0, self.delay))
+            text = self.answer(request)
+        finally:
+            self.in_flight -= 1
+        return completion(text, prompt_tokens=sum(len(m.content) for m in request.messages))
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def completion(text: str, prompt_tokens: int = 1) -> Completion:
+    """A completion whose token ids are its characters."""
+    return Completion(
+        text=text,
+        tool_calls=(),
+        token_ids=tuple(map(ord, text)),
+        finish_reason="stop",
+        prompt_tokens=prompt_tokens,
+        cached_tokens=0,
+        completion_tokens=len(text),
+        prompt_digest=None,
+    )
+
+
+def chance(request: Request) -> random.Random:
+    """Randomness that depends on the request alone, as sampling with its seed would."""
+    return random.Random(request.seed)
+
+
+def choosing(*texts: str) -> Callable[[Request], str]:
+    """Answer with one of the texts, drawn with the request's seed."""
+    return lambda request: chance(request).choice(texts)
+
+
+def last_text(request: Request) -> str:
+    """The text of the request's last message."""
+    return request.messages[-1].content
+
+
+def failing(kind: ErrorKind) -> RolloutError:
+    """A typed failure."""
+    return RolloutError(kind, f"A scripted {kind} failure.")
+
+
+@dataclass
+class PrizeWorld:
+    """Prizes are milestones 0, 1, ... named by letters; ``get`` earns one, anything else is an error."""
+
+    prizes: str
+    won: frozenset[int] = frozenset()
+
+    instructions = "Win the prizes."
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        return (Tool("get", "Win a prize.", {"prize": ()}),)
+
+    @property
+    def all_milestones(self) -> frozenset[int]:
+        return frozenset(range(len(self.prizes)))
+
+    def fork(self) -> "PrizeWorld":
+        return PrizeWorld(self.prizes, self.won)
+
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
+        prize = arguments.get("prize", "")
+        if tool != "get" or len(prize) != 1 or prize not in self.prizes:
+            return ToolResult({"error": f"No prize {prize!r}."})
+        self.won |= {self.prizes.index(prize)}
+        return ToolResult({"rows": [{"prize": prize}]}, matches=1)
+
+    def milestones(self) -> frozenset[int]:
+        return self.won
+
+    def outcome(self, conversation: Conversation) -> float:
+        return len(self.won) / len(self.prizes)
+
+
+class TinyAgent:
+    """Reads ``GET a b`` (calls), ``?`` (unreadable), and speech; results come back as ``tool`` messages."""
+
+    name = "tiny"
+
+    def system(self, world: World) -> Message:
+        return Message("system", world.instructions)
+
+    def schemas(self, world: World) -> tuple[Mapping[str, Any], ...]:
+        return tuple({"name": tool.name} for tool in world.tools)
+
+    def read(self, completion: Completion) -> Reply:
+        text = completion.text
+        if text == "?":
+            return Reply(Message("assistant", text), (), None, "Write GET or speak.")
+        if text.startswith("GET"):
+            calls = tuple(ToolCall("get", {"prize": prize}) for prize in text.split()[1:])
+            return Reply(Message("assistant", text, calls), calls, None, None)
+        return Reply(Message("assistant", text), (), text, None)
+
+    def results(self, results: Sequence[tuple[ToolCall, ToolResult]]) -> tuple[Message, ...]:
+        return tuple(Message("tool", str(dict(r.payload)), error=r.error) for _, r in results)
+
+    def fault(self, sentence: str) -> Message:
+        return Message("tool", sentence, error=True)
+
+
+@dataclass(frozen=True)
+class TinyUser:
+    """Counts its turns aloud and says goodbye after ``turns`` of them, each a pure function of the talk.
+
+    Attributes:
+        turns: messages before the farewell.
+        fails_at: the turn in which no answer can be had, if any.
+        delay: seconds before each answer.
+    """
+
+    turns: int = 20
+    fails_at: int | None = None
+    delay: float = 0.0
+
+    async def reply(self, conversation: Conversation) -> UserReply:
+        await asyncio.sleep(self.delay)
+        said = sum(message.role == "user" for message in conversation)
+        if said == self.fails_at:
+            raise failing("user")
+        if said >= self.turns:
+            return UserReply("Goodbye.", done=True)
+        heard = conversation[-1].content if conversation else "nothing"
+        return UserReply(f"Turn {said}, I heard {heard}.", done=False)
