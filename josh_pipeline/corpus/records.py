@@ -7,6 +7,10 @@ from typing import Any, Literal
 Split = Literal["train", "val", "test"]
 """A corpus's own list that a dialogue stands on."""
 
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+DATABASE_DOMAINS = ("hotel", "restaurant", "attraction", "train")
+"""Domains whose databases are searched; MultiWOZ ships no useful ones for the others."""
+
 
 @dataclass(frozen=True)
 class Dialogue:
