@@ -115,7 +115,7 @@ def _fetch_once(client: httpx.Client, url: str, part: Path, progress: Progress |
         total = start + int(length) if length.isdigit() else None
         done = start
         with part.open("ab" if resumed else "wb") as file:
-            for block in answer.iter_raw(1 << 16):
+            for block in answer.iter_raw():  # as it comes: what was received before a cut is kept
                 done += file.write(block)
                 if progress is not None:
                     progress("download", done, total)
