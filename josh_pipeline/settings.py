@@ -40,7 +40,7 @@ class PolicySettings(Section):
     """The model, and what runs it."""
 
     model: str = Field("smollm2", description="'smollm2' (bundled), or any Hugging Face causal LM.")
-    backend: Literal["auto", "vllm", "transformers", "endpoint"] = "auto"
+    backend: Literal["auto", "vllm", "transformers"] = "auto"
     endpoint: str | None = Field(None, description="Base URL of an OpenAI-compatible server.")
     agent: Literal["compact", "function_calling", "react"] = "compact"
     results: Literal["compact", "full"] = Field("compact", description="What the agent sees of a result.")

@@ -72,7 +72,9 @@ class Policy(Protocol):
     """
 
     @property
-    def digest(self) -> str: ...
+    def digest(self) -> str:
+        """Content hash that names the policy."""
+        ...
 
     async def complete(self, request: Request) -> Completion:
         """Draw one completion.

@@ -1,0 +1,124 @@
+"""From messages to prompt tokens and back, through the model's own chat template."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from josh_pipeline.dialogue.messages import Conversation, Message, ToolCall
+from josh_pipeline.ids import content_id
+
+TOOL_CALL_BLOCK = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
+
+
+class ChatRenderer:
+    """Renders prompts for one model folder.
+
+    Args:
+        folder: holds the tokenizer with its chat template.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        self.template_digest = content_id(self.tokenizer.get_chat_template())
+
+    def prompt_ids(self, messages: Conversation, tools: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Return the token ids of a prompt that asks for the assistant's next message."""
+        return self._ids(messages, tools, ask=True)
+
+    def text(self, messages: Conversation, tools: Sequence[Mapping[str, Any]], *, ask: bool) -> str:
+        """Return the rendered text.
+
+        Args:
+            ask: end with the opening of an assistant's message.
+        """
+        rendered = self.tokenizer.apply_chat_template(
+            [_as_template_message(message, structured=bool(tools)) for message in messages],
+            tools=list(tools) or None,
+            add_generation_prompt=ask,
+            tokenize=False,
+        )
+        return str(rendered)
+
+    def _ids(self, messages: Conversation, tools: Sequence[Mapping[str, Any]], *, ask: bool) -> list[int]:
+        text = self.text(messages, tools, ask=ask)
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def row_ids(
+        self, messages: Conversation, tools: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Return a whole conversation's tokens, and which message wrote each.
+
+        Returns:
+            Token ids; for each token the position in ``messages`` of the assistant message whose
+            completion it belongs to (its end-of-turn token included), else -1; and the number of
+            tokens before each assistant completion, by message position (-1 for other roles).
+        """
+        whole = self.text(messages, tools, ask=False)
+        encoded = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+        owner = [-1] * len(encoded["input_ids"])
+        starts = [-1] * len(messages)
+        spans: list[tuple[int, int, int]] = []
+        for position, message in enumerate(messages):
+            if message.role == "assistant":
+                begin = len(self.text(messages[:position], tools, ask=True))
+                end = len(self.text(messages[: position + 1], tools, ask=False).rstrip())
+                spans.append((begin, end, position))
+        for index, (first, last) in enumerate(encoded["offset_mapping"]):
+            for begin, end, position in spans:
+                if first >= begin and last <= end and last > first:
+                    owner[index] = position
+                    if starts[position] < 0:
+                        starts[position] = index
+        return list(encoded["input_ids"]), owner, starts
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of sampled tokens, special tokens removed."""
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end an assistant's message."""
+        stops = {self.tokenizer.eos_token_id}
+        vocabulary = self.tokenizer.get_vocab()
+        stops.update(vocabulary[token] for token in ("<|im_end|>", "<|eot_id|>") if token in vocabulary)
+        return tuple(sorted(stops))
+
+
+def structured_calls(text: str) -> tuple[str, tuple[ToolCall, ...]]:
+    """Read the tool calls that a model wrote as text (Hermes blocks, or one bare JSON object).
+
+    Returns:
+        The text around the calls, and the calls; text that reads as no call stays text.
+    """
+    blocks = TOOL_CALL_BLOCK.findall(text)
+    calls = tuple(call for call in map(_read_call, blocks) if call is not None)
+    if calls:
+        return TOOL_CALL_BLOCK.sub("", text).strip(), calls
+    bare = _read_call(text)
+    return ("", (bare,)) if bare is not None else (text, ())
+
+
+def _read_call(text: str) -> ToolCall | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        return None
+    arguments = value.get("arguments", value.get("parameters", {}))
+    return ToolCall(value["name"], arguments) if isinstance(arguments, dict) else None
+
+
+def _as_template_message(message: Message, *, structured: bool) -> dict[str, Any]:
+    # A text format's raw text already holds its call: only the chat API's agents render calls.
+    rendered: dict[str, Any] = {"role": message.role, "content": message.content}
+    if structured and message.tool_calls:
+        rendered["tool_calls"] = [
+            {"type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}}
+            for call in message.tool_calls
+        ]
+    return rendered

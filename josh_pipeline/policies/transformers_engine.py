@@ -1,0 +1,164 @@
+"""transformers in process: what answers where vLLM has no build.
+
+Requests that wait when a batch ends form the next batch. Each row has its own generator, so what
+is sampled for a request depends on its seed, not on its neighbours.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from josh_pipeline.policies.local import Generated
+from josh_pipeline.policies.policy import Sampling
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    prompt: list[int]
+    sampling: Sampling
+    seed: int
+    answer: "asyncio.Future[Generated]"
+
+
+class TransformersEngine:
+    """An ``Engine`` over one causal language model.
+
+    Args:
+        checkpoint: a model folder.
+        stop_ids: tokens that end a completion.
+        pad_id: any token; padded positions are masked.
+        max_batch: rows of a batch.
+        quantization: a transformers quantization config, or None.
+    """
+
+    def __init__(
+        self, checkpoint: Path, *, stop_ids: tuple[int, ...], pad_id: int, max_batch: int, quantization: Any
+    ) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._model = AutoModelForCausalLM.from_pretrained(
+            checkpoint,
+            # On a CPU without matrix units, float32 generates faster than bfloat16.
+            dtype=torch.bfloat16 if device == "cuda" else torch.float32,
+            device_map=device,
+            quantization_config=quantization,
+        ).eval()
+        self._stop_ids = frozenset(stop_ids)
+        self._pad_id = pad_id
+        self._max_batch = max_batch
+        self._queue: list[_Waiting] = []
+        self._loop: asyncio.Task[None] | None = None
+
+    async def generate(self, prompt: list[int], sampling: Sampling, seed: int) -> Generated:
+        """Sample once; see ``Engine.generate``."""
+        answer: asyncio.Future[Generated] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(prompt, sampling, seed, answer))
+        if self._loop is None or self._loop.done():
+            self._loop = asyncio.create_task(self._run())
+        return await answer
+
+    async def _run(self) -> None:
+        await asyncio.sleep(0)  # let all that is ready to ask ask first
+        while self._queue:
+            # Rows of like length share a batch: padding is work too.
+            self._queue.sort(key=lambda waiting: len(waiting.prompt))
+            batch, self._queue = self._queue[: self._max_batch], self._queue[self._max_batch :]
+            try:
+                results = await asyncio.to_thread(self._batch, batch)
+            except BaseException as fault:
+                for waiting in batch:
+                    if not waiting.answer.done():
+                        waiting.answer.set_exception(fault)
+                raise
+            for waiting, generated in zip(batch, results, strict=True):
+                if not waiting.answer.done():
+                    waiting.answer.set_result(generated)
+
+    @torch.inference_mode()
+    def _batch(self, batch: list[_Waiting]) -> list[Generated]:
+        device = self._model.device
+        width = max(len(row.prompt) for row in batch)
+        shared = _shared_prefix([row.prompt for row in batch])
+        cache = self._prefix_cache(batch[0].prompt[:shared], len(batch))
+        # Columns: the shared prefix once, then the rest of each prompt padded on its left.
+        rest = [[self._pad_id] * (width - len(row.prompt)) + row.prompt[shared:] for row in batch]
+        tokens = torch.tensor(rest, device=device)
+        mask = torch.ones((len(batch), width), dtype=torch.long, device=device)
+        for index, row in enumerate(batch):
+            mask[index, shared : shared + width - len(row.prompt)] = 0
+        generators = [torch.Generator().manual_seed(row.seed) for row in batch]
+        sampled: list[list[int]] = [[] for _ in batch]
+        reasons = ["length"] * len(batch)
+        live = set(range(len(batch)))
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
+        while True:
+            logits = self._model(
+                input_ids=tokens,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            chosen = [self._pad_id] * len(batch)
+            for index in sorted(live):
+                token = _draw(logits[index].float().cpu(), batch[index].sampling, generators[index])
+                chosen[index] = token
+                sampled[index].append(token)
+                if token in self._stop_ids:
+                    reasons[index] = "stop"
+                    live.discard(index)
+                elif len(sampled[index]) >= batch[index].sampling.max_tokens:
+                    live.discard(index)
+            if not live:
+                break
+            tokens = torch.tensor(chosen, device=device)[:, None]
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+            positions = positions[:, -1:] + 1
+        return [
+            Generated(tuple(ids), reason, shared if index else 0)
+            for index, (ids, reason) in enumerate(zip(sampled, reasons, strict=True))
+        ]
+
+    def _prefix_cache(self, prefix: list[int], rows: int) -> DynamicCache:
+        cache = DynamicCache(config=self._model.config)
+        if prefix:
+            ids = torch.tensor([prefix], device=self._model.device)
+            self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            cache.batch_repeat_interleave(rows)
+        return cache
+
+    async def close(self) -> None:
+        """Wait for the running batch, and free the model."""
+        self._queue.clear()
+        if self._loop is not None:
+            await asyncio.gather(self._loop, return_exceptions=True)
+        del self._model
+
+
+def _shared_prefix(prompts: list[list[int]]) -> int:
+    """Length of the prefix that all prompts share, at least one token short of the shortest."""
+    shortest = min(map(len, prompts))
+    first, last = min(prompts), max(prompts)
+    length = 0
+    while length < shortest - 1 and first[length] == last[length]:
+        length += 1
+    return length
+
+
+def _draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    logits = logits / sampling.temperature
+    if sampling.top_k:
+        threshold = logits.topk(min(sampling.top_k, logits.numel())).values[-1]
+        logits = logits.masked_fill(logits < threshold, -torch.inf)
+    if sampling.top_p < 1:
+        ordered, order = logits.sort(descending=True)
+        probabilities = ordered.softmax(0)
+        beyond = probabilities.cumsum(0) - probabilities >= sampling.top_p
+        logits = logits.index_fill(0, order[beyond], -torch.inf)
+    return int(torch.multinomial(logits.softmax(0), 1, generator=generator))
