@@ -40,7 +40,7 @@ _PLACE_WORDS = (
     "lucky", "hidden", "sunny", "quiet", "brave", "velvet", "crystal", "spicy", "sweet", "wild",
 )  # fmt: skip
 _TABLE_WORDS = (
-    "kettle", "lantern", "spoon", "garden", "table", "oven", "pepper", "olive", "lemon", "anchor", "fox",
+    "kettle", "lantern", "spoon", "garden", "bell", "oven", "pepper", "olive", "lemon", "anchor", "fox",
     "crown", "dragon", "bakery", "plate", "kitchen", "barrel", "rose", "tiger", "moon", "ship", "apple",
 )  # fmt: skip
 _HOUSE_WORDS = (
@@ -48,7 +48,7 @@ _HOUSE_WORDS = (
     "cherry",
 )  # fmt: skip
 _ATTRACTIONS = {
-    "museum": ("museum", "clock, toy, train, glass, map, science, farm, art, book, coin, sea, bread"),
+    "museum": ("museum", "clock, toy, stamp, glass, map, science, farm, art, book, coin, sea, bread"),
     "college": ("college", "hawthorn, bishop, queen, wolf, abbot, lady, martin, george, hill, west gate"),
     "architecture": ("church", "hilltop, market, holy well, old bridge, white stone, abbey, rose"),
     "park": ("park", "willow, deer, castle hill, poplar, sunset, orchard, pond, rabbit"),
