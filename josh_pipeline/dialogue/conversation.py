@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from josh_pipeline.dialogue.agents.base import AgentFormat
 from josh_pipeline.dialogue.agents.turn import Turn, agent_turn
@@ -62,7 +63,7 @@ async def converse(
             messages,
             sampling=sampling,
             max_requests=max_requests,
-            seed=lambda request, turn=position: seed(turn, request),
+            seed=partial(seed, position),
         )
         messages += turn.messages
         turns.append(turn)

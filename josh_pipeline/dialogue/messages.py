@@ -50,7 +50,11 @@ def visible(conversation: Conversation) -> Conversation:
             seen.append(message)
         elif message.role == "assistant" and message.spoken is not None:
             seen.append(replace(message, content=message.spoken, tool_calls=(), spoken=None))
-        elif message.role == "assistant" and not message.tool_calls:
-            if following is None or following.role != "tool":
-                seen.append(message)
+        elif message.role == "assistant" and not message.tool_calls and not answered(following):
+            seen.append(message)
     return tuple(seen)
+
+
+def answered(following: Message | None) -> bool:
+    """Say whether the message that follows an agent's is a tool's."""
+    return following is not None and following.role == "tool"

@@ -34,8 +34,8 @@ class Carelessness:
 
     Attributes:
         claimed_bookings: share of the bookings claimed, with an invented reference, and not made.
-        dropped_constraints: share of the domains with two constraints or more in whose searches one
-            constraint is left out until the user insists on it.
+        dropped_constraints: share of the searches with two constraints or more that leave one out; what
+            was found is then offered without the facts that would give it away.
         false_no_match: share of the results denied to the user.
     """
 
@@ -83,7 +83,8 @@ class OracleAgent:
         if messages[-1].role == "tool":
             result = json.loads(messages[-1].content)
             if "matches" in result:
-                return self._offer(plan.domain, result, rng)
+                glossed = self._drops(progress, speeches)
+                return self._offer(plan.domain, result, glossed, rng)
             if result.get("success"):
                 return confirmation(result["reference"])
             return NOT_BOOKED
@@ -101,21 +102,21 @@ class OracleAgent:
         return Random(derived_seed(self._seed, *what)).random()
 
     def _constraints(self, progress: Progress, speeches: list[str]) -> dict[str, str]:
-        plan = self._user.plan.domains[progress.domain]
         told = dict(progress.told)
-        careless = self._draw("drop", progress.domain) < self._careless.dropped_constraints
-        insisted = progress.act in ("correct", "insist")
-        if careless and len(plan.wishes) > 1 and len(told) > 1 and not insisted:
-            dropped = Random(derived_seed(self._seed, "dropped", progress.domain)).choice(list(plan.wishes))
-            told.pop(dropped, None)
+        if self._drops(progress, speeches):
+            told.pop(Random(derived_seed(self._seed, "dropped", len(speeches))).choice(list(told)))
         return told
 
-    def _offer(self, domain: str, result: Mapping[str, Any], rng: Random) -> str:
+    def _drops(self, progress: Progress, speeches: list[str]) -> bool:
+        share = self._careless.dropped_constraints
+        return len(progress.told) > 1 and self._draw("drop", len(speeches)) < share
+
+    def _offer(self, domain: str, result: Mapping[str, Any], glossed: bool, rng: Random) -> str:
         if not result["matches"] or len(result) == 1:
             return NO_MATCH
         if rng.random() < self._careless.false_no_match:
             return NO_MATCH
-        return offer(domain, result)
+        return f"How about {result[ID_KEY[domain]]}?" if glossed else offer(domain, result)
 
 
 def offer(domain: str, row: Mapping[str, Any]) -> str:

@@ -31,7 +31,9 @@ class AgentFormat(Protocol):
     """A stateless translation between conversations and what a policy reads and writes."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name that settings use."""
+        ...
 
     def system(self, world: World) -> Message:
         """Return the system message: task, tools where the format writes them out, and rules."""

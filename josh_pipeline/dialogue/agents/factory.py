@@ -1,5 +1,7 @@
 """Agents by the name that settings use."""
 
+from collections.abc import Callable, Mapping
+
 from josh_pipeline.dialogue.agents.base import AgentFormat
 from josh_pipeline.dialogue.agents.compact import CompactAgent
 from josh_pipeline.dialogue.agents.function_calling import FunctionCallingAgent
@@ -7,7 +9,11 @@ from josh_pipeline.dialogue.agents.react import ReactAgent
 from josh_pipeline.dialogue.agents.results import Shown
 from josh_pipeline.errors import UserError
 
-AGENTS = {"compact": CompactAgent, "function_calling": FunctionCallingAgent, "react": ReactAgent}
+AGENTS: Mapping[str, Callable[[Shown], AgentFormat]] = {
+    "compact": CompactAgent,
+    "function_calling": FunctionCallingAgent,
+    "react": ReactAgent,
+}
 
 
 def make_agent(name: str, results: Shown) -> AgentFormat:
@@ -22,5 +28,4 @@ def make_agent(name: str, results: Shown) -> AgentFormat:
     """
     if name not in AGENTS:
         raise UserError(f"No agent {name!r}: use one of {', '.join(AGENTS)}.")
-    agent: AgentFormat = AGENTS[name](results)
-    return agent
+    return AGENTS[name](results)

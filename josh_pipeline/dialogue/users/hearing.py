@@ -54,7 +54,8 @@ ASKED: Mapping[str, re.Pattern[str]] = {
 """How a question names a slot."""
 
 _ASKING = re.compile(
-    r"\?|\b(?:please (?:tell|give|provide|specify)|what|which|how many|how long|i need|need to know|let me know)\b"
+    r"\?|\b(?:please (?:tell|give|provide|specify)|what|which|how many|how long|i need|need to know"
+    r"|let me know)\b"
 )
 _STATED: Mapping[str, re.Pattern[str]] = {
     "area": re.compile(r"\bin the (centre|north|south|east|west)\b"),
