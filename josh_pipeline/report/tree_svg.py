@@ -1,0 +1,277 @@
+"""A search tree as SVG: boxes with words for the viewer, dots for the report."""
+
+from dataclasses import dataclass
+from html import escape
+
+from josh_pipeline.report.palette import GOLDEN, GREEN, INK, MUTED, VERMILION
+from josh_pipeline.report.tree_data import DrawnTree
+from josh_pipeline.report.tree_layout import Layout, collapsed, lay_out
+from josh_pipeline.report.words import (
+    SHORT_ENDS,
+    answered,
+    call_text,
+    end_text,
+    result_text,
+    shortened,
+    spoken,
+)
+from josh_pipeline.search.tree import Node
+
+STYLES = {
+    "call": f'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="9.4" fill="{INK}"',
+    "result": f'font-size="9.8" fill="{MUTED}"',
+    "says": f'font-size="10.4" fill="{INK}"',
+}
+"""How a line in a box is set."""
+GUTTER = 92.0
+"""Room left of the tree for the rounds' names, px."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of a drawing in px: one branch's width, one round's height, and the box of a node."""
+
+    column: float
+    row: float
+    width: float
+    height: float
+    gutter: float = GUTTER
+    top: float = 16.0
+
+
+BOXES = Scale(column=152, row=112, width=142, height=74)
+LINE_CHARACTERS = 23
+"""Characters of a 10 px line that fit into a box; more is cut by the box, never drawn over its edge."""
+BOX_LINES = 4
+DOTS = Scale(column=64, row=38, width=20, height=20, top=8.0)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a node is painted, and the class that says so."""
+
+    name: str
+    fill: str
+    stroke: str
+    width: float
+
+
+def look(node: Node) -> Look:
+    """Choose a node's paint: golden first, then earned beside the golden leaf, failed, and the rest."""
+    if node.golden:
+        return Look("golden", "#FFF4D6", GOLDEN, 2.4)
+    if node.successful:
+        return Look("successful", "#E3F4ED", GREEN, 1.8)
+    if node.failure is not None:
+        return Look("failed", "#FBE8DE", VERMILION, 1.6)
+    return Look("plain", "#FFFFFF", "#AEB8C5", 1.2)
+
+
+class Canvas:
+    """Geometry of one drawing."""
+
+    def __init__(self, layout: Layout, scale: Scale) -> None:
+        self.layout = layout
+        self.scale = scale
+        self.width = scale.gutter + layout.columns * scale.column + 8
+        self.height = scale.top + (layout.rounds + 1) * scale.row
+
+    def x(self, node: Node) -> float:
+        """Centre of a node."""
+        return self.scale.gutter + (self.layout.x[node.node_id] + 0.5) * self.scale.column
+
+    def y(self, round_: int) -> float:
+        """Top of a round's boxes."""
+        return self.scale.top + round_ * self.scale.row
+
+    def edge(self, parent: Node, child: Node) -> str:
+        """A curve from under the parent to the top of the child."""
+        x1, y1 = self.x(parent), self.y(parent.round) + self.scale.height
+        x2, y2 = self.x(child), self.y(child.round)
+        bend = (y2 - y1) * 0.55
+        return f"M{x1:.1f},{y1:.1f}C{x1:.1f},{y1 + bend:.1f} {x2:.1f},{y2 - bend:.1f} {x2:.1f},{y2:.1f}"
+
+
+def _edges(drawn: DrawnTree, canvas: Canvas, golden_width: float) -> list[str]:
+    plain, golden = [], []
+    for node in drawn.tree.nodes:
+        if node.parent_id is None:
+            continue
+        path = canvas.edge(drawn.tree.by_id[node.parent_id], node)
+        if node.golden:
+            golden.append(
+                f'<path class="edge golden" data-to="{node.node_id}" d="{path}" fill="none" '
+                f'stroke="{GOLDEN}" stroke-width="{golden_width}"/>'
+            )
+        else:
+            plain.append(
+                f'<path class="edge" data-to="{node.node_id}" d="{path}" fill="none" '
+                f'stroke="#B9C2CE" stroke-width="1.4"/>'
+            )
+    return plain + golden
+
+
+def _rounds(drawn: DrawnTree, canvas: Canvas, size: float) -> list[str]:
+    """Names of the rounds in the gutter, and a dashed line below each at which the tree collapsed."""
+    scale = canvas.scale
+    shapes = []
+    for round_ in range(canvas.layout.rounds + 1):
+        y = canvas.y(round_)
+        middle = y + scale.height / 2
+        name = "opening" if round_ == 0 else f"round {round_}"
+        shapes.append(
+            f'<text x="{scale.gutter - 16:.0f}" y="{middle + size / 3:.1f}" text-anchor="end" '
+            f'font-size="{size}" fill="{MUTED}">{name}</text>'
+        )
+        if any(collapsed(n) and n.round == round_ for n in drawn.tree.nodes):
+            line = y + scale.height + (scale.row - scale.height) * 0.62
+            shapes.append(
+                f'<line x1="8" x2="{canvas.width - 8:.0f}" y1="{line:.1f}" y2="{line:.1f}" '
+                f'stroke="{GOLDEN}" stroke-dasharray="2 5" stroke-width="1"/>'
+            )
+    return shapes
+
+
+def _badges(node: Node, x: float, y: float, radius: float) -> list[str]:
+    """A numbered green disc for each milestone that the turn earned, centred on (x, y) and leftwards."""
+    shapes = []
+    for place, milestone in enumerate(reversed(node.earned)):
+        cx = x - place * (radius * 2 + 2)
+        shapes.append(
+            f'<g class="earned"><circle cx="{cx:.1f}" cy="{y:.1f}" r="{radius}" fill="{GREEN}"/>'
+            f'<text x="{cx:.1f}" y="{y + radius * 0.42:.1f}" text-anchor="middle" '
+            f'font-size="{radius * 1.25:.1f}" font-weight="700" fill="#fff">{milestone + 1}</text></g>'
+        )
+    return shapes
+
+
+def tooltip(node: Node) -> str:
+    """A node in a few plain lines, for a pointer that rests on it."""
+    lines = [f"{call_text(call)} → {result_text(call)}" for call in node.calls]
+    if spoken(node):
+        lines.append(f"agent: {spoken(node)}")
+    if answered(node):
+        lines.append(f"user: {answered(node)}")
+    if node.end:
+        lines.append(end_text(node))
+    return "\n".join(lines)
+
+
+def _box(drawn: DrawnTree, node: Node, canvas: Canvas) -> str:
+    scale, paint = canvas.scale, look(node)
+    x, y = canvas.x(node) - scale.width / 2, canvas.y(node.round)
+    texts = [
+        f'<text x="8" y="{17 + 15 * place}" {STYLES[kind]}>{escape(text)}</text>'
+        for place, (kind, text) in enumerate(_lines(node))
+    ]
+    dashes = ' stroke-dasharray="5 3"' if node.error_turn else ""
+    shapes = [
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{scale.width}" height="{scale.height}" rx="8" '
+        f'fill="{paint.fill}" stroke="{paint.stroke}" stroke-width="{paint.width}"{dashes}/>',
+        f'<svg x="{x:.1f}" y="{y:.1f}" width="{scale.width - 3}" height="{scale.height}">',
+        *texts,
+        "</svg>",
+        *_badges(node, x + scale.width - 6, y + 2, 9),
+        *_foot(drawn, node, x, y + scale.height),
+    ]
+    title = f"<title>{escape(tooltip(node))}</title>"
+    return (
+        f'<g class="node {paint.name}" id="box-{node.node_id}" data-node="{node.node_id}" '
+        f'data-parent="{node.parent_id or ""}" tabindex="0" role="button">{title}{"".join(shapes)}</g>'
+    )
+
+
+def _lines(node: Node) -> list[tuple[str, str]]:
+    """The lines of words in a node's box: calls and what they returned, then what was said."""
+    lines: list[tuple[str, str]] = []
+    for call in node.calls[:1] if len(node.calls) > 1 else node.calls:
+        lines.append(("call", shortened(call_text(call), LINE_CHARACTERS)))
+        lines.append(("result", shortened("→ " + result_text(call), LINE_CHARACTERS)))
+    if len(node.calls) > 1:
+        lines[-1] = ("result", f"and {len(node.calls) - 1} more calls")
+    said = answered(node) if node.round == 0 else spoken(node)
+    room = BOX_LINES - len(lines)
+    parts = _wrapped(said or "(says nothing)", LINE_CHARACTERS)
+    if len(parts) > room:
+        parts = [*parts[: room - 1], shortened(" ".join(parts[room - 1 :]), LINE_CHARACTERS)]
+    return lines + [("says", part) for part in parts]
+
+
+def _foot(drawn: DrawnTree, node: Node, x: float, y: float) -> list[str]:
+    """Below a box: why it has no child, and the rows that were taken from it."""
+    shapes = []
+    if node.end:
+        colour = GREEN if node.end == "solved" else VERMILION if node.end == "failed" else MUTED
+        label = SHORT_ENDS[node.end] + (f": {node.failure}" if node.failure else "")
+        shapes.append(
+            f'<text x="{x + 2:.1f}" y="{y + 13:.1f}" font-size="10" font-weight="600" '
+            f'fill="{colour}">{escape(label)}</text>'
+        )
+    rows = drawn.rows_of(node.node_id)
+    marks = [
+        (f"+{rows.desirable + rows.sft}", GREEN, bool(rows.desirable or rows.sft)),
+        (f"−{rows.undesirable}", VERMILION, bool(rows.undesirable)),
+    ]
+    right = x + BOXES.width - 2
+    for text, colour, shown in reversed(marks):
+        if shown:
+            shapes.append(
+                f'<text class="rows" x="{right:.1f}" y="{y + 13:.1f}" text-anchor="end" font-size="10" '
+                f'font-weight="700" fill="{colour}" stroke="#fff" stroke-width="3" '
+                f'paint-order="stroke">{text} rows</text>'
+            )
+            right -= 50
+    return shapes
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    lines, line = [], ""
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    return [*lines, line]
+
+
+def _svg(canvas: Canvas, label: str, shapes: list[str], style: str) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {canvas.width:.0f} {canvas.height:.0f}" '
+        f'{style} role="img" aria-label="{escape(label)}" '
+        f'font-family="system-ui, -apple-system, Segoe UI, Roboto, DejaVu Sans, sans-serif">'
+        f"{''.join(shapes)}</svg>"
+    )
+
+
+def boxes(drawn: DrawnTree) -> str:
+    """Draw a tree with a box of words for each node; it shrinks to 85 % of its size before it scrolls."""
+    canvas = Canvas(lay_out(drawn.tree), BOXES)
+    nodes = [_box(drawn, node, canvas) for node in drawn.tree.nodes]
+    shapes = [*_rounds(drawn, canvas, 12), *_edges(drawn, canvas, 3.2), *nodes]
+    size = f'style="width:100%;min-width:{canvas.width * 0.85:.0f}px;max-width:{canvas.width:.0f}px"'
+    return _svg(canvas, "search tree", shapes, size)
+
+
+def dots(drawn: DrawnTree) -> str:
+    """Draw a tree with a dot for each node, small enough for a report's column."""
+    canvas = Canvas(lay_out(drawn.tree), DOTS)
+    shapes = [*_rounds(drawn, canvas, 11), *_edges(drawn, canvas, 3.0)]
+    for node in drawn.tree.nodes:
+        paint = look(node)
+        x, y = canvas.x(node), canvas.y(node.round) + DOTS.height / 2
+        dashes = ' stroke-dasharray="3 2"' if node.error_turn else ""
+        mark = ""
+        if node.end in ("failed", "user_done", "rounds_spent", "budget_spent"):
+            sign = {"failed": "×", "user_done": "–"}.get(node.end, "…")
+            mark = (
+                f'<text x="{x:.1f}" y="{y + 4.5:.1f}" text-anchor="middle" font-size="13" '
+                f'fill="{VERMILION if node.end == "failed" else MUTED}">{sign}</text>'
+            )
+        shapes.append(
+            f'<g class="node {paint.name}"><title>{escape(tooltip(node))}</title>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{DOTS.height / 2}" fill="{paint.fill}" '
+            f'stroke="{paint.stroke}" stroke-width="{paint.width}"{dashes}/>{mark}'
+            f"{''.join(_badges(node, x + (len(node.earned) - 1) * 8, y, 7.5))}</g>"
+        )
+    return _svg(canvas, "search tree", shapes, f'style="max-width:{canvas.width:.0f}px;width:100%"')

@@ -1,0 +1,86 @@
+"""Search trees in words: what a turn did, what came back, how a branch ended."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from josh_pipeline.dialogue.messages import visible
+from josh_pipeline.search.tree import CallRecord, End, Node
+from josh_pipeline.toolwoz.goal import Goal
+
+ENDS: Mapping[End, str] = {
+    "solved": "solved: the last reward was earned here",
+    "pruned": "pruned: another branch earned first",
+    "user_done": "ended: the user left",
+    "failed": "failed",
+    "rounds_spent": "ended: the rounds were spent",
+    "budget_spent": "ended: the token budget was spent",
+}
+SHORT_ENDS: Mapping[End, str] = {
+    "solved": "solved",
+    "pruned": "pruned",
+    "user_done": "user left",
+    "failed": "failed",
+    "rounds_spent": "out of rounds",
+    "budget_spent": "out of budget",
+}
+
+
+def shortened(text: str, width: int) -> str:
+    """Cut a text to at most ``width`` characters on one line, with an ellipsis where it was cut."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: max(width - 1, 0)].rstrip() + "…"
+
+
+def arguments_text(arguments: Mapping[str, Any]) -> str:
+    """Arguments as ``area=north, food=thai``."""
+    return ", ".join(f"{key}={value}" for key, value in arguments.items())
+
+
+def call_text(call: CallRecord) -> str:
+    """A call as the agent made it."""
+    return f"{call.tool}({arguments_text(call.arguments)})"
+
+
+def result_text(call: CallRecord) -> str:
+    """What a call returned, in a few words."""
+    payload = call.payload
+    if "error" in payload:
+        return f"error: {payload['error']}"
+    if "rows" in payload:
+        if not payload["rows"]:
+            return "no match"
+        row = payload["rows"][0]
+        name = next((str(row[key]) for key in ("name", "trainID") if key in row), "a row")
+        return f"{name} (of {call.matches})" if call.matches != 1 else name
+    if payload.get("success"):
+        return f"booked, reference {payload.get('reference')}"
+    return "booking refused"
+
+
+def spoken(node: Node) -> str:
+    """What the agent said aloud in a turn; empty where it did not speak."""
+    return " ".join(m.content for m in visible(node.messages) if m.role == "assistant")
+
+
+def answered(node: Node) -> str:
+    """The user's answer to a turn, or the opening message of the root; empty where there is none."""
+    return " ".join(m.content for m in node.messages if m.role == "user")
+
+
+def end_text(node: Node) -> str:
+    """Why there is no child, as a sentence part; empty for an interior node."""
+    if node.end is None:
+        return ""
+    if node.end == "failed":
+        return f"failed ({node.failure}): {node.failure_message}"
+    return ENDS[node.end]
+
+
+def milestone_texts(goal: Goal) -> tuple[str, ...]:
+    """Every ground-truth call of a goal in words; the position is the milestone's id."""
+    return tuple(f"{call.tool}({arguments_text(call.parameters)})" for call in goal.calls)
+
+
+def goal_kind(goal: Goal) -> str:
+    """``hotel part of MUL0001`` or ``whole goal of MUL0001``."""
+    return f"{goal.part} part of {goal.dialogue_id}" if goal.part else f"whole goal of {goal.dialogue_id}"
