@@ -5,6 +5,7 @@ anything else to speak.
 """
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +13,13 @@ from typing import Any
 
 from josh_pipeline.dialogue.agents.base import Reply
 from josh_pipeline.dialogue.messages import Conversation, Message, ToolCall
-from josh_pipeline.dialogue.users.base import UserReply
+from josh_pipeline.dialogue.users.base import User, UserReply
 from josh_pipeline.errors import ErrorKind, RolloutError
-from josh_pipeline.policies.policy import Completion, Request
+from josh_pipeline.policies.policy import Completion, Policy, Request
+from josh_pipeline.search.concurrency import Limiter
+from josh_pipeline.search.search import search
+from josh_pipeline.search.tree import Tree
+from josh_pipeline.settings import SearchSettings
 from josh_pipeline.world import Tool, ToolResult, World
 
 
@@ -171,3 +176,40 @@ class TinyUser:
             return UserReply("Goodbye.", done=True)
         heard = conversation[-1].content if conversation else "nothing"
         return UserReply(f"Turn {said}, I heard {heard}.", done=False)
+
+
+def said(*texts: str) -> ScriptedPolicy:
+    """A policy that plays the texts by the number of the agent's own messages so far, then speaks."""
+
+    def answer(request: Request) -> str:
+        so_far = sum(m.role == "assistant" and not m.error for m in request.messages)
+        return texts[so_far] if so_far < len(texts) else "Anything else?"
+
+    return ScriptedPolicy(answer)
+
+
+def grow(
+    policy: Policy,
+    prizes: str = "ab",
+    *,
+    user: User | None = None,
+    seed: int = 0,
+    goal: str = "goal",
+    limiter: Limiter | None = None,
+    **options: object,
+) -> Tree:
+    """Search one goal with the fakes; the wall time is put to 0, so that trees can be compared."""
+    tree = asyncio.run(
+        search(
+            goal,
+            world=PrizeWorld(prizes),
+            user=user or TinyUser(),
+            policy=policy,
+            agent=TinyAgent(),
+            settings=SearchSettings.model_validate(options),
+            settings_digest="settings",
+            seed=seed,
+            limiter=limiter or Limiter(100),
+        )
+    )
+    return dataclasses.replace(tree, usage=dataclasses.replace(tree.usage, seconds=0.0))

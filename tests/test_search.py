@@ -1,46 +1,15 @@
 import asyncio
-import dataclasses
 import random
 
 import pytest
-from fakes import PrizeWorld, ScriptedPolicy, TinyAgent, TinyUser, chance, choosing, failing, last_text
+from fakes import ScriptedPolicy, TinyUser, chance, choosing, failing, grow, last_text, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from josh_pipeline.dialogue.users.base import User, UserReply
-from josh_pipeline.policies.policy import Completion, Policy, Request
+from josh_pipeline.dialogue.users.base import UserReply
+from josh_pipeline.policies.policy import Completion, Request
 from josh_pipeline.search.concurrency import Limiter
-from josh_pipeline.search.search import search
-from josh_pipeline.search.tree import Node, Tree, Usage
-from josh_pipeline.settings import SearchSettings
-
-FREE = Usage(0, 0, 0, 0, 0.0)
-
-
-def grow(
-    policy: Policy,
-    prizes: str = "ab",
-    *,
-    user: User | None = None,
-    seed: int = 0,
-    limiter: Limiter | None = None,
-    **options: object,
-) -> Tree:
-    """Search one goal with the fakes, and forget the wall time."""
-    tree = asyncio.run(
-        search(
-            "goal",
-            world=PrizeWorld(prizes),
-            user=user or TinyUser(),
-            policy=policy,
-            agent=TinyAgent(),
-            settings=SearchSettings.model_validate(options),
-            settings_digest="settings",
-            seed=seed,
-            limiter=limiter or Limiter(100),
-        )
-    )
-    return dataclasses.replace(tree, usage=dataclasses.replace(tree.usage, seconds=0.0))
+from josh_pipeline.search.tree import Node, Tree
 
 
 def in_round(tree: Tree, number: int) -> list[Node]:
@@ -49,16 +18,6 @@ def in_round(tree: Tree, number: int) -> list[Node]:
 
 def by_path(tree: Tree, *path: int) -> Node:
     return next(node for node in tree.nodes if node.path == path)
-
-
-def said(*texts: str) -> ScriptedPolicy:
-    """A policy that plays the texts by the number of assistant messages so far, then speaks."""
-
-    def answer(request: Request) -> str:
-        so_far = sum(message.role == "assistant" for message in request.messages)
-        return texts[so_far] if so_far < len(texts) else "Anything else?"
-
-    return ScriptedPolicy(answer)
 
 
 def after_call(request: Request) -> bool:
