@@ -119,7 +119,7 @@ class Database:
         return self.rows[rows.bit_length() - 1]
 
 
-Databases = Mapping[str, Database]
+Databases = Mapping[Domain, Database]
 """Domain to its database."""
 
 _BUILT: dict[tuple[str, int], tuple[Corpus, Databases]] = {}

@@ -113,7 +113,7 @@ def _goal(
 
 
 def _shares(
-    dialogue: Dialogue, databases: Mapping[str, Database], semantics: Semantics
+    dialogue: Dialogue, databases: Mapping[Domain, Database], semantics: Semantics
 ) -> tuple[_Share, ...]:
     if not isinstance(dialogue.goal, Mapping):
         return ()

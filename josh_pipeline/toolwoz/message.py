@@ -54,11 +54,17 @@ def part_message(lines: Sequence[str], task: DomainTask) -> tuple[str, ...]:
 
     What the lines only point at ("the same day as the hotel booking") is said in a line of its own.
     """
-    kept = [line for line, domain in zip(lines, line_domains(lines), strict=True) if domain == task.domain]
+    spoken = zip(lines, line_domains(lines), strict=True)
+    kept = [line.replace("You are also", "You are") for line, domain in spoken if domain == task.domain]
     text = " ".join(kept).lower()
     missing = [
         f"{SLOT_WORDS.get(slot, slot)} {value}"
         for slot, value in {**task.info, **task.book}.items()
-        if value.lower() not in text and value.lower() not in ("yes", "no")
+        if value.lower() not in ("yes", "no") and not says(text, value.lower())
     ]
     return (*kept, f"For the {task.domain}: {', '.join(missing)}") if missing else tuple(kept)
+
+
+def says(text: str, value: str) -> bool:
+    """Tell whether a text holds a value as words of their own: "4 people" does not say "14:00"."""
+    return re.search(rf"(?<![\w:]){re.escape(value)}(?![\w:])", text) is not None

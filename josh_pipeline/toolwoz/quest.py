@@ -37,7 +37,7 @@ class Quest:
     visible: Rows
 
 
-def quests(goal: Goal, databases: Mapping[str, Database], rules: Rules) -> dict[Domain, Quest]:
+def quests(goal: Goal, databases: Mapping[Domain, Database], rules: Rules) -> dict[Domain, Quest]:
     """Work out every domain of a goal that has a ground-truth call."""
     position = {call.tool: i for i, call in enumerate(goal.calls)}
     found: dict[Domain, Quest] = {}

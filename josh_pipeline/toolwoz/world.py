@@ -7,7 +7,7 @@ from typing import Any, Self
 from josh_pipeline.corpus.records import Corpus
 from josh_pipeline.dialogue.messages import Conversation
 from josh_pipeline.toolwoz.databases import Database, databases_of
-from josh_pipeline.toolwoz.goal import Goal, Semantics
+from josh_pipeline.toolwoz.goal import Domain, Goal, Semantics
 from josh_pipeline.toolwoz.quest import Quest, quests
 from josh_pipeline.toolwoz.rewards import earned_by_booking, earned_by_search
 from josh_pipeline.toolwoz.semantics import rules_of
@@ -33,7 +33,7 @@ class ToolWozWorld:
     def __init__(
         self,
         goal: Goal,
-        databases: Mapping[str, Database],
+        databases: Mapping[Domain, Database],
         semantics: Semantics,
         inside_search: bool = False,
     ) -> None:
@@ -124,11 +124,10 @@ class ToolWozWorld:
 
     def _earn_booking(self, tool: str, arguments: Mapping[str, Any]) -> None:
         quest = self._quest(tool)
-        if quest is not None and quest.booking is not None:
-            if quest.booking not in self._earned and earned_by_booking(
-                quest, self._rules.rewarded(arguments)
-            ):
-                self._earned |= {quest.booking}
+        if quest is None or quest.booking is None or quest.booking in self._earned:
+            return
+        if earned_by_booking(quest, self._rules.rewarded(arguments)):
+            self._earned |= {quest.booking}
 
 
 def plain_copy(row: Mapping[str, Any]) -> dict[str, Any]:
