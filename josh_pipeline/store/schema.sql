@@ -43,7 +43,7 @@ CREATE TABLE corpora (
 CREATE TABLE dialogues (
     scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
     corpus_digest VARCHAR NOT NULL, dialogue_id VARCHAR NOT NULL, split VARCHAR NOT NULL,
-    goal JSON NOT NULL, log JSON NOT NULL
+    turns BIGINT NOT NULL, domains VARCHAR[] NOT NULL, goal JSON NOT NULL, log JSON NOT NULL
 );
 
 CREATE TABLE entities (
@@ -65,7 +65,8 @@ CREATE TABLE goals (
 
 CREATE TABLE solvability (
     scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
-    goal_id VARCHAR NOT NULL, earned JSON NOT NULL, reward DOUBLE NOT NULL, solvable BOOLEAN NOT NULL
+    goal_id VARCHAR NOT NULL, reward DOUBLE NOT NULL, -- the oracle's
+    solvable BOOLEAN NOT NULL, missed VARCHAR[] NOT NULL
 );
 
 -- Stage cold_start: the foundation, the scripted conversations, and the base that came of them ----------
@@ -82,7 +83,7 @@ CREATE TABLE base_models (
 CREATE TABLE demonstrations (
     scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
     position BIGINT NOT NULL, goal_id VARCHAR NOT NULL, dialogue_id VARCHAR NOT NULL,
-    messages JSON NOT NULL, reward DOUBLE, record JSON NOT NULL
+    messages JSON NOT NULL, reward DOUBLE NOT NULL
 );
 
 CREATE TABLE cold_start_curves (
@@ -109,7 +110,7 @@ CREATE TABLE policies (
 CREATE TABLE trees (                      -- checkpointed
     rollout_id VARCHAR NOT NULL, goal_id VARCHAR NOT NULL, policy_digest VARCHAR NOT NULL,
     seed BIGINT NOT NULL, settings_digest VARCHAR NOT NULL, run_id VARCHAR NOT NULL,
-    system VARCHAR NOT NULL, earned JSON NOT NULL, reward DOUBLE NOT NULL, rounds BIGINT NOT NULL,
+    system VARCHAR NOT NULL, tools JSON NOT NULL, earned JSON NOT NULL, reward DOUBLE NOT NULL, rounds BIGINT NOT NULL,
     failure VARCHAR, failure_message VARCHAR,
     requests BIGINT NOT NULL, prompt_tokens BIGINT NOT NULL, cached_tokens BIGINT NOT NULL,
     completion_tokens BIGINT NOT NULL, seconds DOUBLE NOT NULL

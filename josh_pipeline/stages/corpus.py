@@ -1,0 +1,132 @@
+"""Step ``multiwoz_dialogues``: a corpus into the store, and out of it again."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+
+import polars as pl
+
+from josh_pipeline.corpus.frames import to_frames
+from josh_pipeline.corpus.load import load_corpus
+from josh_pipeline.corpus.records import Corpus, Dialogue
+from josh_pipeline.progress import Progress
+from josh_pipeline.stages.scopes import corpus_scope
+from josh_pipeline.stages.step import Step
+from josh_pipeline.store.warehouse import Generation, Warehouse
+
+
+@dataclass(frozen=True)
+class CorpusSummary:
+    """What was read.
+
+    Attributes:
+        dialogues: number a split.
+        entities: number a domain.
+    """
+
+    generation: Generation
+    name: str
+    digest: str
+    source: str
+    licence: str
+    dialogues: dict[str, int]
+    entities: dict[str, int]
+
+
+def store_corpus(step: Step) -> CorpusSummary:
+    """Read the corpus of the settings and write it to the store.
+
+    Raises:
+        UserError: there is no such corpus, or it is damaged.
+    """
+    settings = step.settings.corpus
+    with_bar = Bar(step.progress)
+    corpus = load_corpus(
+        settings.source,
+        step.home.cache,
+        sample_dialogues=settings.sample_dialogues,
+        sample_seed=settings.sample_seed,
+        progress=with_bar,
+    )
+    with_bar.close()
+    frames = to_frames(corpus)
+    digest = pl.lit(corpus.digest).alias("corpus_digest")
+    row = {
+        "corpus_digest": corpus.digest,
+        "name": corpus.name,
+        "source": corpus.source,
+        "licence": corpus.licence,
+        "dialogues": frames["dialogues"].height,
+        "entities": frames["entities"].height,
+    }
+    dialogues = frames["dialogues"].rename({"goal_json": "goal", "log_json": "log"})
+    entities = frames["entities"].rename({"row_json": "entity"})
+    tables = {
+        "corpora": pl.DataFrame([row]),
+        "dialogues": dialogues.with_columns(digest),
+        "entities": entities.with_columns(digest),
+    }
+    generation = step.warehouse.publish("corpus", corpus_scope(settings), step.run_id, tables)
+    return CorpusSummary(
+        generation=generation,
+        name=corpus.name,
+        digest=corpus.digest,
+        source=corpus.source,
+        licence=corpus.licence,
+        dialogues=dict(Counter(dialogue.split for dialogue in corpus.dialogues)),
+        entities={domain: len(rows) for domain, rows in corpus.databases.items()},
+    )
+
+
+def stored_corpus(warehouse: Warehouse, scope: str, *, dialogues: bool) -> Corpus:
+    """Return a stored corpus.
+
+    Args:
+        scope: see ``corpus_scope``; it is in the store.
+        dialogues: read the dialogues too; the databases are all that a world needs, and the logs are long.
+    """
+    about = warehouse.rows("SELECT * FROM current_corpora WHERE scope = ?", [scope])[0]
+    databases: dict[str, list[dict[str, object]]] = {}
+    for row in warehouse.rows(
+        "SELECT domain, entity FROM current_entities WHERE scope = ? ORDER BY domain, position", [scope]
+    ):
+        databases.setdefault(row["domain"], []).append(json.loads(row["entity"]))
+    read: tuple[Dialogue, ...] = ()
+    if dialogues:
+        read = tuple(
+            Dialogue(row["dialogue_id"], row["split"], json.loads(row["goal"]), tuple(json.loads(row["log"])))
+            for row in warehouse.rows(
+                "SELECT dialogue_id, split, goal, log FROM current_dialogues "
+                "WHERE scope = ? ORDER BY dialogue_id",
+                [scope],
+            )
+        )
+    return Corpus(
+        name=about["name"],
+        digest=about["corpus_digest"],
+        source=about["source"],
+        licence=about["licence"],
+        dialogues=read,
+        databases={domain: tuple(rows) for domain, rows in databases.items()},
+    )
+
+
+class Bar:
+    """Shows the corpus reader's reports, (what is done, amount, whole amount), as tasks of a ``Progress``."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._done: dict[str, int] = {}
+
+    def __call__(self, what: str, done: int, whole: int | None) -> None:
+        """Move the bar of ``what`` to ``done``."""
+        if what not in self._done:
+            self._progress.start(what, whole)
+            self._done[what] = 0
+        self._progress.advance(what, done - self._done[what])
+        self._done[what] = done
+
+    def close(self) -> None:
+        """End all bars."""
+        for what in self._done:
+            self._progress.finish(what)
