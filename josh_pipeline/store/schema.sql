@@ -144,12 +144,14 @@ CREATE TABLE labels (
 CREATE TABLE preference_rows (
     iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
     row_id VARCHAR NOT NULL, method VARCHAR NOT NULL, goal_id VARCHAR, rollout_id VARCHAR,
+    policy_digest VARCHAR, tools JSON,    -- who sampled the completions; the chat API's schemas
     prompt JSON NOT NULL, completion JSON NOT NULL, rejected JSON, desirable BOOLEAN NOT NULL
 );
 
 CREATE TABLE row_nodes (
     iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
-    row_id VARCHAR NOT NULL, node_id VARCHAR NOT NULL, rollout_id VARCHAR NOT NULL
+    row_id VARCHAR NOT NULL, node_id VARCHAR NOT NULL, rollout_id VARCHAR NOT NULL,
+    part VARCHAR                          -- 'completion', 'chosen' or 'rejected': what of the row it holds
 );
 
 -- Stage adapter -----------------------------------------------------------------------------------
