@@ -72,8 +72,12 @@ class RegressionTest:
         return f"{d.diff:+.3f} [{d.low:+.3f}, {d.high:+.3f}] on {d.n} paired goals: {found}"
 
 
-def wilson(successes: int, n: int) -> Interval:
+def wilson(successes: float, n: int) -> Interval:
     """Return the 95 % Wilson score interval of a proportion (Wilson 1927); [0, 1] where n is 0.
+
+    Args:
+        successes: may be a fraction, where each of the n is a mean of several trials.
+        n: independent observations.
 
     Raises:
         ValueError: successes lie outside 0..n.

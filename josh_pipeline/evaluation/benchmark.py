@@ -1,0 +1,85 @@
+"""The benchmark: every goal played greedily, many conversations at once, each of them checkpointable."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from josh_pipeline.dialogue.agents.base import AgentFormat
+from josh_pipeline.dialogue.users.base import User
+from josh_pipeline.evaluation.episode import Episode, play
+from josh_pipeline.ids import derived_seed
+from josh_pipeline.policies.policy import Policy
+from josh_pipeline.progress import Progress
+from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, admitted
+from josh_pipeline.settings import EvaluationSettings
+from josh_pipeline.toolwoz.goal import Goal
+from josh_pipeline.world import World
+
+
+def episode_seed(seed: int, goal_id: str, trial: int) -> int:
+    """Seed of a conversation. The policy has no part in it, so policies are compared on the same users."""
+    return derived_seed("evaluation", seed, goal_id, trial)
+
+
+async def evaluate(
+    goals: Sequence[Goal],
+    make_world: Callable[[Goal], World],
+    make_user: Callable[[Goal, int], User],
+    policy: Policy,
+    agent: AgentFormat,
+    settings: EvaluationSettings,
+    in_flight: int,
+    seed: int,
+    progress: Progress,
+    *,
+    settings_digest: str,
+    trials: int = 1,
+    task: str = "Evaluating",
+    finished: Callable[[Episode], None] = lambda episode: None,
+) -> list[Episode]:
+    """Play goals with a policy at temperature 0.
+
+    Args:
+        goals: to be played, in order; none of them excluded.
+        make_world: a fresh world of a goal.
+        make_user: the user of a goal, by the conversation's seed.
+        in_flight: requests at once, over all conversations.
+        seed: of the evaluation; with goal and trial it fixes a conversation's seed.
+        progress: counts conversations.
+        settings_digest: names everything that an episode depends on beside policy, goal and seed.
+        trials: conversations a goal; they differ in the user's seed.
+        task: the name that progress shows.
+        finished: gets each episode as it ends, for a checkpoint; what it raises stops the evaluation.
+
+    Returns:
+        The episodes in the order of the goals, trials of a goal together.
+    """
+    limiter = Limiter(in_flight)
+    episodes: dict[tuple[str, int], Episode] = {}
+
+    async def one(goal: Goal, trial: int) -> Episode:
+        conversation_seed = episode_seed(seed, goal.goal_id, trial)
+        with limiter.lane() as lane:
+            return await play(
+                goal.goal_id,
+                world=make_world(goal),
+                user=make_user(goal, conversation_seed),
+                policy=LimitedPolicy(policy, lane),
+                agent=agent,
+                settings=settings,
+                settings_digest=settings_digest,
+                seed=conversation_seed,
+                trial=trial,
+            )
+
+    def keep(episode: Episode) -> None:
+        episodes[episode.goal_id, episode.trial] = episode
+        finished(episode)
+        progress.advance(task)
+
+    order = [(goal, trial) for goal in goals for trial in range(trials)]
+    progress.start(task, len(order))
+    try:
+        await admitted((partial(one, goal, trial) for goal, trial in order), limiter, keep)
+    finally:
+        progress.finish(task)
+    return [episodes[goal.goal_id, trial] for goal, trial in order]
