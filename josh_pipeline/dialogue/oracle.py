@@ -13,6 +13,7 @@ from typing import Any
 from josh_pipeline.dialogue.messages import Conversation, visible
 from josh_pipeline.dialogue.users.agenda import AgendaUser
 from josh_pipeline.dialogue.users.plan import Progress
+from josh_pipeline.dialogue.users.wording import noun_phrase, with_article
 from josh_pipeline.ids import content_id, derived_seed
 from josh_pipeline.policies.policy import Completion, Request
 from josh_pipeline.toolwoz.goal import ID_KEY, Goal
@@ -123,12 +124,13 @@ def offer(domain: str, row: Mapping[str, Any]) -> str:
     """Say what was found, with the facts that the user can check."""
     if domain == "train":
         return f"{row['trainID']} leaves at {row['leaveAt']} and arrives at {row['arriveBy']}."
+    if domain == "attraction":
+        return f"{row['name']} is {noun_phrase(domain, {key: row[key] for key in ('type', 'area')})}."
     kind = {
         "restaurant": f"{row.get('pricerange')} {row.get('food')} restaurant",
         "hotel": f"{row.get('pricerange')} {row.get('stars')} star {row.get('type')}",
-        "attraction": f"{row.get('type')}",
     }[domain]
-    return f"{row['name']} is {'an' if kind[0] in 'aeiou' else 'a'} {kind} in the {row['area']}."
+    return f"{row['name']} is {with_article(kind)} in the {row['area']}."
 
 
 def confirmation(reference: str) -> str:

@@ -47,7 +47,7 @@ class ReactAgent:
         found = list(_COMMAND.finditer(text))
         ends = [match.start() for match in found[1:]] + [len(text)]
         calls: list[ToolCall] = []
-        for match, end in zip(found, ends, strict=True):
+        for match, end in zip(found, ends, strict=False):
             body = text[match.end() : end].strip()
             if match.group(1) == "SPEAK" and body:
                 message = Message(role="assistant", content=text, tool_calls=tuple(calls), spoken=body)

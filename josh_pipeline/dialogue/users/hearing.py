@@ -18,13 +18,15 @@ _BOOKED = re.compile(
     r"|^(?:\w+[,!.]?\s+)?(?:booked|reserved)\b"
     r"|\breference\b(?!.*\?)|\byou(?:'re| are) all set\b"
 )
+_POLITE = re.compile(r"\bno (?:problem|worries)\b")
+_BROKEN = re.compile(r"\bwent wrong\b")
 _FUTURE = re.compile(r"\b(?:would you like|shall i|should i|do you want|can i|may i|like me to)\b")
 _NO_MATCH = re.compile(
     r"\b(?:no|not any|n't any|n't have any)\b[^.?]*\b(?:match\w*|found|available|such|results?|places?|"
-    r"restaurants?|hotels?|guesthouses?|trains?|attractions?|options?|that)\b"
+    r"restaurants?|hotels?|guesthouses?|trains?|attractions?|options?)\b"
     r"|\bnothing\b|\b(?:could|can|did|do|was)(?:n't| not|not| unable to) (?:find|see|locate|match|have)\b"
     r"|\b(?:unable|not able) to (?:find|locate)\b|\bno luck\b|\bdoes(?:n't| not) (?:exist|match)\b"
-    r"|\bnot available\b|\bunavailable\b|\bsorry\b"
+    r"|\bnot available\b|\bunavailable\b|\b(?:is|are)n't (?:one|any)\b"
 )
 _OFFER = re.compile(
     r"\b(?:found|recommend|suggest|there (?:is|are|'s)|how about|what about|i have|we have|located|leaves?|"
@@ -80,12 +82,10 @@ class Heard:
     Attributes:
         kind: what the sentence does, the first that fits.
         asked: the slots that it asks about, where it asks.
-        reference: it names a reference number.
     """
 
     kind: Kind
     asked: tuple[str, ...]
-    reference: bool
 
 
 def hear(text: str, booking: bool) -> Heard:
@@ -95,18 +95,20 @@ def hear(text: str, booking: bool) -> Heard:
         text: what the agent spoke.
         booking: the user has asked for a booking and waits for it.
     """
-    said = text.lower().replace("’", "'")
+    said = _POLITE.sub("", text.lower().replace("’", "'"))
     asks = bool(_ASKING.search(said))
     asked = tuple(slot for slot, pattern in ASKED.items() if pattern.search(said)) if asks else ()
-    return Heard(_kind(said, asks, bool(asked), booking), asked, "reference" in said)
+    return Heard(_kind(said, asks, bool(asked), booking), asked)
 
 
 def _kind(said: str, asks: bool, names_slot: bool, booking: bool) -> Kind:
     future = _FUTURE.search(said)
+    if _BROKEN.search(said):
+        return "noise"
     if booking:
         if asks and names_slot and not _BOOKED.search(said):
             return "question"
-        if _NOT_BOOKED.search(said) or _NO_MATCH.search(said):
+        if _NOT_BOOKED.search(said) or _NO_MATCH.search(said) or "sorry" in said:
             return "not_booked"
         if not future and _BOOKED.search(said):
             return "booked"

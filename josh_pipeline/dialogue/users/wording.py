@@ -163,9 +163,9 @@ def insisting(rng: Random, domain: str, values: Mapping[str, str]) -> str:
 
 
 def booking(rng: Random, domain: str, values: Mapping[str, str], again: bool) -> str:
-    """Ask for the booking."""
+    """Ask for the booking, or for it ``again`` where it was not confirmed."""
     leads = ("Please book it", "Great, book it", "That works, please book it", "Yes, I'd like to book it")
-    lead = rng.choice(("Please try again to book it", "Is it booked? Please book it") if again else leads)
+    lead = rng.choice(("I still need it, please book it", "Please do book it") if again else leads)
     slots = list(values)
     rng.shuffle(slots)
     return " ".join([lead, *(booking_detail(domain, s, values[s]) for s in slots)]) + "."

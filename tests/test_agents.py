@@ -1,0 +1,262 @@
+"""The agents' formats: what is read from a reply, and what the agent is shown."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from josh_pipeline.dialogue.agents import agent_turn, make_agent
+from josh_pipeline.dialogue.agents.turn import ERROR_SENTENCE
+from josh_pipeline.dialogue.messages import Message, ToolCall, visible
+from josh_pipeline.errors import RolloutError, UserError
+from josh_pipeline.ids import content_id
+from josh_pipeline.policies.policy import Completion, Request, Sampling
+from josh_pipeline.world import Tool, ToolResult
+
+ROW = {"name": "pizza hut", "food": "italian", "area": "centre", "pricerange": "cheap", "phone": "01223"}
+SEARCH = '{"name": "search_restaurant", "parameters": {"food": "italian"}}'
+NAMES = ("compact", "function_calling", "react")
+GREEDY = Sampling(temperature=0.0, max_tokens=72)
+
+
+def completion(text: str, calls: tuple[ToolCall, ...] = ()) -> Completion:
+    return Completion(text, calls, None, "stop", 0, 0, 0, None)
+
+
+@dataclass
+class Scripted:
+    """A policy that answers from a list and keeps what it was asked."""
+
+    texts: list[str]
+    digest: str = "scripted"
+    asked: list[Request] = field(default_factory=list)
+
+    async def complete(self, request: Request) -> Completion:
+        self.asked.append(request)
+        return completion(self.texts.pop(0))
+
+    async def close(self) -> None:
+        self.texts.clear()
+
+
+class Pizzeria:
+    """A world of one row; a search for italian food earns milestone 0."""
+
+    instructions = "Help the user."
+    tools = (Tool("search_restaurant", "Find a restaurant.", {"food": (), "area": ("centre", "north")}),)
+    all_milestones = frozenset({0})
+
+    def __init__(self) -> None:
+        self.earned: frozenset[int] = frozenset()
+
+    def fork(self) -> "Pizzeria":
+        return self
+
+    def call(self, tool: str, arguments: object) -> ToolResult:
+        if tool != "search_restaurant":
+            return ToolResult({"error": "There is no such tool."})
+        if arguments == {"food": "italian"}:
+            self.earned = frozenset({0})
+        return ToolResult({"rows": [ROW]}, matches=3)
+
+    def milestones(self) -> frozenset[int]:
+        return self.earned
+
+    def outcome(self, conversation: object) -> float:
+        return float(len(self.earned))
+
+
+def take_turn(name: str, texts: list[str], max_requests: int = 3):  # type: ignore[no-untyped-def]
+    policy = Scripted(texts)
+    talk = agent_turn(
+        policy,
+        make_agent(name, "compact"),
+        Pizzeria(),
+        (Message("user", "Pizza, please."),),
+        sampling=GREEDY,
+        max_requests=max_requests,
+        seed=lambda position: 100 + position,
+    )
+    return asyncio.run(talk), policy
+
+
+texts = st.one_of(
+    st.text(st.characters(), max_size=80),
+    st.text(
+        st.sampled_from('{}[]":,\\ \nname parameters APICALL SPEAK PLAN 019eE-+.NaInf\u0000\ud800'),
+        max_size=80,
+    ),
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(st.characters(), max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["name", "parameters", "x"]), inner, max_size=3)
+        ),
+        max_leaves=8,
+    ).map(json.dumps),
+    st.text(max_size=20).map(lambda tail: "APICALL " + SEARCH + "\nSPEAK " + tail),
+)
+
+
+def assert_reads_any_text(text: str) -> None:
+    for name in NAMES:
+        reply = make_agent(name, "compact").read(completion(text))
+        stored = [reply.message.content, [[c.name, dict(c.arguments)] for c in reply.calls], reply.speech]
+        assert len(content_id(stored)) == 16, "what was read can be stored and hashed"
+        assert (reply.fault is None) == (bool(reply.calls) or reply.speech is not None)
+
+
+@settings(max_examples=2000, deadline=None)
+@given(texts)
+def test_any_text_is_read_without_raising(text: str) -> None:
+    assert_reads_any_text(text)
+
+
+@pytest.mark.slow
+@settings(max_examples=100_000, deadline=None)
+@given(texts)
+def test_a_hundred_thousand_texts_are_read_without_raising(text: str) -> None:
+    assert_reads_any_text(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        '{"name": "search_hotel"}',
+        '{"name": "search_hotel", "parameters": []}',
+        '{"name": 3, "parameters": {}}',
+        '{"name": "x", "parameters": {}, "more": 1}',
+        '{"name": "x", "parameters": {"a": NaN}}',
+        '{"name": "x", "parameters": {"a": 1e999}}',
+        '{"name": "x", "parameters": {"a": "\\ud800"}}',
+        '{"name": "x", "parameters": {"a": "\\u0000"}}',
+        SEARCH + " Let me look.",
+        '{"a":' * 100_000,
+        "",
+        "  \n",
+    ],
+)
+def test_a_compact_reply_that_is_neither_call_nor_sentence_is_a_fault(text: str) -> None:
+    reply = make_agent("compact", "compact").read(completion(text))
+    assert reply.fault is not None
+    assert (reply.calls, reply.speech) == ((), None)
+
+
+def test_a_compact_call_keeps_its_raw_text_beside_the_parsed_call() -> None:
+    reply = make_agent("compact", "compact").read(completion(f" {SEARCH}\n"))
+    assert reply.message == Message(
+        "assistant", SEARCH, (ToolCall("search_restaurant", {"food": "italian"}),)
+    )
+
+
+def test_only_the_first_structured_call_of_a_reply_is_executed() -> None:
+    calls = (ToolCall("a", {}), ToolCall("b", {}))
+    reply = make_agent("function_calling", "full").read(completion("Looking.", calls))
+    assert reply.calls == reply.message.tool_calls == calls[:1]
+
+
+def test_react_executes_every_call_in_order_and_speaks_what_follows_speak() -> None:
+    text = f"PLAN look twice\nAPICALL {SEARCH}\nAPICALL {SEARCH}\nSPEAK Two\nlines.\nSPEAK never said"
+    reply = make_agent("react", "full").read(completion(text))
+    assert [call.name for call in reply.calls] == ["search_restaurant"] * 2
+    assert reply.speech == reply.message.spoken == "Two\nlines."
+
+
+def test_react_without_a_command_or_with_a_broken_call_is_a_fault() -> None:
+    agent = make_agent("react", "full")
+    assert agent.read(completion("Hello!")).fault
+    assert agent.read(completion("APICALL search_restaurant()\nSPEAK hi")).fault
+
+
+def test_a_compact_result_holds_a_few_fields_and_the_number_of_matches() -> None:
+    call = ToolCall("search_restaurant", {})
+    agent = make_agent("compact", "compact")
+    (found,) = agent.results([(call, ToolResult({"rows": [ROW]}, 3))])
+    assert json.loads(found.content) == {"matches": 3} | {k: ROW[k] for k in ROW if k != "phone"}
+    (nothing,) = agent.results([(call, ToolResult({"rows": []}, 0))])
+    assert nothing.content == '{"matches": 0}'
+    booked = ToolResult({"success": True, "entity": "pizza hut", "reference": "AB12"})
+    (done,) = agent.results([(ToolCall("book_restaurant", {}), booked)])
+    assert done.content == '{"success": true, "reference": "AB12"}'
+
+
+def test_a_full_result_is_the_whole_row_and_an_error_is_marked() -> None:
+    agent = make_agent("compact", "full")
+    (found,) = agent.results([(ToolCall("search_restaurant", {}), ToolResult({"rows": [ROW]}, 3))])
+    assert json.loads(found.content) == {"rows": [ROW]}
+    (failed,) = agent.results([(ToolCall("x", {}), ToolResult({"error": "No such tool."}))])
+    assert failed.error and json.loads(failed.content) == {"error": "No such tool."}
+
+
+def test_the_compact_system_prompt_is_short_and_lists_one_signature_a_line() -> None:
+    rules, *tools = make_agent("compact", "compact").system(Pizzeria()).content.split("\n")
+    assert tools == ["search_restaurant(food, area)"]
+    assert len(rules.split()) <= 60
+
+
+def test_schemas_travel_with_the_request_only_where_the_format_uses_them() -> None:
+    (schema,) = make_agent("function_calling", "full").schemas(Pizzeria())
+    area = schema["function"]["parameters"]["properties"]["area"]
+    assert area == {"type": "string", "enum": ["centre", "north"]}
+    assert make_agent("compact", "full").schemas(Pizzeria()) == ()
+
+
+def test_a_turn_calls_then_speaks_and_records_what_each_call_earned() -> None:
+    turn, policy = take_turn("compact", [SEARCH, "pizza hut is in the centre."])
+    assert [m.role for m in turn.messages] == ["assistant", "tool", "assistant"]
+    assert (turn.calls[0].earned, turn.calls[0].matches, turn.error_turn) == ((0,), 3, False)
+    assert [request.seed for request in policy.asked] == [100, 101]
+    assert policy.asked[1].messages[-1].role == "tool"
+    assert [m.content for m in visible(turn.messages)] == ["pizza hut is in the centre."]
+
+
+def test_a_second_call_for_the_same_thing_earns_nothing_new() -> None:
+    turn, _ = take_turn("compact", [SEARCH, SEARCH, "There."])
+    assert [call.earned for call in turn.calls] == [(0,), ()]
+
+
+def test_a_turn_that_never_speaks_ends_with_an_error_sentence() -> None:
+    turn, policy = take_turn("compact", [SEARCH] * 5)
+    assert turn.error_turn and len(policy.asked) == len(turn.completions) == 3
+    assert turn.messages[-1] == Message("assistant", ERROR_SENTENCE, error=True)
+
+
+def test_a_faulty_reply_costs_a_request_is_answered_and_stays_hidden_from_the_user() -> None:
+    turn, policy = take_turn("compact", ['{"name": oops', "Sorry."])
+    assert len(policy.asked) == 2 and not turn.error_turn
+    assert turn.messages[1].role == "tool" and turn.messages[1].error
+    assert "error" in json.loads(turn.messages[1].content)
+    assert [m.content for m in visible(turn.messages)] == ["Sorry."]
+
+
+def test_a_react_reply_may_call_and_speak_at_once() -> None:
+    turn, _ = take_turn("react", [f"APICALL {SEARCH}\nSPEAK One moment."])
+    assert [m.role for m in turn.messages] == ["assistant", "tool"]
+    assert [m.content for m in visible(turn.messages)] == ["One moment."]
+
+
+def test_a_policy_failure_leaves_the_turn_as_a_typed_error() -> None:
+    class Broken(Scripted):
+        async def complete(self, request: Request) -> Completion:
+            raise RolloutError("endpoint", "The server is gone.")
+
+    talk = agent_turn(
+        Broken([]),
+        make_agent("compact", "compact"),
+        Pizzeria(),
+        (),
+        sampling=GREEDY,
+        max_requests=3,
+        seed=lambda position: position,
+    )
+    with pytest.raises(RolloutError, match="gone"):
+        asyncio.run(talk)
+
+
+def test_an_unknown_agent_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match="use one of compact"):
+        make_agent("verbose", "full")
