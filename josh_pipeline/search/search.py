@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from josh_pipeline.dialogue.agents.base import AgentFormat
 from josh_pipeline.dialogue.agents.turn import ERROR_SENTENCE, agent_step, agent_turn
@@ -195,7 +196,8 @@ class _Search:
         except RolloutError as fault:
             leaf.fail(fault)
             return
-        leaf.earned = tuple(sorted(leaf.world.milestones() - self.collected))
+        if leaf.calls:
+            leaf.earned = tuple(sorted(leaf.world.milestones() - self.collected))
 
     def request_seed(self, leaf: _Branch, index: int) -> int:
         return derived_seed(self.seed, self.goal_id, leaf.path, index)
@@ -208,7 +210,7 @@ class _Search:
             leaf.before,
             sampling=self.sampling,
             max_requests=self.settings.max_requests,
-            seed=lambda index: self.request_seed(leaf, index),
+            seed=partial(self.request_seed, leaf),
         )
         leaf.messages, leaf.completions, leaf.calls = turn.messages, turn.completions, turn.calls
         leaf.error_turn = turn.error_turn
