@@ -113,6 +113,7 @@ class TrainingBase(Section):
     optimizer: Literal["adamw_torch", "adamw_8bit"] = "adamw_torch"
     start: Literal["base", "previous"] = Field("previous", description="Weights training starts from.")
     threads: int = Field(0, ge=0, description="CPU threads; 0 lets torch choose.")
+    gradient_checkpointing: bool = Field(False, description="Less memory for a third more time.")
     lora: LoraSettings = LoraSettings()
 
 
@@ -126,6 +127,7 @@ class KtoSettings(TrainingBase):
     """KTO on single assistant messages."""
 
     method: Literal["kto"] = "kto"
+    batch_size: int = Field(4, ge=2, description="At least 2: the KL term needs a neighbour.")
     learning_rate: float = Field(5e-7, gt=0)
     beta: float = Field(0.1, gt=0)
     desirable_weight: float = Field(1.0, gt=0)

@@ -36,7 +36,7 @@ class ChatRenderer:
             ask: end with the opening of an assistant's message.
         """
         rendered = self.tokenizer.apply_chat_template(
-            [_as_template_message(message, structured=bool(tools)) for message in messages],
+            [template_message(message, structured=bool(tools)) for message in messages],
             tools=list(tools) or None,
             add_generation_prompt=ask,
             tokenize=False,
@@ -49,31 +49,28 @@ class ChatRenderer:
 
     def row_ids(
         self, messages: Conversation, tools: Sequence[Mapping[str, Any]]
-    ) -> tuple[list[int], list[int], list[int]]:
+    ) -> tuple[list[int], list[int]]:
         """Return a whole conversation's tokens, and which message wrote each.
 
         Returns:
-            Token ids; for each token the position in ``messages`` of the assistant message whose
-            completion it belongs to (its end-of-turn token included), else -1; and the number of
-            tokens before each assistant completion, by message position (-1 for other roles).
+            Token ids, and for each token the position in ``messages`` of the assistant message whose
+            completion it belongs to (its end-of-turn token included), else -1.
         """
         whole = self.text(messages, tools, ask=False)
         encoded = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
         owner = [-1] * len(encoded["input_ids"])
-        starts = [-1] * len(messages)
-        spans: list[tuple[int, int, int]] = []
+        token = 0
         for position, message in enumerate(messages):
-            if message.role == "assistant":
-                begin = len(self.text(messages[:position], tools, ask=True))
-                end = len(self.text(messages[: position + 1], tools, ask=False).rstrip())
-                spans.append((begin, end, position))
-        for index, (first, last) in enumerate(encoded["offset_mapping"]):
-            for begin, end, position in spans:
-                if first >= begin and last <= end and last > first:
-                    owner[index] = position
-                    if starts[position] < 0:
-                        starts[position] = index
-        return list(encoded["input_ids"]), owner, starts
+            if message.role != "assistant":
+                continue
+            begin = len(self.text(messages[:position], tools, ask=True))
+            end = len(self.text(messages[: position + 1], tools, ask=False).rstrip())
+            while token < len(owner) and encoded["offset_mapping"][token][0] < begin:
+                token += 1
+            while token < len(owner) and encoded["offset_mapping"][token][1] <= end:
+                owner[token] = position
+                token += 1
+        return list(encoded["input_ids"]), owner
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of sampled tokens, special tokens removed."""
@@ -113,7 +110,12 @@ def _read_call(text: str) -> ToolCall | None:
     return ToolCall(value["name"], arguments) if isinstance(arguments, dict) else None
 
 
-def _as_template_message(message: Message, *, structured: bool) -> dict[str, Any]:
+def template_message(message: Message, *, structured: bool) -> dict[str, Any]:
+    """Return a message as chat templates and the chat API read it.
+
+    Args:
+        structured: render the message's tool calls; false for text formats.
+    """
     # A text format's raw text already holds its call: only the chat API's agents render calls.
     rendered: dict[str, Any] = {"role": message.role, "content": message.content}
     if structured and message.tool_calls:
