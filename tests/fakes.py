@@ -87,6 +87,11 @@ def last_text(request: Request) -> str:
     return request.messages[-1].content
 
 
+def after_call(request: Request) -> bool:
+    """Whether the agent is shown what its last reply led to."""
+    return request.messages[-1].role == "tool"
+
+
 def failing(kind: ErrorKind) -> RolloutError:
     """A typed failure."""
     return RolloutError(kind, f"A scripted {kind} failure.")

@@ -2,7 +2,7 @@ import asyncio
 import random
 
 import pytest
-from fakes import ScriptedPolicy, TinyUser, chance, choosing, failing, grow, last_text, said
+from fakes import ScriptedPolicy, TinyUser, after_call, chance, choosing, failing, grow, last_text, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,10 +18,6 @@ def in_round(tree: Tree, number: int) -> list[Node]:
 
 def by_path(tree: Tree, *path: int) -> Node:
     return next(node for node in tree.nodes if node.path == path)
-
-
-def after_call(request: Request) -> bool:
-    return request.messages[-1].role == "tool"
 
 
 MIXED = choosing("GET a", "GET b", "GET a b", "GET x", "?", "hello", "well", "hm")

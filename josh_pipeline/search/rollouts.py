@@ -1,0 +1,221 @@
+"""Many goals searched at once: admission, checkpoints, resume, failures and the budget."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
+
+from josh_pipeline.dialogue.agents.base import AgentFormat
+from josh_pipeline.dialogue.users.base import User
+from josh_pipeline.errors import ErrorKind, UserError
+from josh_pipeline.ids import content_id, derived_seed
+from josh_pipeline.policies.policy import Policy
+from josh_pipeline.progress import Progress
+from josh_pipeline.search.checkpoint import Checkpointer
+from josh_pipeline.search.concurrency import Limiter, admitted
+from josh_pipeline.search.search import rollout_id, search
+from josh_pipeline.search.tree import Tree, Usage
+from josh_pipeline.settings import SearchSettings, Settings
+from josh_pipeline.world import World
+
+
+class Named(Protocol):
+    """Anything that is a goal."""
+
+    @property
+    def goal_id(self) -> str:
+        """Content hash that names the goal."""
+        ...
+
+
+G = TypeVar("G", bound=Named)
+
+
+class TooManyFailuresError(UserError):
+    """More conversations failed than the settings allow; those that finished are kept."""
+
+
+@dataclass(frozen=True)
+class RolloutSummary:
+    """What a run of rollouts did, and what it cost.
+
+    Attributes:
+        owed: goals whose trees were not stored when it began.
+        stored: goals whose trees were.
+        finished: trees made now, failed ones included.
+        solved: those with full reward.
+        mean_reward: over the finished trees; 0 where there are none.
+        failures: failed trees by kind.
+        branches: nodes that an agent was asked for.
+        failed_branches: those that failed, by kind.
+        budget_spent: the budget ended the run; ``owed - finished`` goals were never begun.
+        usage: sums over the trees; ``seconds`` is the wall time of all.
+    """
+
+    owed: int
+    stored: int
+    finished: int
+    solved: int
+    mean_reward: float
+    failures: Mapping[ErrorKind, int]
+    branches: int
+    failed_branches: Mapping[ErrorKind, int]
+    budget_spent: bool
+    usage: Usage
+
+
+def rollout_digest(settings: Settings) -> str:
+    """Return the settings digest of rollouts: all that a tree depends on beside policy, goal and seed.
+
+    How many goals are played, how many requests are in flight and how many may fail change no tree.
+    """
+    search_settings = settings.search.model_dump(
+        mode="json", exclude={"goals", "in_flight", "max_failed_share"}
+    )
+    policy = settings.policy.model_dump(mode="json", include={"agent", "results", "max_model_tokens"})
+    return content_id("rollouts", search_settings, policy, settings.user.model_dump(mode="json"))
+
+
+def rollout_seed(seed: int, attempt: int) -> int:
+    """Return the seed of all trees of one attempt."""
+    return derived_seed("rollouts", seed, attempt)
+
+
+async def rollouts(
+    goals: Sequence[G],
+    make_world: Callable[[G], World],
+    make_user: Callable[[G, int], User],
+    policy: Policy,
+    agent: AgentFormat,
+    settings: SearchSettings,
+    *,
+    settings_digest: str,
+    seed: int,
+    attempt: int,
+    done: Collection[str],
+    checkpoint: Callable[[list[Tree]], None],
+    progress: Progress,
+    max_tokens: int | None = None,
+    task: str = "Searching",
+) -> RolloutSummary:
+    """Search goals, as many at once as keep the policy busy.
+
+    A goal whose rollout id is in ``done`` is not owed. Leave failed trees out of ``done`` to have them
+    tried again; whatever way the run ends, trees that finished have been checkpointed.
+
+    Args:
+        goals: in the order in which they are begun; none of them excluded.
+        make_world: a fresh world of a goal.
+        make_user: the user of a goal, by a seed of its own.
+        policy, agent: who plays.
+        settings: of the search; ``in_flight`` caps requests over all goals.
+        settings_digest: see ``rollout_digest``.
+        seed, attempt: of the iteration; with the goal they fix every request's seed.
+        done: rollout ids that are stored.
+        checkpoint: makes a batch of trees durable; called on a thread, one call at a time.
+        progress: counts goals.
+        max_tokens: prompt and completion tokens that this run may use; conversations under way then end
+            with their round, and none is begun.
+
+    Raises:
+        TooManyFailuresError: more than ``max_failed_share`` of the goals failed; raised once that is certain.
+    """
+    started = time.monotonic()
+    tree_seed = rollout_seed(seed, attempt)
+    named = [(goal, rollout_id(policy.digest, goal.goal_id, tree_seed, settings_digest)) for goal in goals]
+    owed = [goal for goal, name in named if name not in done]
+    limiter = Limiter(settings.in_flight, max_tokens)
+    tally = _Tally()
+
+    async def one(goal: G) -> Tree:
+        return await search(
+            goal.goal_id,
+            world=make_world(goal),
+            user=make_user(goal, derived_seed("user", tree_seed, goal.goal_id)),
+            policy=policy,
+            agent=agent,
+            settings=settings,
+            settings_digest=settings_digest,
+            seed=tree_seed,
+            limiter=limiter,
+        )
+
+    progress.start(task, len(owed))
+    try:
+        async with Checkpointer(checkpoint) as writer:
+
+            def keep(tree: Tree) -> None:
+                writer.add(tree)
+                tally.add(tree)
+                progress.advance(task)
+                tally.refuse_over(settings.max_failed_share, len(owed))
+
+            await admitted((partial(one, goal) for goal in owed), limiter, keep)
+            tally.refuse_over(settings.max_failed_share, tally.finished)
+    finally:
+        progress.finish(task)
+    return tally.summary(
+        owed=len(owed),
+        stored=len(goals) - len(owed),
+        budget_spent=limiter.exhausted,
+        seconds=time.monotonic() - started,
+    )
+
+
+class _Tally:
+    """Counts trees as they finish."""
+
+    def __init__(self) -> None:
+        self.finished = 0
+        self.solved = 0
+        self.reward = 0.0
+        self.failures: Counter[ErrorKind] = Counter()
+        self.first_failure = ""
+        self.branches = 0
+        self.failed_branches: Counter[ErrorKind] = Counter()
+        self.requests = 0
+        self.prompt_tokens = 0
+        self.cached_tokens = 0
+        self.completion_tokens = 0
+
+    def add(self, tree: Tree) -> None:
+        self.finished += 1
+        self.solved += tree.reward >= 1.0
+        self.reward += tree.reward
+        if tree.failure is not None:
+            self.failures[tree.failure] += 1
+            self.first_failure = self.first_failure or str(tree.failure_message)
+        self.branches += len(tree.nodes) - 1
+        self.failed_branches.update(node.failure for node in tree.nodes[1:] if node.failure is not None)
+        self.requests += tree.usage.requests
+        self.prompt_tokens += tree.usage.prompt_tokens
+        self.cached_tokens += tree.usage.cached_tokens
+        self.completion_tokens += tree.usage.completion_tokens
+
+    def refuse_over(self, share: float, goals: int) -> None:
+        failed = self.failures.total()
+        if failed > share * goals:
+            counts = ", ".join(f"{kind} {count}" for kind, count in self.failures.most_common())
+            raise TooManyFailuresError(
+                f"{failed} of {goals} rollouts failed ({counts}; the first: "
+                f"{self.first_failure.rstrip('.')}) and search.max_failed_share allows {share:.0%}: "
+                "mend the cause and run it again; what finished is kept."
+            )
+
+    def summary(self, owed: int, stored: int, budget_spent: bool, seconds: float) -> RolloutSummary:
+        return RolloutSummary(
+            owed=owed,
+            stored=stored,
+            finished=self.finished,
+            solved=self.solved,
+            mean_reward=self.reward / self.finished if self.finished else 0.0,
+            failures=dict(self.failures),
+            branches=self.branches,
+            failed_branches=dict(self.failed_branches),
+            budget_spent=budget_spent,
+            usage=Usage(
+                self.requests, self.prompt_tokens, self.cached_tokens, self.completion_tokens, seconds
+            ),
+        )
