@@ -55,7 +55,7 @@ def test_a_write_that_fails_leaves_the_current_generation_as_it_was(warehouse: W
         "preferences",
         "001",
         "run-1",
-        {"row_nodes": pl.DataFrame({"row_id": ["x"], "node_id": ["n"], "rollout_id": ["t"]})},
+        {"row_nodes": pl.DataFrame({"row_id": ["x"], "node_id": ["n"], "rollout_id": ["t"], "part": ["completion"]})},
     )
     with pytest.raises(duckdb.Error):
         warehouse.publish("preferences", "001", "run-2", {"row_nodes": pl.DataFrame({"row_id": ["y"]})})

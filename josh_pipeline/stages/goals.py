@@ -36,7 +36,7 @@ class GoalsSummary:
 
     generation: Generation
     corpus: str
-    usable: dict[tuple[str, str], int]
+    usable: dict[tuple[GoalKind, Role], int]
     excluded: dict[str, int]
     solvable: dict[str, int]
     roles: str

@@ -11,15 +11,16 @@ STAGE_TABLES: dict[str, tuple[str, ...]] = {
     "cold_start": ("base_models", "demonstrations", "cold_start_curves"),
     "policy": ("policies",),
     "rollouts": ("rollouts",),
-    "labels": ("labels",),
+    "labels": ("labels", "tree_labels"),
     "preferences": ("preference_rows", "row_nodes"),
     "adapter": ("trainings", "training_curves"),
     "evaluation": ("evaluation_episodes", "evaluations", "comparisons"),
     "promotion": ("promotions",),
+    "benchmark": ("benchmarks", "benchmark_episodes"),
 }
 """Tables whose rows belong to a generation."""
 
-GLOBAL_STAGES = ("corpus", "goals", "cold_start")
+GLOBAL_STAGES = ("corpus", "goals", "cold_start", "benchmark")
 """Stages that no iteration owns: their scope is a content hash of settings."""
 
 

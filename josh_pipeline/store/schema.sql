@@ -136,22 +136,29 @@ CREATE TABLE labels (
     iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
     rollout_id VARCHAR NOT NULL, node_id VARCHAR NOT NULL,
     golden BOOLEAN NOT NULL, successful BOOLEAN NOT NULL, earned JSON NOT NULL,
+    call_earned JSON NOT NULL,            -- for each call of the node, what it newly earned
     agrees BOOLEAN NOT NULL, difference VARCHAR
+);
+
+CREATE TABLE tree_labels (
+    iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    rollout_id VARCHAR NOT NULL, goal_id VARCHAR NOT NULL,
+    earned JSON NOT NULL, reward DOUBLE NOT NULL, agrees BOOLEAN NOT NULL
 );
 
 -- Stage preferences -------------------------------------------------------------------------------
 
-CREATE TABLE preference_rows (
-    iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
-    row_id VARCHAR NOT NULL, method VARCHAR NOT NULL, goal_id VARCHAR, rollout_id VARCHAR,
-    policy_digest VARCHAR, tools JSON,    -- who sampled the completions; the chat API's schemas
+CREATE TABLE preference_rows (            -- see search/codec.py: row_record
+    iteration VARCHAR NOT NULL, generation INTEGER NOT NULL, position BIGINT NOT NULL,
+    row_id VARCHAR NOT NULL, method VARCHAR NOT NULL, goal_id VARCHAR NOT NULL,
+    rollout_id VARCHAR NOT NULL, policy_digest VARCHAR NOT NULL, tools JSON NOT NULL,
     prompt JSON NOT NULL, completion JSON NOT NULL, rejected JSON, desirable BOOLEAN NOT NULL
 );
 
 CREATE TABLE row_nodes (
     iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
     row_id VARCHAR NOT NULL, node_id VARCHAR NOT NULL, rollout_id VARCHAR NOT NULL,
-    part VARCHAR                          -- 'completion', 'chosen' or 'rejected': what of the row it holds
+    part VARCHAR NOT NULL                 -- 'completion', 'chosen' or 'rejected'
 );
 
 -- Stage adapter -----------------------------------------------------------------------------------
@@ -175,10 +182,10 @@ CREATE TABLE training_curves (
 
 CREATE TABLE episodes (                   -- checkpointed
     episode_id VARCHAR NOT NULL, goal_id VARCHAR NOT NULL, policy_digest VARCHAR NOT NULL,
-    seed BIGINT NOT NULL, settings_digest VARCHAR NOT NULL, run_id VARCHAR NOT NULL,
-    reward DOUBLE NOT NULL, success BOOLEAN NOT NULL, earned JSON NOT NULL,
-    messages JSON NOT NULL, calls JSON NOT NULL, ended VARCHAR,
-    failure VARCHAR, failure_message VARCHAR, record JSON NOT NULL
+    seed BIGINT NOT NULL, settings_digest VARCHAR NOT NULL, trial INTEGER NOT NULL,
+    run_id VARCHAR NOT NULL, reward DOUBLE NOT NULL, success BOOLEAN NOT NULL, earned JSON NOT NULL,
+    messages JSON NOT NULL, calls JSON NOT NULL, turns BIGINT NOT NULL, error_turns BIGINT NOT NULL,
+    user_done BOOLEAN NOT NULL, failure VARCHAR, failure_message VARCHAR
 );
 
 CREATE TABLE evaluation_episodes (        -- which conversations belong to an iteration
@@ -193,7 +200,7 @@ CREATE TABLE evaluations (                -- aggregates of them
     role VARCHAR NOT NULL, goal_kind VARCHAR NOT NULL, n BIGINT NOT NULL,
     mean_reward DOUBLE NOT NULL, success_rate DOUBLE NOT NULL,
     success_low DOUBLE NOT NULL, success_high DOUBLE NOT NULL, -- 95 % interval
-    failures BIGINT NOT NULL, details JSON NOT NULL
+    failures BIGINT NOT NULL, details JSON NOT NULL -- see evaluation/summary.py: Score
 );
 
 CREATE TABLE comparisons (                -- after minus before, paired over goals
@@ -212,4 +219,19 @@ CREATE TABLE promotions (
     base_digest VARCHAR NOT NULL, base_path VARCHAR NOT NULL,
     adapter_digest VARCHAR, adapter_path VARCHAR,
     previous_digest VARCHAR               -- the policy that it was held against; null for a base
+);
+
+-- Stage benchmark: one policy on goals of one's own choice (josh evaluate). Scope: what was evaluated ---
+
+CREATE TABLE benchmarks (
+    scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    iteration VARCHAR NOT NULL, policy_digest VARCHAR NOT NULL, corpus VARCHAR NOT NULL,
+    selection VARCHAR NOT NULL,           -- a role, or 'test-450'
+    goal_kind VARCHAR NOT NULL, n BIGINT NOT NULL, trials BIGINT NOT NULL,
+    mean_reward DOUBLE NOT NULL, success_rate DOUBLE NOT NULL,
+    success_low DOUBLE NOT NULL, success_high DOUBLE NOT NULL, details JSON NOT NULL
+);
+
+CREATE TABLE benchmark_episodes (
+    scope VARCHAR NOT NULL, generation INTEGER NOT NULL, episode_id VARCHAR NOT NULL
 );

@@ -1,0 +1,131 @@
+"""Step ``lora_adapter``: the harvested rows become the candidate's adapter."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from josh_pipeline.errors import UserError
+from josh_pipeline.ids import content_id, derived_seed
+from josh_pipeline.search.rows import Row
+from josh_pipeline.stages.cold_start import curve_frame, settle
+from josh_pipeline.stages.policy import PolicyRow, iterating_policy, policy_digest
+from josh_pipeline.stages.preferences import stored_rows
+from josh_pipeline.stages.step import Step
+from josh_pipeline.store.warehouse import Generation
+
+if TYPE_CHECKING:
+    from josh_pipeline.training.run import TrainingResult
+
+
+@dataclass(frozen=True)
+class AdapterSummary:
+    """What was trained.
+
+    Attributes:
+        policy_digest: the candidate: base and adapter.
+        parent_digest: the adapter that training went on from, None where it began at the base.
+        rows, tokens, seconds: as the training counted them.
+        curve: points of the training curve.
+    """
+
+    generation: Generation
+    policy_digest: str
+    adapter_digest: str
+    parent_digest: str | None
+    method: str
+    rows: int
+    tokens: int
+    seconds: float
+    curve: list[dict[str, Any]]
+
+
+def train_adapter(step: Step, iteration: str) -> AdapterSummary:
+    """Train the candidate of an iteration and put its adapter, with a manifest, into the home.
+
+    Raises:
+        UserError: there are no rows, or the policy's weights are at an endpoint.
+    """
+    policy = iterating_policy(step, iteration)
+    source = step.require("preferences", iteration, "preference_pairs")
+    rows = stored_rows(step.warehouse, iteration)
+    if not policy.base_path:
+        raise UserError(
+            "The weights of a policy at an endpoint cannot be trained here: "
+            "unset policy.endpoint and name the model with policy.model."
+        )
+    if not rows:
+        raise UserError(
+            f"Iteration {iteration} harvested no row to train on, because no tree earned enough: raise "
+            "search.goals or search.beam_size, try another --seed, or give the model a longer cold start."
+        )
+    # Imported where it is used: torch and TRL take seconds, and the assets import this module.
+    from josh_pipeline.training.run import train
+
+    settings = step.settings.training
+    partial = step.home.adapters / f"partial-{step.run_id}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.parent.mkdir(exist_ok=True)
+    result = train(
+        rows,
+        step.home.absolute(policy.base_path),
+        step.home.absolute(policy.adapter_path) if policy.adapter_path else None,
+        partial,
+        settings,
+        derived_seed("training", step.settings.seed, iteration, policy.attempt),
+        step.progress,
+    )
+    parent = policy.adapter_digest if settings.start == "previous" else None
+    manifest = manifest_of(policy, parent, rows, result)
+    adapter = settle(result.adapter, step.home.adapters / result.digest, partial)
+    # Beside the folder, not in it: the folder's digest covers all that lies in it.
+    adapter.with_suffix(".json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
+    candidate = policy_digest(policy.base_digest, result.digest)
+    row = {
+        "policy_digest": candidate,
+        "adapter_digest": result.digest,
+        "adapter_path": step.home.relative(adapter),
+        "base_digest": policy.base_digest,
+        "parent_digest": parent,
+        "rows_digest": manifest["rows_digest"],
+        "method": settings.method,
+        "rows": len(rows),
+        "tokens": result.tokens,
+        "seconds": result.seconds,
+        "manifest": json.dumps(manifest),
+    }
+    tables = {"trainings": pl.DataFrame([row], schema_overrides={"parent_digest": pl.String})}
+    if result.curve:
+        tables["training_curves"] = curve_frame(result.curve)
+    generation = step.warehouse.publish("adapter", iteration, step.run_id, tables, [policy.source, source])
+    return AdapterSummary(
+        generation=generation,
+        policy_digest=candidate,
+        adapter_digest=result.digest,
+        parent_digest=parent,
+        method=settings.method,
+        rows=len(rows),
+        tokens=result.tokens,
+        seconds=result.seconds,
+        curve=result.curve,
+    )
+
+
+def manifest_of(
+    policy: PolicyRow, parent: str | None, rows: list[Row], result: "TrainingResult"
+) -> dict[str, Any]:
+    """Describe an adapter by digests, so that a change to it or to what it came from shows."""
+    return {
+        "adapter_digest": result.digest,
+        "base_digest": policy.base_digest,
+        "parent_digest": parent,
+        "trained_by": policy.policy_digest,
+        "iteration": policy.iteration,
+        "attempt": policy.attempt,
+        "corpus_digest": policy.corpus_digest,
+        "rows_digest": content_id(sorted(row.row_id for row in rows)),
+        "rows": len(rows),
+        "settings": result.record,
+    }

@@ -1,0 +1,179 @@
+"""Step ``benchmark_evaluation``: the policy before and after, on the same held-out goals."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import polars as pl
+
+from josh_pipeline.evaluation.episode import Episode
+from josh_pipeline.evaluation.statistics import paired_bootstrap
+from josh_pipeline.evaluation.summary import Score, score
+from josh_pipeline.ids import canonical_json
+from josh_pipeline.stages.episodes import Player, played
+from josh_pipeline.stages.goals import played_kind
+from josh_pipeline.stages.policy import PolicyRow, policy_of
+from josh_pipeline.stages.selection import evaluation_goals
+from josh_pipeline.stages.step import Step
+from josh_pipeline.store.warehouse import Generation
+from josh_pipeline.toolwoz.goal import Goal
+from josh_pipeline.toolwoz.roles import Role
+
+Metric = Literal["reward", "success"]
+Side = Literal["before", "after"]
+GATE: Role = "val"
+"""The role whose goals decide on promotion; nothing else looks at ``test``."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """After minus before, paired over goals; ``low`` and ``high`` bound the 95 % interval."""
+
+    role: Role
+    metric: Metric
+    n: int
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class EvaluationSummary:
+    """What was measured.
+
+    Attributes:
+        scores: by (side, role); a baseline has no ``before``.
+        comparisons: none for a baseline.
+        failures: conversations that failed, of the policy that is evaluated.
+    """
+
+    generation: Generation
+    kind: str
+    scores: dict[tuple[Side, Role], Score]
+    comparisons: tuple[Comparison, ...]
+    failures: int
+
+    def compared(self, role: Role, metric: str) -> Comparison | None:
+        """Return one comparison."""
+        return next((c for c in self.comparisons if c.role == role and c.metric == metric), None)
+
+
+def evaluate_candidate(step: Step, iteration: str) -> EvaluationSummary:
+    """Evaluate an iteration's candidate, or the base in a baseline, and hold it against what came before.
+
+    What the store already has is not played again: the 'before' of an iteration is, as a rule, the
+    'after' of the one that promoted its policy.
+
+    Raises:
+        UserError: the candidate has not been trained, or too many conversations failed.
+    """
+    row = policy_of(step.warehouse, iteration)
+    inputs = [row.source]
+    policy = Player(row.policy_digest, row.adapter_path, "before")
+    players: dict[Side, Player]
+    if row.is_baseline:
+        players = {"after": Player(row.policy_digest, row.adapter_path, "of the base")}
+    else:
+        inputs.append(step.require("adapter", iteration, "lora_adapter"))
+        training = step.warehouse.rows("SELECT * FROM current_trainings WHERE iteration = ?", [iteration])[0]
+        candidate = Player(training["policy_digest"], training["adapter_path"], "after")
+        players = {"before": policy, "after": candidate}
+    goals = _goals(step, row)
+    episodes = {
+        side: played(step, row, player, [goal for role in goals for goal in goals[role]])
+        for side, player in players.items()
+    }
+    return _written(step, iteration, goals, episodes, inputs)
+
+
+def _goals(step: Step, row: PolicyRow) -> dict[Role, list[Goal]]:
+    numbers: dict[Role, int] = {
+        "val": step.settings.evaluation.val_goals,
+        "test": step.settings.evaluation.test_goals,
+    }
+    return {
+        role: evaluation_goals(step.warehouse, row.goals_scope, played_kind(step), role, number)
+        for role, number in numbers.items()
+    }
+
+
+def _written(
+    step: Step,
+    iteration: str,
+    goals: dict[Role, list[Goal]],
+    episodes: dict[Side, list[Episode]],
+    inputs: list[Generation],
+) -> EvaluationSummary:
+    kind = played_kind(step)
+    by_id = {goal.goal_id: goal for role in goals for goal in goals[role]}
+    parts: dict[tuple[Side, Role], list[Episode]] = {
+        (side, role): [e for e in found if e.goal_id in {goal.goal_id for goal in goals[role]}]
+        for side, found in episodes.items()
+        for role in goals
+    }
+    scores = {key: score(found, by_id) for key, found in parts.items()}
+    comparisons = compared(step, parts) if "before" in episodes else ()
+    members = [
+        {"side": side, "role": role, "goal_kind": kind, "episode_id": episode.episode_id}
+        for (side, role), found in parts.items()
+        for episode in found
+    ]
+    evaluations = [
+        {"side": side, "role": role, "goal_kind": kind} | score_record(one, parts[side, role])
+        for (side, role), one in scores.items()
+    ]
+    tables = {
+        "evaluation_episodes": pl.DataFrame(members),
+        "evaluations": pl.DataFrame(evaluations),
+    }
+    if comparisons:
+        tables["comparisons"] = pl.DataFrame([asdict(c) | {"goal_kind": kind} for c in comparisons])
+    generation = step.warehouse.publish("evaluation", iteration, step.run_id, tables, inputs)
+    failures = sum(episode.failure is not None for episode in episodes["after"])
+    return EvaluationSummary(generation, kind, scores, comparisons, failures)
+
+
+def score_record(one: Score, episodes: Sequence[Episode]) -> dict[str, object]:
+    """Return the columns of a score that ``evaluations`` and ``benchmarks`` share, and ``failures``."""
+    return {
+        "policy_digest": one.policy,
+        "n": one.n,
+        "mean_reward": one.reward,
+        "success_rate": one.success,
+        "success_low": one.low,
+        "success_high": one.high,
+        "failures": sum(episode.failure is not None for episode in episodes),
+        "details": canonical_json(asdict(one)),
+    }
+
+
+def compared(step: Step, parts: dict[tuple[Side, Role], list[Episode]]) -> tuple[Comparison, ...]:
+    """Compare both sides on each role's goals, pair by pair."""
+    roles: tuple[Role, ...] = (GATE, "test")
+    metrics: tuple[Metric, ...] = ("reward", "success")
+    return tuple(
+        comparison(step, role, metric, parts["before", role], parts["after", role])
+        for role in roles
+        for metric in metrics
+    )
+
+
+def comparison(
+    step: Step, role: Role, metric: Metric, before: Sequence[Episode], after: Sequence[Episode]
+) -> Comparison:
+    """Compare one figure; both sides hold the same goals in the same order."""
+    old = [float(getattr(episode, metric)) for episode in before]
+    new = [float(getattr(episode, metric)) for episode in after]
+    found = paired_bootstrap(old, new, resamples=step.settings.evaluation.bootstrap)
+    return Comparison(
+        role=role,
+        metric=metric,
+        n=found.n,
+        before=sum(old) / found.n,
+        after=sum(new) / found.n,
+        difference=found.diff,
+        low=found.low,
+        high=found.high,
+    )

@@ -1,0 +1,111 @@
+"""Step ``promotion``: the candidate becomes the next iteration's policy, or is refused.
+
+A refusal is a result, not an error: it is written down, and the next run makes a new attempt.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from josh_pipeline.stages.policy import PolicyRow, policy_of
+from josh_pipeline.stages.step import Step, iteration_key
+from josh_pipeline.store.warehouse import Generation
+
+
+@dataclass(frozen=True)
+class PromotionSummary:
+    """What was decided.
+
+    Attributes:
+        policy_digest: the candidate.
+        reason: one sentence, with the numbers that decided.
+        next_iteration: the iteration that the promoted policy opens; None after a refusal.
+    """
+
+    generation: Generation
+    iteration: str
+    attempt: int
+    promoted: bool
+    reason: str
+    policy_digest: str
+    next_iteration: str | None
+
+
+def promote(step: Step, iteration: str) -> PromotionSummary:
+    """Promote the candidate of an iteration unless its evaluation shows a regression.
+
+    Raises:
+        UserError: the iteration has not been evaluated.
+    """
+    policy = policy_of(step.warehouse, iteration)
+    evaluation = step.require("evaluation", iteration, "benchmark_evaluation")
+    inputs = [policy.source, evaluation]
+    if policy.is_baseline:
+        promoted, reason = True, "The base is the first policy of its line."
+        candidate: dict[str, Any] = {
+            "policy_digest": policy.policy_digest,
+            "adapter_digest": policy.adapter_digest,
+            "adapter_path": policy.adapter_path,
+            "previous_digest": None,
+        }
+    else:
+        inputs.append(step.require("adapter", iteration, "lora_adapter"))
+        gate = step.warehouse.rows(
+            "SELECT * FROM current_comparisons WHERE iteration = ? AND role = 'val' AND metric = 'reward'",
+            [iteration],
+        )[0]
+        promoted = gate["high"] >= 0
+        reason = regression_sentence(gate)
+        training = step.warehouse.rows("SELECT * FROM current_trainings WHERE iteration = ?", [iteration])[0]
+        candidate = {
+            "policy_digest": training["policy_digest"],
+            "adapter_digest": training["adapter_digest"],
+            "adapter_path": training["adapter_path"],
+            "previous_digest": policy.policy_digest,
+        }
+    generation = _write(step, policy, promoted, reason, candidate, inputs)
+    return PromotionSummary(
+        generation=generation,
+        iteration=iteration,
+        attempt=policy.attempt,
+        promoted=promoted,
+        reason=reason,
+        policy_digest=candidate["policy_digest"],
+        next_iteration=iteration_key(int(iteration) + 1) if promoted else None,
+    )
+
+
+def regression_sentence(gate: dict[str, Any]) -> str:
+    """Say what a row of ``comparisons`` on the gating goals shows."""
+    shown = "a regression" if gate["high"] < 0 else "a gain" if gate["low"] > 0 else "no regression"
+    return (
+        f"Mean reward on {gate['n']} validation goals went from {gate['before']:.3f} to {gate['after']:.3f} "
+        f"({gate['difference']:+.3f} [{gate['low']:+.3f}, {gate['high']:+.3f}]): {shown}."
+    )
+
+
+def _write(
+    step: Step,
+    policy: PolicyRow,
+    promoted: bool,
+    reason: str,
+    candidate: dict[str, Any],
+    inputs: list[Generation],
+) -> Generation:
+    row = {
+        "attempt": policy.attempt,
+        "line": policy.line,
+        "promoted": promoted,
+        "reason": reason,
+        "base_digest": policy.base_digest,
+        "base_path": policy.base_path,
+    } | candidate
+    strings = dict.fromkeys(("adapter_digest", "adapter_path", "previous_digest"), pl.String)
+    return step.warehouse.publish(
+        "promotion",
+        policy.iteration,
+        step.run_id,
+        {"promotions": pl.DataFrame([row], schema_overrides=strings)},
+        inputs,
+    )

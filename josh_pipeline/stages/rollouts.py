@@ -1,0 +1,153 @@
+"""Step ``beam_rollouts``: the JOSH search on training goals, one tree a goal."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from josh_pipeline.dialogue.agents.factory import make_agent
+from josh_pipeline.ids import derived_seed
+from josh_pipeline.search.codec import node_records, tree_record
+from josh_pipeline.search.rollouts import RolloutSummary, rollout_digest, rollout_seed, rollouts
+from josh_pipeline.search.search import rollout_id
+from josh_pipeline.search.tree import Tree
+from josh_pipeline.stages.goals import played_kind
+from josh_pipeline.stages.playing import open_table
+from josh_pipeline.stages.policy import PolicyRow, iterating_policy, turn_of
+from josh_pipeline.stages.selection import rollout_goals
+from josh_pipeline.stages.step import Step
+from josh_pipeline.store.warehouse import Generation, Warehouse
+from josh_pipeline.toolwoz.goal import Goal
+
+TREE_SCHEMA = {"failure": pl.String, "failure_message": pl.String}
+NODE_SCHEMA = TREE_SCHEMA | {"parent_id": pl.String, "ended": pl.String}
+
+
+@dataclass(frozen=True)
+class RolloutsSummary:
+    """What an iteration's trees are.
+
+    Attributes:
+        trees: of the current generation, failed ones included.
+        stored: how many of them an earlier run had made.
+        solved: trees with full reward.
+        rewarded: trees with any reward.
+        mean_reward: over all trees.
+        nodes: of all trees.
+        failed: trees that failed as a whole.
+        run: what this run itself did.
+    """
+
+    generation: Generation
+    trees: int
+    stored: int
+    solved: int
+    rewarded: int
+    mean_reward: float
+    nodes: int
+    failed: int
+    run: RolloutSummary | None
+
+
+def roll_out(step: Step, iteration: str) -> RolloutsSummary:
+    """Search the goals of an iteration's attempt; trees that the store has are not searched again.
+
+    Raises:
+        UserError: the policy cannot be opened, or too many conversations failed; finished trees are kept.
+    """
+    policy = iterating_policy(step, iteration)
+    settings = step.settings
+    demonstrated = set(
+        step.warehouse.query(
+            "SELECT dialogue_id FROM current_demonstrations WHERE scope = ?", [policy.base_scope]
+        )["dialogue_id"]
+    )
+    goals = rollout_goals(
+        step.warehouse,
+        policy.goals_scope,
+        played_kind(step),
+        settings.search.goals,
+        demonstrated,
+        settings.seed,
+        turn_of(step.warehouse, policy),
+    )
+    seed = derived_seed("iteration", settings.seed, iteration)
+    tree_seed = rollout_seed(seed, policy.attempt)
+    digest = rollout_digest(settings)
+    ids = [rollout_id(policy.policy_digest, goal.goal_id, tree_seed, digest) for goal in goals]
+    done = finished_ids(step.warehouse, ids)
+    run = None
+    if len(done) < len(ids):
+        run = asyncio.run(_search(step, policy, goals, seed, digest, done))
+    known = set(
+        step.warehouse.query("SELECT rollout_id FROM trees WHERE list_contains(?, rollout_id)", [ids])[
+            "rollout_id"
+        ]
+    )
+    members = [name for name in ids if name in known]
+    frame = pl.DataFrame(
+        {"position": range(len(members)), "rollout_id": members},
+        schema={"position": pl.Int64, "rollout_id": pl.String},
+    )
+    generation = step.warehouse.publish(
+        "rollouts", iteration, step.run_id, {"rollouts": frame}, [policy.source]
+    )
+    return _summary(step.warehouse, iteration, generation, len(done), run)
+
+
+async def _search(
+    step: Step, policy: PolicyRow, goals: Sequence[Goal], seed: int, digest: str, done: set[str]
+) -> RolloutSummary:
+    settings = step.settings
+
+    def write(trees: list[Tree]) -> None:
+        records = [tree_record(tree) | {"run_id": step.run_id} for tree in trees]
+        nodes = [record for tree in trees for record in node_records(tree)]
+        step.warehouse.append(
+            {
+                "trees": pl.DataFrame(records, schema_overrides=TREE_SCHEMA),
+                "nodes": pl.DataFrame(nodes, schema_overrides=NODE_SCHEMA, infer_schema_length=None),
+            },
+            key="rollout_id",
+        )
+
+    async with open_table(
+        step, policy, goals, digest=policy.policy_digest, adapter_path=policy.adapter_path, inside_search=True
+    ) as table:
+        return await rollouts(
+            goals,
+            table.world,
+            table.user,
+            table.policy,
+            make_agent(settings.policy.agent, settings.policy.results),
+            settings.search,
+            settings_digest=digest,
+            seed=seed,
+            attempt=policy.attempt,
+            done=done,
+            checkpoint=write,
+            progress=step.progress,
+        )
+
+
+def finished_ids(warehouse: Warehouse, ids: Sequence[str]) -> set[str]:
+    """Return which of these trees the store has; failed ones are owed again."""
+    return set(
+        warehouse.query(
+            "SELECT rollout_id FROM trees WHERE failure IS NULL AND list_contains(?, rollout_id)", [list(ids)]
+        )["rollout_id"]
+    )
+
+
+def _summary(
+    warehouse: Warehouse, iteration: str, generation: Generation, stored: int, run: RolloutSummary | None
+) -> RolloutsSummary:
+    found = warehouse.rows(
+        "SELECT count(*) AS trees, count(*) FILTER (reward >= 1) AS solved, "
+        "count(*) FILTER (reward > 0) AS rewarded, coalesce(avg(reward), 0) AS mean_reward, "
+        "count(failure) AS failed FROM current_trees WHERE iteration = ?",
+        [iteration],
+    )[0]
+    nodes = warehouse.rows("SELECT count(*) AS n FROM current_nodes WHERE iteration = ?", [iteration])[0]["n"]
+    return RolloutsSummary(generation=generation, stored=stored, nodes=nodes, run=run, **found)
