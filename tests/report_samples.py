@@ -1,11 +1,29 @@
 """Made-up trees and results that the tests of the report draw."""
 
 import random
+from dataclasses import replace
+from typing import Any
 
 from josh_pipeline.dialogue.messages import Message, ToolCall
+from josh_pipeline.evaluation.statistics import wilson
+from josh_pipeline.evaluation.summary import Breakdown
 from josh_pipeline.policies.policy import Completion
+from josh_pipeline.report.data import (
+    Ceiling,
+    Comparison,
+    CorpusFacts,
+    Cost,
+    Example,
+    HarvestYield,
+    InjectedFaults,
+    Played,
+    PolicyScore,
+    ReportData,
+    TrainingCurve,
+)
 from josh_pipeline.report.tree_data import DrawnTree, NodeRows
 from josh_pipeline.search.tree import CallRecord, Node, Tree, Usage
+from josh_pipeline.settings import load_settings
 from josh_pipeline.toolwoz.goal import DomainTask, Goal, GroundTruthCall
 
 GOAL = Goal(
@@ -145,3 +163,104 @@ def drawn_tree(tree: Tree | None = None) -> DrawnTree:
         elif node.parent_id and not node.successful and tree.by_id[node.parent_id].golden:
             rows[node.node_id] = NodeRows(undesirable=1, row_ids=(f"r-{node.node_id}",))
     return DrawnTree(tree=tree, goal=GOAL, policy="cold start", iteration=1, rows=rows)
+
+
+def policy_score(name: str, success: float, n: int = 150, **changes: Any) -> PolicyScore:
+    interval = wilson(round(success * n), n)
+    hotel, restaurant = wilson(round(success * 70), 70), wilson(round(success * 1.05 * 80), 80)
+    blank = PolicyScore(
+        iteration=int(name[-1]) if name[-1].isdigit() else 0, attempt=1, policy="9a1b2c3d4e5f6071", name=name,
+        corpus="sample-700", goals="parts", role="test", n=n, reward=success * 0.75 + 0.2,
+        success=round(success * n) / n, low=interval.low, high=interval.high, promoted=None, trees=None,
+        full_trees=None, rows=None,
+        by_domain=(
+            Breakdown("hotel", 70, success, round(success * 70) / 70, hotel.low, hotel.high),
+            Breakdown("restaurant", 80, success, round(success * 84) / 80, restaurant.low, restaurant.high),
+        ),
+        by_tool=(
+            Breakdown("book_hotel", 40, success - 0.1, max(success - 0.1, 0.0), 0.0, 1.0),
+            Breakdown("search_hotel", 70, success + 0.1, success + 0.1, 0.0, 1.0),
+        ),
+        errors={"search wrong": round((1 - success) * 90), "booking not made": round((1 - success) * 60)},
+        turns=4.2, faulty_calls=0.012,
+    )  # fmt: skip
+    return replace(blank, **changes)
+
+
+def comparison(before: str, after: str, change: tuple[float, float, float], **changes: Any) -> Comparison:
+    blank = Comparison(
+        iteration=1, before=before, after=after, goals="parts", role="test", metric="success", n=150,
+        mean_before=0.25, mean_after=0.25 + change[1], difference=change[1], low=change[0], high=change[2],
+        won=48, lost=7, both=31, neither=64,
+    )  # fmt: skip
+    return replace(blank, **changes)
+
+
+def conversation(ending: str) -> tuple[Message, ...]:
+    call = {"area": "north", "pricerange": "cheap"}
+    return (
+        Message("user", "Hi, I need a cheap place to stay in the north."),
+        Message("assistant", '{"name": "search_hotel"}', (ToolCall("search_hotel", call),)),
+        Message("tool", '{"matches": 2, "name": "lovell lodge", "area": "north", "stars": "2"}'),
+        Message("assistant", "Lovell Lodge is a cheap guesthouse in the north. Shall I book it?"),
+        Message("user", "Yes, for 2 people and 3 nights from friday."),
+        Message("assistant", ending),
+        Message("user", "Thank you, goodbye."),
+    )
+
+
+def report_data() -> ReportData:
+    draw = random.Random(1)
+    lost = Played("cold start", conversation("Your booking is made!"), 0.5, (0,))
+    won = Played("JOSH round 2", conversation("Booked, the reference is QX81MP2T."), 1.0, (0, 1))
+    part = replace(GOAL, part="hotel", calls=GOAL.calls[:2], message=GOAL.message[:2], goal_id="part")
+    curves = tuple(
+        TrainingCurve(
+            name, method, tuple((s, high * 0.94**s + draw.random() * 0.05 + 0.2) for s in range(steps))
+        )
+        for name, method, steps, high in (
+            ("cold start", "sft", 48, 2.3), ("JOSH round 1", "sft", 20, 0.5), ("JOSH round 2", "sft", 30, 0.4)
+        )
+    )  # fmt: skip
+    return ReportData(
+        created="2026-01-31 12:00", profile="quickstart", seed=0, model="SmolLM2-135M-Instruct",
+        corpus=CorpusFacts("sample-700", "built-in sample corpus", "Generated; free to use.", "ab12", 700),
+        injected=InjectedFaults(96, 0.5, 0.3, 0.15, 0.64, 0.52),
+        ceiling=Ceiling(150, 0.973),
+        scores=(
+            policy_score("cold start", 0.25),
+            policy_score("JOSH round 1", 0.55, promoted=True, trees=48, full_trees=20, rows=20),
+            policy_score("JOSH round 2", 0.69, promoted=True, trees=48, full_trees=35, rows=35),
+            policy_score("cold start", 0.22, n=60, role="val"),
+            policy_score("JOSH round 1", 0.5, n=60, role="val", promoted=True),
+            policy_score("JOSH round 2", 0.17, n=90, goals="whole", promoted=True),
+        ),
+        comparisons=(
+            comparison("cold start", "JOSH round 1", (0.21, 0.30, 0.39)),
+            comparison("cold start", "JOSH round 1", (0.11, 0.18, 0.25), metric="reward"),
+            comparison("JOSH round 1", "JOSH round 2", (-0.01, 0.14, 0.22), won=29, lost=8, both=75),
+            comparison("cold start", "JOSH round 2", (0.35, 0.44, 0.53), mean_after=0.69, won=70, lost=4),
+            comparison("cold start", "JOSH round 1", (0.1, 0.3, 0.4), role="val", n=60, metric="reward"),
+        ),
+        curves=curves,
+        harvests=(
+            HarvestYield(1, 48, 20, 15, 12, 1, {"SFT conversations": 35},
+                         {r: (40 - 7 * r, max(0, 30 - 6 * r)) for r in range(1, 6)}),
+            HarvestYield(2, 48, 35, 8, 5, 0, {"SFT conversations": 43},
+                         {r: (50 - 9 * r, max(0, 25 - 6 * r)) for r in range(1, 6)}),
+        ),
+        costs=(
+            Cost(0, "cold start", 230, 0, 0, 0, 138_000),
+            Cost(0, "evaluation", 52, 800, 310_000, 251_000, 14_000),
+            Cost(1, "rollouts", 94, 2_900, 1_210_000, 1_010_000, 51_000),
+            Cost(1, "training", 102, 0, 0, 0, 31_000),
+            Cost(1, "evaluation", None, 790, 300_000, 241_000, 13_500),
+        ),
+        examples=(
+            Example("won", part, lost, won),
+            Example("lost", part, replace(won, policy="cold start"), replace(lost, policy="JOSH round 2")),
+        ),
+        tree=drawn_tree(), tree_link="trees/5be0c7a1f4d2938e.html",
+        settings=load_settings("quickstart").model_dump(mode="json"),
+        versions={"python": "3.11.9", "dagster": "1.13.27", "torch": "2.13.0"}, git_commit="0123abcd+",
+    )  # fmt: skip

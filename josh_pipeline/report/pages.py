@@ -11,6 +11,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from josh_pipeline.dialogue.messages import Conversation, Message, visible
 from josh_pipeline.ids import canonical_json
+from josh_pipeline.report.words import duration
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FunctionLoader(template_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.filters["duration"] = duration
     environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
     return environment
 

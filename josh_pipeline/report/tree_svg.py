@@ -123,7 +123,7 @@ def _rounds(drawn: DrawnTree, canvas: Canvas, size: float) -> list[str]:
             f'<text x="{scale.gutter - 16:.0f}" y="{middle + size / 3:.1f}" text-anchor="end" '
             f'font-size="{size}" fill="{MUTED}">{name}</text>'
         )
-        if any(collapsed(n) and n.round == round_ for n in drawn.tree.nodes):
+        if any(collapsed(n) and n.end is None and n.round == round_ for n in drawn.tree.nodes):
             line = y + scale.height + (scale.row - scale.height) * 0.62
             shapes.append(
                 f'<line x1="8" x2="{canvas.width - 8:.0f}" y1="{line:.1f}" y2="{line:.1f}" '

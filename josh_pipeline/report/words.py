@@ -84,3 +84,18 @@ def milestone_texts(goal: Goal) -> tuple[str, ...]:
 def goal_kind(goal: Goal) -> str:
     """``hotel part of MUL0001`` or ``whole goal of MUL0001``."""
     return f"{goal.part} part of {goal.dialogue_id}" if goal.part else f"whole goal of {goal.dialogue_id}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share in percent, e.g. ``25.3 %``."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``48 s``, ``3 min 12 s``, ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

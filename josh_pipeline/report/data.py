@@ -1,0 +1,247 @@
+"""All that a report shows, as plain data; where it came from is the business of ``load``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from josh_pipeline.dialogue.messages import Conversation
+from josh_pipeline.evaluation.summary import Breakdown
+from josh_pipeline.report.tree_data import DrawnTree
+from josh_pipeline.toolwoz.goal import Goal
+
+GoalKind = Literal["parts", "whole"]
+Metric = Literal["reward", "success"]
+
+
+@dataclass(frozen=True)
+class PolicyScore:
+    """One policy on one set of goals; a line of the score table.
+
+    Attributes:
+        iteration: the iteration that trained it; 0 for the policy that a line of iterations starts from.
+        attempt: of that iteration.
+        policy: its digest.
+        name: for people: ``cold start``, ``round 1``, ...
+        corpus: name of the corpus.
+        goals: whether they are parts or whole goals.
+        role: ``val`` or ``test``.
+        n, reward, success, low, high: see ``evaluation.summary.Score``.
+        promoted: None for what a line starts from, and while the gate has not spoken.
+        trees, full_trees, rows: what it was trained on; None where it was not trained by a round.
+        by_domain, by_tool, errors, turns, faulty_calls: see ``evaluation.summary.Score``.
+    """
+
+    iteration: int
+    attempt: int
+    policy: str
+    name: str
+    corpus: str
+    goals: GoalKind
+    role: str
+    n: int
+    reward: float
+    success: float
+    low: float
+    high: float
+    promoted: bool | None
+    trees: int | None
+    full_trees: int | None
+    rows: int | None
+    by_domain: tuple[Breakdown, ...]
+    by_tool: tuple[Breakdown, ...]
+    errors: Mapping[str, int]
+    turns: float
+    faulty_calls: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two policies on the same goals with the same users, after minus before.
+
+    Attributes:
+        before, after: the policies' names.
+        metric: what the means are of.
+        n: paired goals.
+        mean_before, mean_after: the two means.
+        difference, low, high: with its 95 % paired bootstrap interval.
+        won, lost: goals with success only after, only before.
+        both, neither: the other goals.
+    """
+
+    iteration: int
+    before: str
+    after: str
+    goals: GoalKind
+    role: str
+    metric: Metric
+    n: int
+    mean_before: float
+    mean_after: float
+    difference: float
+    low: float
+    high: float
+    won: int
+    lost: int
+    both: int
+    neither: int
+
+
+@dataclass(frozen=True)
+class TrainingCurve:
+    """The loss of one training.
+
+    Attributes:
+        name: of the policy that it made.
+        method: sft, kto or dpo; ``cold start`` for the demonstrations.
+        points: (optimizer step, loss).
+    """
+
+    name: str
+    method: str
+    points: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class HarvestYield:
+    """What the rollouts of one iteration gave.
+
+    Attributes:
+        trees: goals rolled out; the sum of the four that follow.
+        full, partial, none, failed: trees by reward; failed ones apart.
+        rows: kind of row (``SFT conversations``, ``KTO desirable``, ...) to its number.
+        by_round: round of the tree to (desirable, undesirable) messages taken from it.
+    """
+
+    iteration: int
+    trees: int
+    full: int
+    partial: int
+    none: int
+    failed: int
+    rows: Mapping[str, int]
+    by_round: Mapping[int, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one step took.
+
+    Attributes:
+        step: ``cold start``, ``rollouts``, ``training`` or ``evaluation``.
+        seconds: wall time; None where it was not recorded.
+        requests: completions asked for; 0 for training.
+        prompt_tokens, cached_tokens: of the prompts, and how many of them the engine had cached.
+        completion_tokens: sampled; for training the tokens of the rows.
+    """
+
+    iteration: int
+    step: str
+    seconds: float | None
+    requests: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Played:
+    """A conversation of an evaluation."""
+
+    policy: str
+    messages: Conversation
+    reward: float
+    earned: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One goal that changed between two policies."""
+
+    kind: Literal["won", "lost"]
+    goal: Goal
+    before: Played
+    after: Played
+
+
+@dataclass(frozen=True)
+class InjectedFaults:
+    """How careless the scripted conversations of the cold start were made, on purpose.
+
+    Attributes:
+        conversations: how many there were.
+        claimed_bookings: share of bookings that were claimed and not made.
+        dropped_constraints: share of searches that left a constraint out.
+        false_no_match: share of results that were denied to the user.
+        reward, full_reward: what the conversations themselves earned; None where it was not recorded.
+    """
+
+    conversations: int
+    claimed_bookings: float
+    dropped_constraints: float
+    false_no_match: float
+    reward: float | None
+    full_reward: float | None
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What a perfect agent reaches with this user on the goals of the evaluation."""
+
+    n: int
+    success: float
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """Where the dialogues came from."""
+
+    name: str
+    source: str
+    licence: str
+    digest: str
+    dialogues: int
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything the report shows.
+
+    Attributes:
+        created: when the report was made, UTC, to the minute.
+        model: name of the foundation.
+        scores: in order of iteration; the cold start first.
+        comparisons: each candidate against the policy before it, and the last against the first.
+        tree: one search tree to draw.
+        tree_link: where its own page lies, relative to the report; None where it has none.
+        settings: of the latest run, nested.
+        versions: package to version.
+        git_commit: None outside a checkout.
+    """
+
+    created: str
+    profile: str
+    seed: int
+    model: str
+    corpus: CorpusFacts
+    injected: InjectedFaults | None
+    ceiling: Ceiling | None
+    scores: tuple[PolicyScore, ...]
+    comparisons: tuple[Comparison, ...]
+    curves: tuple[TrainingCurve, ...]
+    harvests: tuple[HarvestYield, ...]
+    costs: tuple[Cost, ...]
+    examples: tuple[Example, ...]
+    tree: DrawnTree | None
+    tree_link: str | None
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    git_commit: str | None
+
+    def shown(self, goals: GoalKind, role: str = "test") -> tuple[PolicyScore, ...]:
+        """Scores on goals of one kind and role."""
+        return tuple(score for score in self.scores if (score.goals, score.role) == (goals, role))
+
+    @property
+    def main(self) -> tuple[PolicyScore, ...]:
+        """The scores that figures show: on test goals, of the kind that all rounds were evaluated on."""
+        return max((self.shown("parts"), self.shown("whole")), key=len)
