@@ -198,6 +198,16 @@ def next_iteration(warehouse: Warehouse, line: str) -> str:
     return BASELINE if last is None else iteration_key(int(last) + 1)
 
 
+def successor(warehouse: Warehouse, iteration: str, line: str) -> str:
+    """Return the iteration that goes on from this one: the next of its line, else the first free key."""
+    found = warehouse.rows(
+        "SELECT min(iteration) FILTER (line = $line AND iteration > $iteration) AS following, "
+        "max(iteration) AS last FROM current_policies",
+        {"line": line, "iteration": iteration},
+    )[0]
+    return found["following"] or iteration_key(int(found["last"]) + 1)
+
+
 def turn_of(warehouse: Warehouse, row: PolicyRow) -> int:
     """Return how many attempts of the same line came before this one, baselines not counted."""
     found = warehouse.rows(

@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from josh_pipeline.stages.policy import PolicyRow, policy_of
-from josh_pipeline.stages.step import Step, iteration_key
+from josh_pipeline.stages.policy import PolicyRow, policy_of, successor
+from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Generation
 
 
@@ -72,7 +72,7 @@ def promote(step: Step, iteration: str) -> PromotionSummary:
         promoted=promoted,
         reason=reason,
         policy_digest=candidate["policy_digest"],
-        next_iteration=iteration_key(int(iteration) + 1) if promoted else None,
+        next_iteration=successor(step.warehouse, iteration, policy.line) if promoted else None,
     )
 
 

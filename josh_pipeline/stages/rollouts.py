@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from josh_pipeline.dialogue.agents.factory import make_agent
-from josh_pipeline.ids import derived_seed
+from josh_pipeline.ids import content_id, derived_seed
 from josh_pipeline.search.codec import node_records, tree_record
 from josh_pipeline.search.rollouts import RolloutSummary, rollout_digest, rollout_seed, rollouts
 from josh_pipeline.search.search import rollout_id
@@ -29,6 +29,7 @@ class RolloutsSummary:
     """What an iteration's trees are.
 
     Attributes:
+        content: hash of the trees' ids.
         trees: of the current generation, failed ones included.
         stored: how many of them an earlier run had made.
         solved: trees with full reward.
@@ -40,6 +41,7 @@ class RolloutsSummary:
     """
 
     generation: Generation
+    content: str
     trees: int
     stored: int
     solved: int
@@ -93,7 +95,8 @@ def roll_out(step: Step, iteration: str) -> RolloutsSummary:
     generation = step.warehouse.publish(
         "rollouts", iteration, step.run_id, {"rollouts": frame}, [policy.source]
     )
-    return _summary(step.warehouse, iteration, generation, len(done), run)
+    content = content_id("rollouts", members)
+    return _summary(step.warehouse, iteration, generation, content, len(done), run)
 
 
 async def _search(
@@ -141,7 +144,12 @@ def finished_ids(warehouse: Warehouse, ids: Sequence[str]) -> set[str]:
 
 
 def _summary(
-    warehouse: Warehouse, iteration: str, generation: Generation, stored: int, run: RolloutSummary | None
+    warehouse: Warehouse,
+    iteration: str,
+    generation: Generation,
+    content: str,
+    stored: int,
+    run: RolloutSummary | None,
 ) -> RolloutsSummary:
     found = warehouse.rows(
         "SELECT count(*) AS trees, count(*) FILTER (reward >= 1) AS solved, "
@@ -150,4 +158,6 @@ def _summary(
         [iteration],
     )[0]
     nodes = warehouse.rows("SELECT count(*) AS n FROM current_nodes WHERE iteration = ?", [iteration])[0]["n"]
-    return RolloutsSummary(generation=generation, stored=stored, nodes=nodes, run=run, **found)
+    return RolloutsSummary(
+        generation=generation, content=content, stored=stored, nodes=nodes, run=run, **found
+    )

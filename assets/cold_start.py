@@ -1,0 +1,41 @@
+"""Asset ``cold_start``."""
+
+import dagster as dg
+
+from assets.goals import toolwoz_goals
+from assets.partitions import OWNERS
+from assets.resources import JoshResource
+from assets.shown import figure, stored
+from josh_pipeline.report.data import TrainingCurve
+from josh_pipeline.report.work_figures import training_curves
+from josh_pipeline.stages.cold_start import make_base
+
+
+@dg.asset(
+    group_name="corpus",
+    kinds={"huggingface", "duckdb"},
+    owners=OWNERS,
+    deps=[toolwoz_goals],
+    description="The base model: the model as published, taught the agent's format by scripted conversations "
+    "on training goals where the settings ask for it. The script is sloppy on purpose (it claims bookings, "
+    "drops constraints, denies results): that leaves errors which the reward can filter, and it means that "
+    "a part of what iterations mend was put in. Tables `base_models`, `demonstrations`.",
+)
+def cold_start(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Fetch the foundation and train the cold start on it."""
+    with josh.step(context) as step:
+        summary = make_base(step)
+    metadata = {
+        **stored(summary.generation, summary.demonstrations, "demonstrations"),
+        "model": summary.model,
+        "base digest": summary.base_digest,
+        "demonstrations": summary.demonstrations,
+        "demonstrations with full reward": summary.full_reward,
+        "mean reward of the demonstrations": summary.mean_reward,
+        "tokens": summary.tokens,
+        "seconds": summary.seconds,
+    }
+    points = tuple((int(p["step"]), float(p["loss"])) for p in summary.curve if "loss" in p)
+    if points:
+        metadata["training"] = figure(training_curves([TrainingCurve("cold start", "cold start", points)]))
+    return dg.MaterializeResult(data_version=dg.DataVersion(summary.base_digest), metadata=metadata)

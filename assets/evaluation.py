@@ -1,0 +1,100 @@
+"""Asset ``benchmark_evaluation`` and its check."""
+
+import dagster as dg
+
+from assets.adapter import lora_adapter
+from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
+from assets.resources import JoshResource
+from assets.shown import stored, table
+from josh_pipeline.stages.evaluation import GATE, EvaluationSummary, evaluate_candidate
+
+
+@dg.asset(
+    group_name="iteration",
+    partitions_def=ITERATIONS,
+    pool=LOOP_POOL,
+    kinds={"duckdb", "vllm"},
+    owners=OWNERS,
+    deps=[lora_adapter],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "no_regression",
+            asset="benchmark_evaluation",
+            # Not blocking: promotion has to run to write a refusal down, for it is a result, not an error.
+            blocking=False,
+            partitions_def=ITERATIONS,
+            description="The paired bootstrap on the validation goals does not show that the candidate earns "
+            "less than the policy before. A candidate that fails is not promoted.",
+        )
+    ],
+    description="The policy before and the candidate after, greedy, on the same held-out goals with the same "
+    "users: mean reward and success rate with 95 % intervals, and their paired differences. In `000` the "
+    "base alone. Tables `episodes`, `evaluations`, `comparisons`.",
+)
+def benchmark_evaluation(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Play the held-out goals that have not been played."""
+    with josh.step(context) as step:
+        summary = evaluate_candidate(step, context.partition_key)
+    gate = summary.compared(GATE, "reward")
+    return dg.MaterializeResult(
+        metadata={
+            **stored(summary.generation, len(summary.scores), "evaluations"),
+            **headline(summary),
+            "scores": table(score_rows(summary)),
+            "failed conversations": summary.failures,
+        }
+        | ({"paired differences": table(comparison_rows(summary))} if summary.comparisons else {}),
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="no_regression",
+                passed=gate is None or gate.high >= 0,
+                severity=dg.AssetCheckSeverity.WARN,
+                description="A base is held against nothing."
+                if gate is None
+                else f"{gate.difference:+.3f} [{gate.low:+.3f}, {gate.high:+.3f}] reward on {gate.n} goals.",
+                metadata={}
+                if gate is None
+                else {"difference": gate.difference, "low": gate.low, "high": gate.high, "goals": gate.n},
+            )
+        ],
+    )
+
+
+def headline(summary: EvaluationSummary) -> dict[str, float]:
+    """The two figures of the benchmark, which the UI plots over iterations."""
+    after = summary.scores["after", "test"]
+    return {"mean reward (test)": after.reward, "success rate (test)": after.success}
+
+
+def score_rows(summary: EvaluationSummary) -> list[dict[str, object]]:
+    """A line for each side and role."""
+    return [
+        {
+            "side": side,
+            "role": role,
+            "goals": f"{summary.kind}s" if summary.kind == "part" else summary.kind,
+            "n": one.n,
+            "mean reward": one.reward,
+            "success": one.success,
+            "low": one.low,
+            "high": one.high,
+        }
+        for (side, role), one in summary.scores.items()
+    ]
+
+
+def comparison_rows(summary: EvaluationSummary) -> list[dict[str, object]]:
+    """A line for each role and figure."""
+    return [
+        {
+            "role": one.role,
+            "figure": one.metric,
+            "n": one.n,
+            "before": one.before,
+            "after": one.after,
+            "difference": one.difference,
+            "low": one.low,
+            "high": one.high,
+        }
+        for one in summary.comparisons
+    ]

@@ -1,0 +1,115 @@
+"""The one resource: a home and the settings of a run, and how a step reports from inside Dagster."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from josh_pipeline.errors import UserError
+from josh_pipeline.home import open_home
+from josh_pipeline.progress import Progress, SilentProgress, Snapshot, ThrottledProgress
+from josh_pipeline.stages.step import Step, start_step
+
+OBSERVATION_SECONDS = 60.0
+"""Progress reaches the event log once a minute at most: each observation is stored for good."""
+
+_terminal: list[Progress] = []
+
+
+@contextmanager
+def shown_on(progress: Progress) -> Iterator[None]:
+    """Let the steps that run in this process report to a terminal too."""
+    _terminal.append(progress)
+    try:
+        yield
+    finally:
+        _terminal.pop()
+
+
+class JoshResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Settings of a run. The home is ``$JOSH_HOME``, else ``./.josh``."""
+
+    profile: str = Field(
+        default="",
+        description="A shipped profile (quickstart, ...), the path of a YAML file, or the digest of settings "
+        "that this home has kept. Empty: the settings of the last run in this home, else quickstart.",
+    )
+    overrides: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Settings laid over the profile, nested as in its file, e.g. "
+        "{'search': {'goals': 24}, 'seed': 3}. All are validated before the step starts.",
+    )
+
+    @contextmanager
+    def step(self, context: dg.AssetExecutionContext) -> Iterator[Step]:
+        """Open the home for one step; a user's mistake fails the step with its one sentence."""
+        with told(), both(context) as progress:
+            home = open_home()
+            settings = home.settings(self.profile, self.overrides)
+            yield start_step(home, settings, context.run_id, progress)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turn a user's mistake into a failure that Dagster shows with its sentence, and never retries."""
+    try:
+        yield
+    except UserError as fault:
+        raise dg.Failure(description=str(fault), allow_retries=False) from fault
+
+
+@contextmanager
+def both(context: dg.AssetExecutionContext) -> Iterator[Progress]:
+    """Report to Dagster as observations and log lines, and to the terminal where there is one."""
+
+    def observe(snapshot: Snapshot) -> None:
+        metadata: dict[str, Any] = {"task": snapshot.task, "done": snapshot.done}
+        if snapshot.total is not None:
+            metadata["total"] = snapshot.total
+        metadata["seconds"] = round(snapshot.seconds, 1)
+        if snapshot.seconds_left is not None and not snapshot.finished:
+            metadata["seconds left"] = round(snapshot.seconds_left, 1)
+        partition = context.partition_key if context.has_partition_key else None
+        context.log_event(
+            dg.AssetObservation(
+                asset_key=context.asset_key,
+                partition=partition,
+                description=f"{snapshot.task}: {snapshot.done} of {snapshot.total or '?'}",
+                metadata=metadata,
+            )
+        )
+
+    def say(text: str) -> None:
+        context.log.info(text)
+
+    dagster = ThrottledProgress(observe, say, interval=OBSERVATION_SECONDS)
+    yield Tee(_terminal[-1] if _terminal else SilentProgress(), dagster)
+
+
+class Tee:
+    """Tells two places at once."""
+
+    def __init__(self, *places: Progress) -> None:
+        self._places = places
+
+    def start(self, task: str, total: int | None) -> None:
+        """Begin a task in all places."""
+        for place in self._places:
+            place.start(task, total)
+
+    def advance(self, task: str, steps: int = 1) -> None:
+        """Count steps in all places."""
+        for place in self._places:
+            place.advance(task, steps)
+
+    def finish(self, task: str) -> None:
+        """End a task in all places."""
+        for place in self._places:
+            place.finish(task)
+
+    def note(self, text: str) -> None:
+        """Say a line in all places."""
+        for place in self._places:
+            place.note(text)

@@ -1,0 +1,48 @@
+"""Asset ``beam_rollouts``."""
+
+import dagster as dg
+
+from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
+from assets.policy import policy
+from assets.resources import JoshResource
+from assets.shown import stored
+from josh_pipeline.stages.rollouts import roll_out
+
+
+@dg.asset(
+    group_name="iteration",
+    partitions_def=ITERATIONS,
+    pool=LOOP_POOL,
+    kinds={"duckdb", "vllm"},
+    owners=OWNERS,
+    deps=[policy],
+    description="The JOSH search: for each training goal a tree of conversations that branches at the "
+    "agent's turns and collapses onto the branch that earns a reward. Holds every node, what was sampled, "
+    "every call and its result, and the reward seen online. Finished trees are kept at once, so an "
+    "interrupted run goes on. Tables `trees`, `nodes`, `rollouts`.",
+)
+def beam_rollouts(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Search the goals of this attempt that have no tree yet."""
+    with josh.step(context) as step:
+        summary = roll_out(step, context.partition_key)
+    metadata = {
+        **stored(summary.generation, summary.trees, "trees"),
+        "trees": summary.trees,
+        "trees made by earlier runs": summary.stored,
+        "trees with full reward": summary.solved,
+        "trees with any reward": summary.rewarded,
+        "mean reward": summary.mean_reward,
+        "nodes": summary.nodes,
+        "failed trees": summary.failed,
+    }
+    if summary.run is not None:
+        usage = summary.run.usage
+        metadata |= {
+            "requests": usage.requests,
+            "prompt tokens": usage.prompt_tokens,
+            "cached prompt tokens": usage.cached_tokens,
+            "sampled tokens": usage.completion_tokens,
+            "seconds": usage.seconds,
+            "failed branches": {str(kind): n for kind, n in summary.run.failed_branches.items()},
+        }
+    return dg.MaterializeResult(data_version=dg.DataVersion(summary.content), metadata=metadata)
