@@ -106,6 +106,12 @@ def cost(costs: Sequence[Cost]) -> Figure:
         tokens.barh(places, fresh, left=cached, color=SERIES[0], height=0.6, label="prompt, computed")
         both = [a + b for a, b in zip(cached, fresh, strict=True)]
         tokens.barh(places, drawn, left=both, color=GOLDEN, height=0.6, label="sampled, or trained on")
+        for place, step in enumerate(costs):
+            if not step.prompt_tokens + step.completion_tokens:
+                tokens.annotate(
+                    "not recorded", (0, place), xytext=(4, 0), textcoords="offset points", va="center",
+                    fontsize=8.5, color=MUTED,
+                )  # fmt: skip
         tokens.set_yticks(places, [""] * len(costs))
         tokens.set_xlabel("thousand tokens")
         tokens.legend(loc="lower right")

@@ -1,0 +1,269 @@
+"""A report's data out of the store."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from josh_pipeline.dialogue.ceiling import user_ceiling
+from josh_pipeline.report.data import (
+    Ceiling,
+    CorpusFacts,
+    Cost,
+    Example,
+    HarvestYield,
+    InjectedFaults,
+    Played,
+    ReportData,
+    TrainingCurve,
+)
+from josh_pipeline.report.lines import Line, line_of_iteration
+from josh_pipeline.report.load_scores import line_comparisons, line_scores, outcomes
+from josh_pipeline.report.load_tree import UNDESIRABLE, label, load_drawn_tree, telling_tree
+from josh_pipeline.settings import Settings
+from josh_pipeline.stages.corpus import stored_corpus
+from josh_pipeline.stages.episodes import stored_episodes
+from josh_pipeline.stages.goals import stored_goals
+from josh_pipeline.stages.policy import PolicyRow
+from josh_pipeline.store.warehouse import Warehouse
+from josh_pipeline.toolwoz.world import worlds
+
+ROW_KINDS = {
+    ("sft", True): "SFT conversations",
+    ("kto", True): "KTO desirable",
+    ("kto", False): "KTO undesirable",
+    ("dpo", True): "DPO pairs",
+}
+STEPS = (
+    ("rollouts", "rollouts", "policy"),
+    ("adapter", "training", "preferences"),
+    ("evaluation", "evaluation", "adapter"),
+)
+"""Stages whose cost is shown: (stage, its name for people, the stage before it)."""
+
+
+def load_report(
+    warehouse: Warehouse, iteration: str | None = None, tree_folder: str | None = None
+) -> ReportData:
+    """Read everything that a report shows.
+
+    Args:
+        iteration: partition key of the last round to be told of; None for the last one evaluated.
+        tree_folder: where the page of the drawn tree lies, relative to the report, as
+            ``<rollout id>.html``; None where there is none.
+
+    Raises:
+        UserError: nothing has been evaluated, or not that iteration.
+    """
+    line = line_of_iteration(warehouse, iteration)
+    last = line.rows[-1]
+    run = warehouse.rows(
+        "SELECT r.* FROM runs r JOIN generations g USING (run_id) "
+        "WHERE g.stage = 'evaluation' AND g.scope = ? AND g.current",
+        [last.iteration],
+    )[0]
+    values = json.loads(run["settings"])
+    settings = Settings.model_validate(values)
+    corpus = warehouse.rows("SELECT * FROM current_corpora WHERE scope = ?", [last.corpus_scope])[0]
+    rollout = telling_tree(warehouse, last.iteration)
+    tree = load_drawn_tree(warehouse, rollout, line) if rollout else None
+    return ReportData(
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+        profile=run["profile"],
+        seed=run["seed"],
+        model=last.model,
+        corpus=CorpusFacts(
+            corpus["name"], corpus["source"], corpus["licence"], corpus["corpus_digest"], corpus["dialogues"]
+        ),
+        injected=_injected(warehouse, last, settings),
+        ceiling=_ceiling(warehouse, last, settings),
+        scores=tuple(line_scores(warehouse, line)),
+        comparisons=tuple(line_comparisons(warehouse, line, settings.evaluation.bootstrap)),
+        curves=_curves(warehouse, line),
+        harvests=tuple(_harvest(warehouse, row.iteration) for row in line.rounds),
+        costs=_costs(warehouse, line),
+        examples=_examples(warehouse, line),
+        tree=tree,
+        tree_link=f"{tree_folder}/{tree.tree.rollout_id}.html" if tree and tree_folder else None,
+        settings=values,
+        versions=json.loads(run["packages"]),
+        git_commit=run["git_commit"],
+    )
+
+
+def _injected(warehouse: Warehouse, row: PolicyRow, settings: Settings) -> InjectedFaults | None:
+    """Describe the demonstrations of the base; None where it has none."""
+    found = warehouse.rows(
+        "SELECT count(*) AS n, avg(reward) AS reward, avg((reward = 1)::INT) AS full_reward "
+        "FROM current_demonstrations WHERE scope = ?",
+        [row.base_scope],
+    )[0]
+    if not found["n"]:
+        return None
+    start = settings.cold_start
+    return InjectedFaults(
+        conversations=found["n"],
+        claimed_bookings=start.claimed_bookings,
+        dropped_constraints=start.dropped_constraints,
+        false_no_match=start.false_no_match,
+        reward=found["reward"],
+        full_reward=found["full_reward"],
+    )
+
+
+def _ceiling(warehouse: Warehouse, row: PolicyRow, settings: Settings) -> Ceiling | None:
+    """Play the last round's test goals with an agent that makes no mistake; agenda users only."""
+    if settings.user.kind != "agenda":
+        return None
+    ids = sorted({goal for goal, _ in outcomes(warehouse, row.iteration, "after", "test")})
+    goals = stored_goals(warehouse, row.goals_scope, ids=ids)
+    world_of = worlds(stored_corpus(warehouse, row.corpus_scope, dialogues=False), settings.goals.semantics)
+    found = asyncio.run(user_ceiling(goals, world_of, 0, settings.user.max_turns))
+    return Ceiling(found.n, found.share)
+
+
+def _curves(warehouse: Warehouse, line: Line) -> tuple[TrainingCurve, ...]:
+    curves = [
+        _curve(
+            line.name_of(line.rows[0].policy_digest),
+            "sft",
+            warehouse.rows(
+                "SELECT step, point FROM current_cold_start_curves WHERE scope = ? ORDER BY step",
+                [line.rows[0].base_scope],
+            ),
+        )
+    ]
+    for row in line.rounds:
+        points = warehouse.rows(
+            "SELECT step, point FROM current_training_curves WHERE iteration = ? ORDER BY step",
+            [row.iteration],
+        )
+        method = warehouse.rows("SELECT method FROM current_trainings WHERE iteration = ?", [row.iteration])
+        name = line.name_of(line.candidates[row.iteration])
+        curves.append(_curve(name, method[0]["method"] if method else "", points))
+    return tuple(curve for curve in curves if curve.points)
+
+
+def _curve(name: str, method: str, rows: list[dict[str, Any]]) -> TrainingCurve:
+    points = [(row["step"], json.loads(row["point"]).get("loss")) for row in rows]
+    return TrainingCurve(
+        name, method, tuple((step, float(loss)) for step, loss in points if loss is not None)
+    )
+
+
+def _harvest(warehouse: Warehouse, iteration: str) -> HarvestYield:
+    trees = warehouse.rows(
+        "SELECT count(*) AS trees, count(*) FILTER (failure IS NOT NULL) AS failed, "
+        "count(*) FILTER (failure IS NULL AND reward = 1) AS full, "
+        "count(*) FILTER (failure IS NULL AND reward = 0) AS none FROM current_trees WHERE iteration = ?",
+        [iteration],
+    )[0]
+    kinds = warehouse.rows(
+        "SELECT method, desirable, count(*) AS n FROM current_preference_rows WHERE iteration = ? "
+        "GROUP BY ALL ORDER BY method, desirable DESC",
+        [iteration],
+    )
+    by_round: dict[int, list[int]] = {}
+    for row in warehouse.rows(
+        "SELECT n.round, l.part, r.method, r.desirable, count(DISTINCT n.node_id) AS n "
+        "FROM current_row_nodes l JOIN current_preference_rows r USING (iteration, row_id) "
+        "JOIN nodes n ON n.node_id = l.node_id AND n.rollout_id = l.rollout_id "
+        "WHERE l.iteration = ? AND n.round > 0 GROUP BY ALL ORDER BY n.round",
+        [iteration],
+    ):
+        bad = label(row["method"], row["part"], row["desirable"]) == UNDESIRABLE
+        by_round.setdefault(row["round"], [0, 0])[bad] += row["n"]
+    return HarvestYield(
+        iteration=int(iteration),
+        trees=trees["trees"],
+        full=trees["full"],
+        partial=trees["trees"] - trees["full"] - trees["none"] - trees["failed"],
+        none=trees["none"],
+        failed=trees["failed"],
+        rows={ROW_KINDS[row["method"], row["desirable"]]: row["n"] for row in kinds},
+        by_round={round_: (good, bad) for round_, (good, bad) in by_round.items()},
+    )
+
+
+def _costs(warehouse: Warehouse, line: Line) -> tuple[Cost, ...]:
+    base = warehouse.rows(
+        "SELECT seconds, tokens FROM current_base_models WHERE scope = ? AND demonstrations > 0",
+        [line.rows[0].base_scope],
+    )
+    costs = [Cost(0, "cold start", row["seconds"], 0, 0, 0, row["tokens"]) for row in base]
+    for row in line.rows:
+        costs += _round_costs(warehouse, row)
+    return tuple(costs)
+
+
+def _round_costs(warehouse: Warehouse, policy: PolicyRow) -> list[Cost]:
+    """What an iteration's long steps took: the time from the end of the step before, in the same run."""
+    written = {
+        row["stage"]: (row["run_id"], row["created_at"])
+        for row in warehouse.rows(
+            "SELECT stage, run_id, created_at FROM generations WHERE scope = ? AND current",
+            [policy.iteration],
+        )
+    }
+    sums = warehouse.rows(
+        "SELECT coalesce(sum(requests), 0)::BIGINT AS requests, "
+        "coalesce(sum(prompt_tokens), 0)::BIGINT AS prompt, "
+        "coalesce(sum(cached_tokens), 0)::BIGINT AS cached, "
+        "coalesce(sum(completion_tokens), 0)::BIGINT AS completion FROM current_trees WHERE iteration = ?",
+        [policy.iteration],
+    )[0]
+    trained = warehouse.rows("SELECT tokens FROM current_trainings WHERE iteration = ?", [policy.iteration])
+    costs = []
+    for stage, step, before in STEPS:
+        if stage not in written:
+            continue
+        run, ended = written[stage]
+        begin = written.get(before) or written.get("policy")
+        seconds = (ended - begin[1]).total_seconds() if begin and begin[0] == run else None
+        if stage == "rollouts":
+            tokens = sums["requests"], sums["prompt"], sums["cached"], sums["completion"]
+        else:
+            tokens = 0, 0, 0, trained[0]["tokens"] if stage == "adapter" and trained else 0
+        costs.append(Cost(int(policy.iteration), step, seconds, *tokens))
+    return costs
+
+
+def _examples(warehouse: Warehouse, line: Line) -> tuple[Example, ...]:
+    """One goal that the last round won, one that it lost: the first by goal id, not hand-picked."""
+    if not line.rounds:
+        return ()
+    row = line.rounds[-1]
+    before = outcomes(warehouse, row.iteration, "before", "test")
+    after = outcomes(warehouse, row.iteration, "after", "test")
+    found = []
+    kinds: tuple[tuple[Literal["won", "lost"], bool], ...] = (("won", True), ("lost", False))
+    for kind, solved_after in kinds:
+        changed = sorted(
+            key
+            for key in before.keys() & after.keys()
+            if (before[key][1], after[key][1]) == (not solved_after, solved_after)
+        )
+        if changed:
+            found.append(_example(warehouse, line, row, kind, changed[0]))
+    return tuple(found)
+
+
+def _example(
+    warehouse: Warehouse, line: Line, row: PolicyRow, kind: Literal["won", "lost"], key: tuple[str, int]
+) -> Example:
+    ids = {
+        found["side"]: found["episode_id"]
+        for found in warehouse.rows(
+            "SELECT side, episode_id FROM current_episodes WHERE iteration = ? AND role = 'test' "
+            "AND goal_id = ? AND trial = ?",
+            [row.iteration, *key],
+        )
+    }
+
+    def played(side: str) -> Played:
+        episode = stored_episodes(warehouse, [ids[side]])[0]
+        name = line.name_of(episode.policy_digest)
+        return Played(name, episode.messages, episode.reward, episode.earned)
+
+    goal = stored_goals(warehouse, row.goals_scope, ids=[key[0]])[0]
+    return Example(kind, goal, played("before"), played("after"))

@@ -1,0 +1,195 @@
+"""Scores and comparisons out of the store."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from josh_pipeline.evaluation.statistics import paired_bootstrap
+from josh_pipeline.evaluation.summary import Breakdown
+from josh_pipeline.report.data import Comparison, GoalKind, Metric, PolicyScore
+from josh_pipeline.report.lines import Line, all_lines
+from josh_pipeline.stages.policy import PolicyRow
+from josh_pipeline.store.warehouse import Warehouse
+
+KINDS: Mapping[str, GoalKind] = {"part": "parts", "whole": "whole"}
+Side = Literal["before", "after"]
+Outcomes = Mapping[tuple[str, int], tuple[float, bool]]
+"""(goal id, trial) to (reward, success)."""
+
+
+def home_scores(warehouse: Warehouse) -> list[PolicyScore]:
+    """Scores of every policy of a home on test goals: what ``josh scores`` prints."""
+    return [
+        score
+        for line in all_lines(warehouse)
+        for score in line_scores(warehouse, line)
+        if score.role != "val"
+    ]
+
+
+def line_scores(warehouse: Warehouse, line: Line) -> list[PolicyScore]:
+    """Scores of a line's policies: test goals first, then other benchmarks, then the gate's goals."""
+    scores = [
+        _score(warehouse, line, row, found, found["role"])
+        for row in line.rows
+        for found in warehouse.rows(
+            "SELECT * FROM current_evaluations WHERE iteration = ? AND side = 'after'", [row.iteration]
+        )
+    ]
+    played = {score.goals for score in scores}
+    for found in warehouse.rows(
+        "SELECT * FROM current_benchmarks WHERE list_contains(?, policy_digest) "
+        "ORDER BY iteration, selection",
+        [list(line.candidates.values())],
+    ):
+        row = next(r for r in line.rows if line.candidates[r.iteration] == found["policy_digest"])
+        again = KINDS[found["goal_kind"]] in played and found["selection"] in ("test", "val")
+        role = f"{found['selection']} (all)" if again else found["selection"]
+        scores.append(_score(warehouse, line, row, found, role))
+    return sorted(
+        scores, key=lambda s: (s.role.startswith("val"), s.goals not in played, s.role != "test", s.iteration)
+    )
+
+
+def _score(
+    warehouse: Warehouse, line: Line, row: PolicyRow, found: Mapping[str, Any], role: str
+) -> PolicyScore:
+    """Read a row of ``evaluations`` or ``benchmarks``; its details hold a ``Score`` as JSON."""
+    details = json.loads(found["details"])
+    taken = None if row.is_baseline else _taken(warehouse, row.iteration)
+    return PolicyScore(
+        iteration=int(row.iteration),
+        attempt=row.attempt,
+        policy=found["policy_digest"],
+        name=line.name_of(found["policy_digest"]),
+        corpus=row.corpus,
+        goals=KINDS[found["goal_kind"]],
+        role=role,
+        n=found["n"],
+        reward=found["mean_reward"],
+        success=found["success_rate"],
+        low=found["success_low"],
+        high=found["success_high"],
+        promoted=None if row.is_baseline else _promoted(warehouse, row, found["policy_digest"]),
+        trees=taken["trees"] if taken else None,
+        full_trees=taken["full"] if taken else None,
+        rows=taken["rows"] if taken else None,
+        by_domain=tuple(Breakdown(**share) for share in details["by_domain"]),
+        by_tool=tuple(Breakdown(**share) for share in details["by_tool"]),
+        errors=details["errors"],
+        turns=details["turns"],
+        faulty_calls=details["faulty_calls"],
+    )
+
+
+def _taken(warehouse: Warehouse, iteration: str) -> dict[str, int]:
+    return warehouse.rows(
+        "SELECT (SELECT count(*) FROM current_trees WHERE iteration = $key) AS trees, "
+        "(SELECT count(*) FROM current_trees WHERE iteration = $key AND reward = 1) AS full, "
+        "(SELECT count(*) FROM current_preference_rows WHERE iteration = $key) AS rows",
+        {"key": iteration},
+    )[0]
+
+
+def _promoted(warehouse: Warehouse, row: PolicyRow, candidate: str) -> bool | None:
+    found = warehouse.rows(
+        "SELECT promoted FROM current_promotions WHERE iteration = ? AND policy_digest = ?",
+        [row.iteration, candidate],
+    )
+    return bool(found[0]["promoted"]) if found else None
+
+
+def line_comparisons(warehouse: Warehouse, line: Line, resamples: int) -> list[Comparison]:
+    """Comparisons of each round with the policy before it, and of the last round with the base.
+
+    Args:
+        resamples: of the bootstrap of the latter, which the store does not hold.
+    """
+    found = [
+        _stored(line, row, stored, outcomes(warehouse, row.iteration, "before", stored["role"]),
+                outcomes(warehouse, row.iteration, "after", stored["role"]))
+        for row in line.rounds
+        for stored in warehouse.rows("SELECT * FROM current_comparisons WHERE iteration = ?", [row.iteration])
+    ]  # fmt: skip
+    if len(line.rounds) > 1:
+        found += _overall(warehouse, line, resamples)
+    return sorted(found, key=lambda c: (c.role == "val", c.metric == "reward"))
+
+
+def outcomes(warehouse: Warehouse, iteration: str, side: Side, role: str) -> dict[tuple[str, int], Any]:
+    """Rewards and successes of one evaluation."""
+    return {
+        (row["goal_id"], row["trial"]): (row["reward"], row["success"])
+        for row in warehouse.rows(
+            "SELECT goal_id, trial, reward, success FROM current_episodes "
+            "WHERE iteration = ? AND side = ? AND role = ?",
+            [iteration, side, role],
+        )
+    }
+
+
+def _counts(before: Outcomes, after: Outcomes) -> dict[str, int]:
+    """How goals changed hands."""
+    pairs = [(before[key][1], after[key][1]) for key in before.keys() & after.keys()]
+    return {
+        "won": pairs.count((False, True)),
+        "lost": pairs.count((True, False)),
+        "both": pairs.count((True, True)),
+        "neither": pairs.count((False, False)),
+    }
+
+
+def _stored(
+    line: Line, row: PolicyRow, stored: Mapping[str, Any], before: Outcomes, after: Outcomes
+) -> Comparison:
+    return Comparison(
+        iteration=int(row.iteration),
+        before=line.name_of(row.policy_digest),
+        after=line.name_of(line.candidates[row.iteration]),
+        goals=KINDS[stored["goal_kind"]],
+        role=stored["role"],
+        metric=stored["metric"],
+        n=stored["n"],
+        mean_before=stored["before"],
+        mean_after=stored["after"],
+        difference=stored["difference"],
+        low=stored["low"],
+        high=stored["high"],
+        **_counts(before, after),
+    )
+
+
+def _overall(warehouse: Warehouse, line: Line, resamples: int) -> list[Comparison]:
+    """Hold the last round against the base; nothing where they were not evaluated on the same goals."""
+    first, last = line.rows[0], line.rows[-1]
+    before = outcomes(warehouse, first.iteration, "after", "test")
+    after = outcomes(warehouse, last.iteration, "after", "test")
+    if not before or before.keys() != after.keys():
+        return []
+    kind = warehouse.rows(
+        "SELECT DISTINCT goal_kind FROM current_evaluations WHERE iteration = ?", [last.iteration]
+    )[0]["goal_kind"]
+    keys = sorted(before)
+    metrics: Sequence[tuple[Metric, int]] = (("success", 1), ("reward", 0))
+    found = []
+    for metric, place in metrics:
+        old, new = ([float(side[key][place]) for key in keys] for side in (before, after))
+        change = paired_bootstrap(old, new, resamples)
+        found.append(
+            Comparison(
+                iteration=int(last.iteration),
+                before=line.name_of(line.candidates[first.iteration]),
+                after=line.name_of(line.candidates[last.iteration]),
+                goals=KINDS[kind],
+                role="test",
+                metric=metric,
+                n=change.n,
+                mean_before=sum(old) / len(old),
+                mean_after=sum(new) / len(new),
+                difference=change.diff,
+                low=change.low,
+                high=change.high,
+                **_counts(before, after),
+            )
+        )
+    return found
