@@ -10,7 +10,14 @@ import datasets
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers import (
+    AutoModelForCausalLM,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+)
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
 
 from josh_pipeline.policies.chat import ChatRenderer
@@ -101,6 +108,8 @@ def dpo_trainer(
 
 def run_trainer(trainer: Trainer, out: Path, progress: Progress, task: str) -> list[dict[str, float]]:
     """Train, save the adapter alone into ``out``, and return what was logged, a step an entry."""
+    # Without bars transformers prints every log entry; ours goes to the progress.
+    trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Report(progress, task))
     trainer.train()
     curve = [
