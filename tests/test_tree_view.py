@@ -15,7 +15,7 @@ from josh_pipeline.dialogue.messages import Message
 from josh_pipeline.report.tree_data import DrawnTree
 from josh_pipeline.report.tree_layout import collapsed, lay_out
 from josh_pipeline.report.tree_svg import boxes, dots
-from josh_pipeline.report.tree_terminal import terminal_tree
+from josh_pipeline.report.tree_terminal import tree_text
 from josh_pipeline.report.tree_view import tree_page
 from josh_pipeline.search.tree import CallRecord, Tree
 
@@ -131,7 +131,7 @@ def test_hostile_words_in_a_conversation_stay_words() -> None:
 
 def test_the_terminal_shows_the_golden_path_ends_and_rewards_within_its_width() -> None:
     screen = io.StringIO()
-    Console(width=120, file=screen).print(terminal_tree(drawn_tree()))
+    Console(width=120, file=screen).print(tree_text(drawn_tree()))
     text = screen.getvalue()
     assert "Search tree 5be0c7a1f4d2938e" in text
     assert "(2) book_hotel(people=2, stay=3, day=friday, name=lovell lodge): earned in round 8" in text

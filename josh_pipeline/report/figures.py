@@ -79,7 +79,8 @@ def by_domain(scores: Sequence[PolicyScore]) -> Figure:
         axes.grid(axis="y", visible=False)
         for edge in range(1, len(domains)):
             axes.axhline(edge - 0.5, color=RULE, linewidth=0.8)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        if scores:
+            axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         axes.set_title("All calls of a domain earned, 95 % intervals")
     return figure
 

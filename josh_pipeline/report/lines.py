@@ -68,6 +68,12 @@ def all_lines(warehouse: Warehouse) -> list[Line]:
     return [_line(warehouse, row["line"], row["last"]) for row in found]
 
 
+def policy_name(warehouse: Warehouse, policy_digest: str) -> str:
+    """Return a policy's name for people; its digest where no current iteration knows it."""
+    found = [line.names[policy_digest] for line in all_lines(warehouse) if policy_digest in line.names]
+    return found[0] if found else policy_digest
+
+
 def _line(warehouse: Warehouse, line: str, last: str) -> Line:
     rows = [
         PolicyRow(**row)

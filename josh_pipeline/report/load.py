@@ -66,7 +66,7 @@ def load_report(
     settings = Settings.model_validate(values)
     corpus = warehouse.rows("SELECT * FROM current_corpora WHERE scope = ?", [last.corpus_scope])[0]
     rollout = telling_tree(warehouse, last.iteration)
-    tree = load_drawn_tree(warehouse, rollout, line) if rollout else None
+    tree = load_drawn_tree(warehouse, rollout) if rollout else None
     return ReportData(
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
         profile=run["profile"],

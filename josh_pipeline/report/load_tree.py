@@ -1,6 +1,6 @@
 """Search trees for drawing, out of the store."""
 
-from josh_pipeline.report.lines import Line
+from josh_pipeline.report.lines import policy_name
 from josh_pipeline.report.tree_data import DrawnTree, NodeRows
 from josh_pipeline.stages.goals import goal_from_row
 from josh_pipeline.stages.trees import stored_tree
@@ -9,12 +9,11 @@ from josh_pipeline.store.warehouse import Warehouse
 SFT, DESIRABLE, UNDESIRABLE = "sft", "desirable", "undesirable"
 
 
-def load_drawn_tree(warehouse: Warehouse, rollout: str, line: Line | None = None) -> DrawnTree:
+def load_drawn_tree(warehouse: Warehouse, rollout: str) -> DrawnTree:
     """Read a tree, its goal, and the rows that were taken from it.
 
     Args:
         rollout: the first digits of its id.
-        line: gives the policy a name; without it the policy's digest is shown.
 
     Raises:
         UserError: no tree, or more than one, begins so.
@@ -27,7 +26,7 @@ def load_drawn_tree(warehouse: Warehouse, rollout: str, line: Line | None = None
     return DrawnTree(
         tree=tree,
         goal=goal,
-        policy=line.name_of(tree.policy_digest) if line else tree.policy_digest,
+        policy=policy_name(warehouse, tree.policy_digest),
         iteration=None if used is None else int(used),
         rows=node_rows(warehouse, tree.rollout_id),
     )

@@ -24,7 +24,7 @@ from josh_pipeline.search.tree import Node
 SAID_CHARACTERS = 70
 
 
-def terminal_tree(drawn: DrawnTree) -> RenderableType:
+def tree_text(drawn: DrawnTree) -> RenderableType:
     """Render a tree with rich: what was rewarded, then the segments between collapses, in order."""
     tree = drawn.tree
     head = Text.assemble(

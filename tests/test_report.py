@@ -1,0 +1,236 @@
+"""The report: what it says, what its figures show, that it opens offline, and that words stay words."""
+
+import io
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from report_samples import comparison, policy_score, report_data
+from rich.console import Console
+
+from josh_pipeline.dialogue.messages import Message, ToolCall
+from josh_pipeline.report.data import Cost, HarvestYield, ReportData
+from josh_pipeline.report.drawing import png, svg
+from josh_pipeline.report.figures import by_domain, paired_differences, success_by_iteration, won_and_lost
+from josh_pipeline.report.html import headline, overall_change, report_page
+from josh_pipeline.report.scores import score_record, score_table
+from josh_pipeline.report.work_figures import cost, harvest_yield
+
+HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\""
+
+
+class Page(HTMLParser):
+    """A page's words, tags and what it loads."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.handlers: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "data", "action", "poster", "srcset") or (name == "href" and tag == "link"):
+                self.loads.append(value or "")
+            if name == "href" and tag == "a":
+                self.links.append(value or "")
+            if name.startswith("on"):
+                self.handlers.append(name)
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def data() -> ReportData:
+    return report_data()
+
+
+@pytest.fixture(scope="module")
+def html(data: ReportData) -> str:
+    return report_page(data)
+
+
+def test_the_report_says_what_was_found_with_its_interval(html: str) -> None:
+    text = Page(html).text
+    assert "The agent got better: success went from 25 % to 69 %" in text
+    assert "a paired difference of +44.0 points in success, 95 % interval [+35.0, +53.0]" in text
+    assert "which excludes zero; 70 goals won, 4 lost" in text
+
+
+def test_the_report_says_that_sloppiness_is_injected_with_its_shares(html: str, data: ReportData) -> None:
+    text = Page(html).text
+    assert "The cold start's sloppiness is injected." in text
+    assert "96 scripted conversations" in text
+    assert "50 % of the bookings are claimed and not made" in text
+    assert "30 % of the searches with two or more constraints leave one out" in text
+    assert "15 % of the results" in text
+    assert "injected" not in Page(report_page(replace(data, injected=None))).text
+
+
+def test_parts_are_explained_and_never_called_toolwoz_scores(html: str, data: ReportData) -> None:
+    assert "Scores on parts are never shown as ToolWOZ scores." in Page(html).text
+    whole = replace(data, scores=tuple(s for s in data.scores if s.goals == "whole"))
+    assert "never shown as ToolWOZ" not in Page(report_page(whole)).text
+
+
+def test_every_score_stands_in_the_table_and_the_user_ceiling_beside_it(html: str, data: ReportData) -> None:
+    text = Page(html).text
+    for score in data.scores:
+        assert f"{score.reward:.3f}" in text
+        assert f"{100 * score.success:.1f} %" in text
+        assert f"[{100 * score.low:.1f}, {100 * score.high:.1f}]" in text
+    assert "user ceiling a perfect agent with this user 150 – 97.3 %" in text
+
+
+def test_the_report_shows_examples_settings_versions_and_the_tree(html: str, data: ReportData) -> None:
+    page = Page(html)
+    assert "Your booking is made!" in page.text
+    assert "Booked, the reference is QX81MP2T." in page.text
+    assert "0123abcd+" in page.text
+    assert "sample_dialogues 700" in page.text
+    assert "lora.alpha 32" in page.text
+    assert "torch 2.13.0" in page.text
+    assert "trees/5be0c7a1f4d2938e.html" in page.links
+    assert html.count('class="node golden"') == sum(n.golden for n in data.tree.tree.nodes)  # type: ignore[union-attr]
+
+
+def test_the_report_loads_nothing_and_runs_nothing(html: str) -> None:
+    page = Page(html)
+    assert page.loads == []
+    assert "script" not in page.tags
+    assert all(link.startswith(("#", "trees/")) for link in page.links)
+    outside = re.findall(r"""(?:url\(|@import|(?:src|href)\s*=\s*["'])\s*(?!#|trees/)\S*""", html)
+    assert outside == []
+    addresses = set(re.findall(r"https?://[^\"'<> ]+", html))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+
+
+def test_hostile_words_in_conversations_and_names_stay_words(data: ReportData) -> None:
+    talk = (Message("user", HOSTILE), Message("assistant", HOSTILE, (ToolCall(HOSTILE, {"a": HOSTILE}),)))
+    example = data.examples[0]
+    hostile = replace(
+        data,
+        model=HOSTILE,
+        corpus=replace(data.corpus, name=HOSTILE, licence=HOSTILE),
+        scores=tuple(replace(s, name=HOSTILE) for s in data.scores),
+        examples=(replace(example, after=replace(example.after, messages=talk)),),
+        settings={"corpus": {"source": HOSTILE}},
+    )
+    page = Page(report_page(hostile))
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert page.handlers == []
+    assert page.text.count("alert('x')") >= 6
+
+
+def test_a_report_of_the_cold_start_alone_says_that_nothing_was_trained(data: ReportData) -> None:
+    start = replace(
+        data, scores=data.scores[:1], comparisons=(), harvests=(), curves=(), costs=(), examples=(),
+        tree=None, tree_link=None, ceiling=None,
+    )  # fmt: skip
+    page = Page(report_page(start))
+    assert "Success 25 % before any round" in page.text
+    assert "Nothing has been trained from search trees yet." in page.text
+    assert "No training goal has been searched yet." in page.text
+    assert "#examples" not in page.links
+    nothing = replace(start, scores=())
+    assert "No policy has been evaluated yet" in Page(report_page(nothing)).text
+
+
+def test_the_headline_claims_only_what_the_interval_shows(data: ReportData) -> None:
+    for low, high, claim in ((0.1, 0.5, "better"), (-0.5, -0.1, "worse"), (-0.1, 0.2, "No clear change")):
+        change = comparison("cold start", "JOSH round 2", (low, (low + high) / 2, high))
+        found = replace(data, comparisons=(change,))
+        assert claim in headline(found, overall_change(found))
+
+
+def texts(drawing: str) -> str:
+    root = ElementTree.fromstring(drawing)
+    return " | ".join("".join(element.itertext()).strip() for element in root.iter() if "text" in element.tag)
+
+
+def test_figures_hold_their_numbers_as_text(data: ReportData) -> None:
+    success = texts(svg(success_by_iteration(data.main, data.ceiling)))
+    assert "25 %" in success and "55 %" in success and "69 %" in success
+    assert "user ceiling 97 %" in success
+    assert "n = 150" in success
+    refused = replace(data.main[1], promoted=False)
+    assert "(not promoted)" in texts(svg(success_by_iteration([data.main[0], refused], None)))
+    domains = texts(svg(by_domain(data.main)))
+    assert "hotel" in domains and "n = 80" in domains and "JOSH round 2" in domains
+    outcome = texts(svg(won_and_lost(data.comparisons[:1])))
+    assert "48" in outcome and "7" in outcome and "31 solved by both, 64 by neither" in outcome
+    assert "+0.300" in texts(svg(paired_differences(data.comparisons)))
+    assert "3 min 50 s" in texts(svg(cost(data.costs)))
+    assert "not recorded" in texts(svg(cost(data.costs)))
+
+
+def test_intervals_are_drawn_to_scale(data: ReportData) -> None:
+    figure = success_by_iteration(data.main, data.ceiling)
+    axes = figure.axes[0]
+    bars = [
+        collection.get_segments()[0][:, 1]
+        for collection in axes.collections
+        if hasattr(collection, "get_segments")
+    ]
+    assert [(round(low, 4), round(high, 4)) for low, high in bars] == [
+        (round(s.low, 4), round(s.high, 4)) for s in data.main
+    ]
+
+
+def test_harvest_bars_add_up_to_the_trees() -> None:
+    figure = harvest_yield([HarvestYield(1, 48, 20, 15, 12, 1, {}, {1: (5, 3)})])
+    trees, rows = figure.axes
+    assert sum(bar.get_width() for bar in trees.patches) == 48
+    assert sorted(bar.get_height() for bar in rows.patches) == [-3, 5]
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_figures_can_be_drawn_of_nothing_and_of_many(count: int, data: ReportData) -> None:
+    scores = [policy_score(f"JOSH round {i}", 0.1 * i) for i in range(count)]
+    comparisons = [comparison("a", f"b{i}", (-0.1, 0.0, 0.1)) for i in range(count)]
+    harvests = [HarvestYield(i, 0, 0, 0, 0, 0, {}, {}) for i in range(count)]
+    costs = [Cost(i, "rollouts", None, 0, 0, 0, 0) for i in range(count)]
+    figures = (
+        success_by_iteration(scores, None), by_domain(scores), paired_differences(comparisons),
+        won_and_lost(comparisons), harvest_yield(harvests), cost(costs),
+    )  # fmt: skip
+    for figure in figures:
+        assert ElementTree.fromstring(svg(figure)).tag.endswith("svg")
+
+
+def test_equal_data_give_equal_drawings_and_pictures_are_png(data: ReportData) -> None:
+    assert svg(by_domain(data.main)) == svg(by_domain(data.main))
+    assert png(by_domain(data.main)).startswith(b"\x89PNG\r\n")
+
+
+def test_the_terminal_table_has_the_columns_and_a_word_about_parts(data: ReportData) -> None:
+    screen = io.StringIO()
+    Console(file=screen, width=140).print(score_table(data.scores))
+    text = screen.getvalue()
+    for heading in ("policy", "goals", "n", "mean reward", "95 % interval", "trees", "full reward", "rows"):
+        assert heading in text
+    assert "54.7 % [46.7, 62.4]" in text
+    assert "not ToolWOZ scores" in text
+    whole = [s for s in data.scores if s.goals == "whole"]
+    screen = io.StringIO()
+    Console(file=screen, width=140).print(score_table(whole))
+    assert "not ToolWOZ scores" not in screen.getvalue()
+
+
+def test_score_records_are_plain_json(data: ReportData) -> None:
+    record = json.loads(json.dumps(score_record(data.scores[0])))
+    assert (record["iteration"], record["promoted"], record["goals"]) == (0, None, "parts")
+    assert record["low"] < record["success"] < record["high"]

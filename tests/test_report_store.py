@@ -1,0 +1,310 @@
+"""The report out of a store: a home with a base and two rounds, written as the steps write it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+from report_samples import conversation, grown_tree
+
+from josh_pipeline.errors import UserError
+from josh_pipeline.evaluation.episode import Episode
+from josh_pipeline.evaluation.statistics import paired_bootstrap
+from josh_pipeline.evaluation.summary import score
+from josh_pipeline.home import open_home
+from josh_pipeline.progress import SilentProgress
+from josh_pipeline.report.data import ReportData
+from josh_pipeline.report.lines import line_of_iteration
+from josh_pipeline.report.load import load_report
+from josh_pipeline.report.load_scores import home_scores
+from josh_pipeline.report.load_tree import load_drawn_tree
+from josh_pipeline.report.scores import score_record
+from josh_pipeline.report.write import write_report
+from josh_pipeline.search.codec import node_records, tree_record
+from josh_pipeline.settings import load_settings
+from josh_pipeline.stages.corpus import store_corpus
+from josh_pipeline.stages.episodes import EPISODE_SCHEMA, episode_record
+from josh_pipeline.stages.evaluation import score_record as stored_score
+from josh_pipeline.stages.goals import store_goals, stored_goals
+from josh_pipeline.stages.rollouts import NODE_SCHEMA, TREE_SCHEMA
+from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
+from josh_pipeline.stages.step import Step, start_step
+from josh_pipeline.store.warehouse import Warehouse
+from josh_pipeline.toolwoz.goal import Goal
+
+SUCCESSES = {"base": 2, "one": 6, "two": 5}
+GOALS = 8
+STRINGS = dict.fromkeys(("predecessor", "adapter_digest", "adapter_path", "previous_digest"), pl.String)
+
+
+def episodes(goals: Sequence[Goal], policy: str) -> list[Episode]:
+    """The first goals are solved; round two loses goal 0, which the others solve."""
+    solved = set(range(SUCCESSES[policy])) ^ ({0} if policy == "two" else set())
+    return [
+        Episode(
+            episode_id=f"{policy}-{goal.goal_id}", goal_id=goal.goal_id, policy_digest=policy, seed=index,
+            settings_digest="s", trial=0, messages=conversation(f"I am policy {policy}."), calls=(),
+            earned=tuple(range(len(goal.calls))) if index in solved else (),
+            reward=1.0 if index in solved else 0.0, turns=2, error_turns=0, user_done=True, failure=None,
+            failure_message=None,
+        )
+        for index, goal in enumerate(goals)
+    ]  # fmt: skip
+
+
+def write_base(step: Step) -> None:
+    scope = base_scope(step.settings)
+    base = {
+        "base_digest": "base", "model": "smollm2", "foundation_digest": "f", "foundation_path": "models/f",
+        "adapter_digest": "a0", "adapter_path": "adapters/a0", "base_path": "models/base",
+        "demonstrations": 4, "tokens": 900, "seconds": 12.5, "record": "{}",
+    }  # fmt: skip
+    demonstrations = [
+        {"position": i, "goal_id": "g", "dialogue_id": "d", "messages": "[]", "reward": r}
+        for i, r in enumerate((1.0, 1.0, 0.5, 0.0))
+    ]
+    curve = [{"step": s, "point": json.dumps({"step": s, "loss": 2.0 / s})} for s in (1, 2, 3)]
+    tables = {
+        "base_models": pl.DataFrame([base]),
+        "demonstrations": pl.DataFrame(demonstrations),
+        "cold_start_curves": pl.DataFrame(curve),
+    }
+    step.warehouse.publish("cold_start", scope, step.run_id, tables)
+
+
+def write_policy(step: Step, iteration: str, digest: str, predecessor: str | None) -> None:
+    row = {
+        "policy_digest": digest, "kind": "adapter", "attempt": 1, "line": "line", "predecessor": predecessor,
+        "corpus": "sample-40", "corpus_digest": "c", "corpus_scope": corpus_scope(step.settings.corpus),
+        "goals_scope": goals_scope(step.settings), "base_scope": base_scope(step.settings),
+        "base_digest": "base", "base_path": "models/base", "adapter_digest": None, "adapter_path": None,
+        "model": "smollm2",
+    }  # fmt: skip
+    frame = pl.DataFrame([row], schema_overrides=STRINGS)
+    step.warehouse.publish("policy", iteration, step.run_id, {"policies": frame})
+
+
+def write_round(step: Step, iteration: str, trained_from: str, candidate: str) -> None:
+    warehouse = step.warehouse
+    goal = stored_goals(warehouse, goals_scope(step.settings), kind="part", role="train")[0]
+    whole = replace(
+        grown_tree(rounds=6, collapses=(4,), seed=int(iteration)), rollout_id=f"tree-{iteration}",
+        goal_id=goal.goal_id, reward=1.0, policy_digest=trained_from,
+    )  # fmt: skip
+    failed = replace(
+        grown_tree(rounds=0), rollout_id=f"failed-{iteration}", goal_id=goal.goal_id, failure="timeout",
+        failure_message="no answer", reward=0.0, earned=(),
+    )  # fmt: skip
+    for tree in (whole, failed):
+        record = pl.DataFrame([tree_record(tree) | {"run_id": "r"}], schema_overrides=TREE_SCHEMA)
+        nodes = pl.DataFrame(node_records(tree), schema_overrides=NODE_SCHEMA)
+        warehouse.append({"trees": record, "nodes": nodes}, key="rollout_id")
+    members = [{"position": i, "rollout_id": t.rollout_id} for i, t in enumerate((whole, failed))]
+    warehouse.publish("rollouts", iteration, step.run_id, {"rollouts": pl.DataFrame(members)})
+    golden = [node for node in whole.nodes if node.golden and node.round]
+    beside = next(node for node in whole.nodes if not node.successful)
+    links = [(f"row-{i}", node.node_id, True) for i, node in enumerate(golden)]
+    links.append(("row-bad", beside.node_id, False))
+    rows = [
+        {
+            "position": i, "row_id": row, "method": "kto", "goal_id": goal.goal_id,
+            "rollout_id": whole.rollout_id, "policy_digest": "p", "tools": "[]", "prompt": "[]",
+            "completion": "{}", "rejected": None, "desirable": desirable,
+        }
+        for i, (row, _, desirable) in enumerate(links)
+    ]  # fmt: skip
+    nodes_ = [
+        {"row_id": row, "node_id": node, "rollout_id": whole.rollout_id, "part": "completion"}
+        for row, node, _ in links
+    ]
+    tables = {
+        "preference_rows": pl.DataFrame(rows, schema_overrides={"rejected": pl.String}),
+        "row_nodes": pl.DataFrame(nodes_),
+    }
+    warehouse.publish("preferences", iteration, step.run_id, tables)
+    training = {
+        "policy_digest": candidate, "adapter_digest": f"a-{candidate}", "adapter_path": "adapters/x",
+        "base_digest": "base", "parent_digest": None, "rows_digest": "d", "method": "kto", "rows": len(rows),
+        "tokens": 700, "seconds": 3.0, "manifest": "{}",
+    }  # fmt: skip
+    curve = [{"step": s, "point": json.dumps({"loss": 0.5 / s})} for s in (1, 2)] + [
+        {"step": 3, "point": json.dumps({"train_runtime": 3.0})}
+    ]
+    tables = {
+        "trainings": pl.DataFrame([training], schema_overrides={"parent_digest": pl.String}),
+        "training_curves": pl.DataFrame(curve),
+    }
+    warehouse.publish("adapter", iteration, step.run_id, tables)
+
+
+def write_evaluation(step: Step, iteration: str, before: str | None, after: str) -> None:
+    goals = stored_goals(step.warehouse, goals_scope(step.settings), kind="part", role="test")[:GOALS]
+    by_id = {goal.goal_id: goal for goal in goals}
+    sides = {"after": after} | ({"before": before} if before else {})
+    played = {side: episodes(goals, policy) for side, policy in sides.items()}
+    for found in played.values():
+        records = [episode_record(episode) | {"run_id": "r"} for episode in found]
+        frame = pl.DataFrame(records, schema_overrides=EPISODE_SCHEMA)
+        step.warehouse.append({"episodes": frame}, key="episode_id")
+    tables = {
+        "evaluation_episodes": pl.DataFrame(
+            [
+                {"side": side, "role": role, "goal_kind": "part", "episode_id": episode.episode_id}
+                for side, found in played.items()
+                for role in ("test",)
+                for episode in found
+            ]
+        ),
+        "evaluations": pl.DataFrame(
+            [
+                {"side": side, "role": role, "goal_kind": "part"} | stored_score(score(found, by_id), found)
+                for side, found in played.items()
+                for role in ("val", "test")
+            ]
+        ),
+    }
+    if before:
+        old, new = ([float(e.success) for e in played[side]] for side in ("before", "after"))
+        change = paired_bootstrap(old, new, 200)
+        comparison = {
+            "role": "test", "goal_kind": "part", "metric": "success", "n": change.n,
+            "before": sum(old) / len(old), "after": sum(new) / len(new), "difference": change.diff,
+            "low": change.low, "high": change.high,
+        }  # fmt: skip
+        tables["comparisons"] = pl.DataFrame([comparison])
+    step.warehouse.publish("evaluation", iteration, step.run_id, tables)
+
+
+def write_promotion(step: Step, iteration: str, candidate: str, promoted: bool) -> None:
+    row = {
+        "attempt": 1, "line": "line", "promoted": promoted, "reason": "", "policy_digest": candidate,
+        "base_digest": "base", "base_path": "models/base", "adapter_digest": None, "adapter_path": None,
+        "previous_digest": None,
+    }  # fmt: skip
+    frame = pl.DataFrame([row], schema_overrides=STRINGS)
+    step.warehouse.publish("promotion", iteration, step.run_id, {"promotions": frame})
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    settings = load_settings(
+        "quickstart", {"corpus": {"sample_dialogues": 60}, "evaluation": {"bootstrap": 200}}
+    )
+    home = open_home(tmp_path_factory.mktemp("home"))
+    step = start_step(home, settings, "run-1", SilentProgress())
+    store_corpus(step)
+    store_goals(step)
+    write_base(step)
+    write_policy(step, "000", "base", None)
+    write_evaluation(step, "000", None, "base")
+    write_promotion(step, "000", "base", True)
+    for iteration, before, after, promoted in (("001", "base", "one", True), ("002", "one", "two", False)):
+        write_policy(step, iteration, before, f"{int(iteration) - 1:03d}")
+        write_round(step, iteration, before, after)
+        write_evaluation(step, iteration, before, after)
+        write_promotion(step, iteration, after, promoted)
+    return step.warehouse
+
+
+@pytest.fixture(scope="module")
+def data(warehouse: Warehouse) -> ReportData:
+    return load_report(warehouse)
+
+
+def test_scores_name_each_policy_once_with_what_it_was_trained_on(warehouse: Warehouse) -> None:
+    scores = home_scores(warehouse)
+    found = [(s.iteration, s.name, s.goals, s.role, s.n, s.success, s.promoted) for s in scores]
+    assert found == [
+        (0, "cold start", "parts", "test", GOALS, 2 / 8, None),
+        (1, "JOSH round 1", "parts", "test", GOALS, 6 / 8, True),
+        (2, "JOSH round 2", "parts", "test", GOALS, 4 / 8, False),
+    ]
+    assert [(s.trees, s.full_trees) for s in scores] == [(None, None), (2, 1), (2, 1)]
+    record = score_record(scores[1])
+    assert list(record)[:10] == [
+        "iteration", "policy", "corpus", "goals", "n", "reward", "success", "low", "high", "promoted",
+    ]  # fmt: skip
+    assert json.loads(json.dumps(record))["policy"] == "one"
+
+
+def test_the_report_tells_of_a_line_up_to_the_iteration_asked_for(warehouse: Warehouse) -> None:
+    assert line_of_iteration(warehouse).iterations == ("000", "001", "002")
+    assert line_of_iteration(warehouse, "001").iterations == ("000", "001")
+    with pytest.raises(UserError, match="Iteration 007 has been evaluated in this home yet"):
+        line_of_iteration(warehouse, "007")
+
+
+def test_rounds_are_compared_with_what_came_before_and_the_last_with_the_base(data: ReportData) -> None:
+    changes = [(c.before, c.after, c.metric, c.won, c.lost) for c in data.comparisons]
+    assert changes == [
+        ("cold start", "JOSH round 1", "success", 4, 0),
+        ("JOSH round 1", "JOSH round 2", "success", 0, 2),
+        ("cold start", "JOSH round 2", "success", 3, 1),
+        ("cold start", "JOSH round 2", "reward", 3, 1),
+    ]
+    assert data.comparisons[2].difference == pytest.approx(2 / 8)
+    assert [c.both + c.neither + c.won + c.lost for c in data.comparisons] == [GOALS] * 4
+
+
+def test_harvest_curves_costs_and_injected_faults_come_from_the_rows(data: ReportData) -> None:
+    first = data.harvests[0]
+    assert (first.trees, first.full, first.partial, first.none, first.failed) == (2, 1, 0, 0, 1)
+    assert first.rows["KTO undesirable"] == 1
+    assert sum(good for good, _ in first.by_round.values()) == first.rows["KTO desirable"]
+    assert sum(bad for _, bad in first.by_round.values()) == 1
+    assert [(c.name, c.method, len(c.points)) for c in data.curves] == [
+        ("cold start", "sft", 3),
+        ("JOSH round 1", "kto", 2),
+        ("JOSH round 2", "kto", 2),
+    ]
+    assert data.injected is not None
+    assert (data.injected.conversations, data.injected.full_reward) == (4, 0.5)
+    assert data.injected.claimed_bookings == 0.5
+    steps = [(c.iteration, c.step) for c in data.costs]
+    assert steps[:3] == [(0, "cold start"), (0, "evaluation"), (1, "rollouts")]
+    assert all(c.seconds is not None and c.seconds >= 0 for c in data.costs)
+    assert data.costs[2].prompt_tokens == 2 * 41_250
+    assert data.ceiling is not None
+    assert data.ceiling.n == GOALS
+    assert data.ceiling.success > 0.5
+
+
+def test_examples_are_goals_that_changed_hands_in_the_last_round(data: ReportData) -> None:
+    examples = data.examples
+    assert [(e.kind, e.before.policy, e.after.policy) for e in examples] == [
+        ("lost", "JOSH round 1", "JOSH round 2")
+    ]
+    assert (examples[0].before.reward, examples[0].after.reward) == (1.0, 0.0)
+    assert any("I am policy two." in m.content for m in examples[0].after.messages)
+
+
+def test_a_stored_tree_is_drawn_with_the_rows_of_its_nodes(warehouse: Warehouse) -> None:
+    drawn = load_drawn_tree(warehouse, "tree-002")
+    assert (drawn.policy, drawn.iteration) == ("JOSH round 1", 2)
+    assert drawn.taken.undesirable == 1
+    assert drawn.taken.desirable == sum(node.golden for node in drawn.tree.nodes) - 1
+    with pytest.raises(UserError, match="2 rollouts begin"):
+        load_drawn_tree(warehouse, "tree-")
+
+
+def test_report_and_tree_are_written_side_by_side(warehouse: Warehouse, tmp_path: Path) -> None:
+    report = write_report(warehouse, tmp_path / "reports")
+    assert report.name == "report-002.html"
+    text = report.read_text()
+    assert "trees/tree-002.html" in text
+    assert (tmp_path / "reports" / "trees" / "tree-002.html").is_file()
+    assert "not promoted" in text
+    assert "sample-60" in text
+    assert write_report(warehouse, tmp_path, "000").name == "report-000.html"
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        write_report(warehouse, tmp_path / "file")
+
+
+def test_an_empty_home_has_no_scores_and_no_report(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path / "josh.duckdb")
+    assert home_scores(warehouse) == []
+    with pytest.raises(UserError, match="run josh iterate first"):
+        write_report(warehouse, tmp_path)
