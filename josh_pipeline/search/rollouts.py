@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from josh_pipeline.dialogue.agents.base import AgentFormat
 from josh_pipeline.dialogue.users.base import User
+from josh_pipeline.dialogue.users.factory import user_digest
 from josh_pipeline.errors import ErrorKind, UserError
 from josh_pipeline.ids import content_id, derived_seed
 from josh_pipeline.policies.policy import Policy
@@ -69,13 +70,14 @@ class RolloutSummary:
 def rollout_digest(settings: Settings) -> str:
     """Return the settings digest of rollouts: all that a tree depends on beside policy, goal and seed.
 
-    How many goals are played, how many requests are in flight and how many may fail change no tree.
+    How many goals are played, how many requests are in flight and how many may fail change no tree. The
+    user's wording has a version of its own.
     """
-    search_settings = settings.search.model_dump(
-        mode="json", exclude={"goals", "in_flight", "max_failed_share"}
+    rules = settings.search.model_dump(mode="json", exclude={"goals", "in_flight", "max_failed_share"})
+    policy = settings.policy.model_dump(
+        mode="json", include={"agent", "results", "max_model_tokens", "quantization"}
     )
-    policy = settings.policy.model_dump(mode="json", include={"agent", "results", "max_model_tokens"})
-    return content_id("rollouts", search_settings, policy, settings.user.model_dump(mode="json"))
+    return content_id("rollouts", rules, policy, user_digest(settings.user), settings.user.max_turns)
 
 
 def rollout_seed(seed: int, attempt: int) -> int:

@@ -1,0 +1,69 @@
+"""A run of 50 scripted rollouts into a store; a test starts it, kills it, and starts it again.
+
+Run: python tests/killed_rollouts.py STORE LONGEST_DELAY
+"""
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from fakes import PrizeWorld, ScriptedPolicy, TinyAgent, TinyUser, choosing
+
+from josh_pipeline.progress import SilentProgress
+from josh_pipeline.search.codec import node_records, tree_record
+from josh_pipeline.search.rollouts import rollouts
+from josh_pipeline.search.tree import Tree
+from josh_pipeline.settings import SearchSettings
+from josh_pipeline.store.warehouse import Warehouse
+
+GOALS = 50
+FAILURES = {"failure": pl.String, "failure_message": pl.String}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A goal: prizes to win."""
+
+    goal_id: str
+    prizes: str
+
+
+def main(store: Path, delay: float) -> None:
+    """Search what is owed, and say each tree that is durable."""
+    warehouse = Warehouse(store)
+
+    def write(trees: list[Tree]) -> None:
+        rows = [tree_record(tree) | {"run_id": "run", "seconds": 0.0} for tree in trees]
+        nodes = [record for tree in trees for record in node_records(tree)]
+        types = FAILURES | {"parent_id": pl.String, "ended": pl.String}
+        tables = {
+            "trees": pl.DataFrame(rows, schema_overrides=FAILURES),
+            "nodes": pl.DataFrame(nodes, schema_overrides=types, infer_schema_length=None),
+        }
+        warehouse.append(tables, key="rollout_id")
+        for tree in trees:
+            print(tree.rollout_id, flush=True)
+
+    answers = choosing("GET a", "GET b", "GET a b", "GET x", "?", "hello", "well", "hm")
+    asyncio.run(
+        rollouts(
+            [Wish(f"goal {number}", "abc"[: number % 3 + 1]) for number in range(GOALS)],
+            lambda wish: PrizeWorld(wish.prizes),
+            lambda wish, seed: TinyUser(),
+            ScriptedPolicy(answers, delay=delay),
+            TinyAgent(),
+            SearchSettings(in_flight=8, max_rounds=5),
+            settings_digest="settings",
+            seed=1,
+            attempt=0,
+            done={row["rollout_id"] for row in warehouse.rows("SELECT rollout_id FROM trees")},
+            checkpoint=write,
+            progress=SilentProgress(),
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), float(sys.argv[2]))
