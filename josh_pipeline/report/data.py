@@ -109,7 +109,7 @@ class HarvestYield:
         trees: goals rolled out; the sum of the four that follow.
         full, partial, none, failed: trees by reward; failed ones apart.
         rows: kind of row (``SFT conversations``, ``KTO desirable``, ...) to its number.
-        by_round: round of the tree to (desirable, undesirable) messages taken from it.
+        by_round: search round to the number of turns that gave (desirable, undesirable) rows.
     """
 
     iteration: int

@@ -40,7 +40,7 @@ def training_curves(curves: Sequence[TrainingCurve]) -> Figure:
 
 
 def harvest_yield(harvests: Sequence[HarvestYield]) -> Figure:
-    """Left: trees by reward, an iteration a bar. Right: messages taken, by the round of their turn."""
+    """Left: trees by reward, an iteration a bar. Right: turns that gave rows, by search round."""
     with canvas(9.6, 3.1, panels=2, widths=(1, 1.1)) as (figure, (trees, rows)):
         kinds = (
             ("full reward", GOLDEN, [h.full for h in harvests]),
@@ -79,7 +79,7 @@ def harvest_yield(harvests: Sequence[HarvestYield]) -> Figure:
         rows.yaxis.set_major_locator(MaxNLocator(integer=True))
         rows.grid(axis="x", visible=False)
         rows.legend(loc="upper right")
-        rows.set_title("Messages taken as training rows")
+        rows.set_title("Turns that gave training rows")
     return figure
 
 
