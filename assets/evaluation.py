@@ -4,6 +4,7 @@ import dagster as dg
 
 from assets.adapter import lora_adapter
 from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
+from assets.policy import policy
 from assets.resources import JoshResource
 from assets.shown import stored, table
 from josh_pipeline.stages.evaluation import GATE, EvaluationSummary, evaluate_candidate
@@ -15,7 +16,7 @@ from josh_pipeline.stages.evaluation import GATE, EvaluationSummary, evaluate_ca
     pool=LOOP_POOL,
     kinds={"duckdb", "vllm"},
     owners=OWNERS,
-    deps=[lora_adapter],
+    deps=[policy, lora_adapter],
     check_specs=[
         dg.AssetCheckSpec(
             "no_regression",

@@ -6,7 +6,7 @@ from assets.labels import reward_labels
 from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
 from assets.resources import JoshResource
 from assets.shown import stored, table
-from josh_pipeline.stages.preferences import harvest_rows
+from josh_pipeline.stages.preferences import NO_ROWS_ADVICE, harvest_rows
 
 
 @dg.asset(
@@ -35,6 +35,7 @@ def preference_pairs(context: dg.AssetExecutionContext, josh: JoshResource) -> d
     with josh.step(context) as step:
         summary = harvest_rows(step, context.partition_key)
     blocking = [finding for finding in summary.findings if finding.blocking]
+    advice = [] if summary.rows else [NO_ROWS_ADVICE]
     findings = [
         {"rule": finding.rule, "blocking": finding.blocking, "finding": finding.message}
         for finding in summary.findings
@@ -51,7 +52,7 @@ def preference_pairs(context: dg.AssetExecutionContext, josh: JoshResource) -> d
             dg.AssetCheckResult(
                 check_name="rows_sound",
                 passed=not blocking,
-                description=" ".join(finding.message for finding in blocking) or None,
+                description=" ".join([*(finding.message for finding in blocking), *advice]) or None,
                 metadata={"rows": sum(summary.rows.values())}
                 | ({"findings": table(findings)} if findings else {}),
             )

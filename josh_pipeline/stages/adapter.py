@@ -12,7 +12,7 @@ from josh_pipeline.ids import content_id, derived_seed
 from josh_pipeline.search.rows import Row
 from josh_pipeline.stages.cold_start import curve_frame, settle
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, policy_digest
-from josh_pipeline.stages.preferences import stored_rows
+from josh_pipeline.stages.preferences import NO_ROWS_ADVICE, stored_rows
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Generation
 
@@ -57,10 +57,7 @@ def train_adapter(step: Step, iteration: str) -> AdapterSummary:
             "unset policy.endpoint and name the model with policy.model."
         )
     if not rows:
-        raise UserError(
-            f"Iteration {iteration} harvested no row to train on, because no tree earned enough: raise "
-            "search.goals or search.beam_size, try another --seed, or give the model a longer cold start."
-        )
+        raise UserError(f"Iteration {iteration} harvested no row to train on. {NO_ROWS_ADVICE}")
     # Imported where it is used: torch and TRL take seconds, and the assets import this module.
     from josh_pipeline.training.run import train
 

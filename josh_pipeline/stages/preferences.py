@@ -16,6 +16,11 @@ from josh_pipeline.stages.step import Step
 from josh_pipeline.stages.trees import stored_trees
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
+NO_ROWS_ADVICE = (
+    "Raise search.goals or search.beam_size, try another --seed, or give the model a longer cold start."
+)
+"""What to do where no tree earned enough."""
+
 
 @dataclass(frozen=True)
 class PreferencesSummary:

@@ -1,0 +1,101 @@
+"""Runs jobs in this process on the persistent Dagster instance of a home, so that the UI shows them."""
+
+import os
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+import yaml
+from dagster import DagsterInstance
+from dagster._core.errors import DagsterAssetCheckFailedError
+
+from assets.partitions import ITERATIONS
+from josh_pipeline.errors import UserError
+from josh_pipeline.home import Home
+
+INSTANCE = {
+    "telemetry": {"enabled": False},
+    # Runs, not steps: the daemon starts no run of the loop while another one is under way.
+    "concurrency": {"pools": {"granularity": "run", "default_limit": 1}},
+}
+QUIET = {
+    # Capturing output would start helper processes and take the terminal from the progress bars.
+    "compute_logs": {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    }
+}
+
+
+def prepare_instance(home: Home) -> None:
+    """Write Dagster's configuration into the home, and point this process and its children at it."""
+    for name, values in (("dagster.yaml", INSTANCE), ("quiet.yaml", INSTANCE | QUIET)):
+        (home.dagster / name).write_text(yaml.safe_dump(values))
+    os.environ["DAGSTER_HOME"] = str(home.dagster)
+    os.environ["JOSH_HOME"] = str(home.root)
+
+
+@contextmanager
+def instance_of(home: Home) -> Iterator[DagsterInstance]:
+    """Open the home's instance for runs in this process."""
+    prepare_instance(home)
+    with DagsterInstance.from_config(str(home.dagster), "quiet.yaml") as instance:
+        yield instance
+
+
+def run_job(
+    instance: DagsterInstance,
+    name: str,
+    settings_digest: str,
+    partition: str | None = None,
+    assets: list[str] | None = None,
+) -> None:
+    """Run a job, or some of its assets, to the end.
+
+    Args:
+        settings_digest: of settings that the home has kept.
+        partition: the iteration, for the partitioned jobs; added where it is new.
+        assets: names; None for all of the job.
+
+    Raises:
+        UserError: a step failed with a user's mistake, or a blocking check did; the sentence is theirs.
+    """
+    with warnings.catch_warnings():
+        # Partitioned checks are in preview; the release is pinned in pyproject.toml for that reason.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        from assets.definitions import defs
+
+        if partition is not None:
+            instance.add_dynamic_partitions(str(ITERATIONS.name), [partition])
+        run_id = str(uuid.uuid4())
+        try:
+            defs.resolve_job_def(name).execute_in_process(
+                instance=instance,
+                run_id=run_id,
+                partition_key=partition,
+                asset_selection=[dg.AssetKey(asset) for asset in assets] if assets else None,
+                tags={"josh/settings": settings_digest},
+                run_config={
+                    "resources": {"josh": {"config": {"profile": settings_digest}}},
+                    # Everything is in the event log; the terminal belongs to the progress bars.
+                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                },
+            )
+        except dg.Failure as fault:
+            raise UserError(str(fault.description)) from None
+        except DagsterAssetCheckFailedError:
+            raise UserError(failed_checks(instance, run_id)) from None
+
+
+def failed_checks(instance: DagsterInstance, run_id: str) -> str:
+    """Say which blocking checks of a run failed, and why."""
+    entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    checks = [entry.get_dagster_event().asset_check_evaluation_data for entry in entries]
+    return " ".join(
+        f"Check {check.check_name} failed: {check.description}"
+        for check in checks
+        if not check.passed and check.blocking
+    )

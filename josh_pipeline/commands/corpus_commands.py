@@ -1,0 +1,44 @@
+"""``josh goals``, ``replay`` and ``solvability``: what needs a corpus and no home but its cache."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from josh_pipeline.commands import goals, replay, solvability
+from josh_pipeline.corpus.load import load_corpus
+from josh_pipeline.corpus.records import Corpus
+from josh_pipeline.errors import UserError
+from josh_pipeline.home import open_home
+from josh_pipeline.progress import TerminalProgress
+from josh_pipeline.stages.corpus import Bar
+
+
+def command(options: argparse.Namespace) -> int:
+    """Load the corpus and run the command that was asked for."""
+    if options.which == "replay":
+        return _replay(options)
+    corpus = load(options)
+    if options.which == "goals":
+        return goals.run(corpus, options.split, options.semantics, sys.stdout)
+    return solvability.run(corpus, sys.stdout, options.json)
+
+
+def load(options: argparse.Namespace) -> Corpus:
+    """Load a corpus; a home is made only where a download has to be kept."""
+    remote = options.corpus.startswith(("http://", "https://"))
+    cache = open_home(options.home).cache if remote else Path()
+    with TerminalProgress() as progress:
+        bar = Bar(progress)
+        corpus = load_corpus(options.corpus, cache, progress=bar if remote else None)
+        bar.close()
+    return corpus
+
+
+def _replay(options: argparse.Namespace) -> int:
+    if options.calls == "-":
+        return replay.run(load(options), options.semantics, sys.stdin, sys.stdout)
+    try:
+        with Path(options.calls).open(encoding="utf-8", errors="replace") as lines:
+            return replay.run(load(options), options.semantics, lines, sys.stdout)
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as fault:
+        raise UserError(f"{options.calls} cannot be read ({fault.strerror}): give a file of calls.") from None

@@ -1,0 +1,72 @@
+"""``josh iterate``: the whole loop, through Dagster, in this process."""
+
+import argparse
+from collections.abc import Callable
+
+from rich.console import Console
+
+from josh_pipeline.commands.options import quiet_libraries, settings_of
+from josh_pipeline.commands.report import written_report
+from josh_pipeline.commands.scores import print_scores
+from josh_pipeline.home import Home, open_home
+from josh_pipeline.locks import alone
+from josh_pipeline.progress import SilentProgress, TerminalProgress
+from josh_pipeline.settings import Settings
+from josh_pipeline.stages.state import coming_iteration, missing_preparation, promoted
+from josh_pipeline.stages.step import Step
+
+RunJob = Callable[[str, str | None, list[str] | None], None]
+HARVEST_ONLY = ["policy", "beam_rollouts", "reward_labels", "preference_pairs"]
+"""With an endpoint's policy: its weights are not here, so nothing is trained."""
+
+
+def command(options: argparse.Namespace) -> int:
+    """Run iterations, print the scores, write the report."""
+    quiet_libraries()
+    home = open_home(options.home)
+    settings = settings_of(home, options)
+    with alone(home.root / "iterate.lock", f"Another josh iterate works in {home.root}: wait, or stop it."):
+        refused = iterate(home, settings, options.iterations, Console(stderr=True))
+    print_scores(home, Console())
+    print(f"Report: {written_report(home, None)}")
+    return 1 if refused and options.require_promotion else 0
+
+
+def iterate(home: Home, settings: Settings, iterations: int, console: Console) -> bool:
+    """Run up to ``iterations`` iterations of a home; returns whether a candidate was refused."""
+    # Imported where it is used: Dagster takes seconds, and no other command of the library needs it.
+    from assets.launch import instance_of, run_job
+    from assets.resources import shown_on
+
+    step = Step(home, home.warehouse(), settings, run_id="", progress=SilentProgress())
+    digest = home.keep_settings(settings)
+    with instance_of(home) as instance, TerminalProgress(console) as progress, shown_on(progress):
+
+        def run(job: str, partition: str | None, assets: list[str] | None = None) -> None:
+            run_job(instance, job, digest, partition, assets)
+
+        missing = missing_preparation(step)
+        if missing:
+            progress.note(f"Preparing {settings.corpus.source!r} and {settings.policy.model!r}")
+            run("prepare", None, missing)
+        for _ in range(iterations):
+            if _one(step, run, progress.note):
+                return True
+    return False
+
+
+def _one(step: Step, run: RunJob, say: Callable[[str], None]) -> bool:
+    key, is_baseline = coming_iteration(step)
+    if is_baseline:
+        say(f"Iteration {key}: evaluation of the base")
+        run("baseline", key, None)
+        key, _ = coming_iteration(step)
+    if step.settings.policy.endpoint is not None:
+        say(f"Iteration {key}: rollouts and harvest; an endpoint's weights cannot be trained here")
+        run("iteration", key, HARVEST_ONLY)
+        return False
+    say(f"Iteration {key}")
+    run("iteration", key, None)
+    accepted, reason = promoted(step, key)
+    say(f"Iteration {key} {'promoted' if accepted else 'not promoted'}. {reason}")
+    return not accepted

@@ -1,0 +1,26 @@
+"""``josh scores``: a line for every policy of a home."""
+
+import argparse
+import json
+
+from rich.console import Console
+
+from josh_pipeline.home import Home, open_home
+from josh_pipeline.report.load_scores import home_scores
+from josh_pipeline.report.scores import score_record, score_table
+
+
+def command(options: argparse.Namespace) -> int:
+    """Print the scores as a table or as JSON lines."""
+    home = open_home(options.home)
+    if options.json:
+        for score in home_scores(home.warehouse()):
+            print(json.dumps(score_record(score)))
+        return 0
+    print_scores(home, Console())
+    return 0
+
+
+def print_scores(home: Home, console: Console) -> None:
+    """Print the table."""
+    console.print(score_table(home_scores(home.warehouse())))

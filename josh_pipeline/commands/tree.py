@@ -1,0 +1,26 @@
+"""``josh tree``: one search tree, in the terminal or as a page."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from josh_pipeline.errors import UserError
+from josh_pipeline.home import open_home
+from josh_pipeline.report.load_tree import load_drawn_tree
+from josh_pipeline.report.tree_terminal import terminal_tree
+from josh_pipeline.report.tree_view import tree_page
+
+
+def command(options: argparse.Namespace) -> int:
+    """Show the tree."""
+    drawn = load_drawn_tree(open_home(options.home).warehouse(), options.rollout)
+    if options.html is None:
+        Console().print(terminal_tree(drawn))
+        return 0
+    try:
+        Path(options.html).write_text(tree_page(drawn))
+    except OSError as fault:
+        raise UserError(f"{options.html} cannot be written ({fault.strerror}): give another file.") from None
+    print(options.html)
+    return 0
