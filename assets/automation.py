@@ -32,13 +32,11 @@ prepare = dg.define_asset_job(
 baseline = dg.define_asset_job(
     "baseline",
     selection=BASELINE_CHAIN,
-    partitions_def=ITERATIONS,
     description="Evaluates the base in partition 000: the 'before' of iteration 001.",
 )
 iteration = dg.define_asset_job(
     "iteration",
     selection=CHAIN,
-    partitions_def=ITERATIONS,
     description="One whole iteration: rollouts, harvest, training, evaluation, promotion.",
 )
 

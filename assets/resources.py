@@ -48,7 +48,7 @@ class JoshResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         with told(), both(context) as progress:
             home = open_home()
             settings = home.settings(self.profile, self.overrides)
-            yield start_step(home, settings, context.run_id, progress)
+            yield start_step(home, settings, context.run.run_id, progress)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from rich.console import Console
 from josh_pipeline.errors import UserError
 from josh_pipeline.home import open_home
 from josh_pipeline.report.load_tree import load_drawn_tree
-from josh_pipeline.report.tree_terminal import terminal_tree
+from josh_pipeline.report.tree_terminal import tree_text
 from josh_pipeline.report.tree_view import tree_page
 
 
@@ -16,7 +16,7 @@ def command(options: argparse.Namespace) -> int:
     """Show the tree."""
     drawn = load_drawn_tree(open_home(options.home).warehouse(), options.rollout)
     if options.html is None:
-        Console().print(terminal_tree(drawn))
+        Console().print(tree_text(drawn))
         return 0
     try:
         Path(options.html).write_text(tree_page(drawn))

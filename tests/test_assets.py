@@ -1,0 +1,175 @@
+"""The whole chain through Dagster, in this process, on a real instance and a real store."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from tiny_loop import play_with, tiny_profile
+
+from assets.launch import instance_of, run_job
+from josh_pipeline.errors import UserError
+from josh_pipeline.home import Home, open_home
+from josh_pipeline.progress import SilentProgress
+from josh_pipeline.stages.state import coming_iteration, missing_preparation
+from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.trees import stored_trees
+
+
+class Loop:
+    """A home with an instance, and what the command line does with them."""
+
+    def __init__(self, home: Home, instance: dg.DagsterInstance, profile: Path) -> None:
+        self.home = home
+        self.instance = instance
+        self.settings = home.settings(str(profile))
+        self.digest = home.keep_settings(self.settings)
+
+    @property
+    def step(self) -> Step:
+        return Step(self.home, self.home.warehouse(), self.settings, "", SilentProgress())
+
+    def run(self, job: str, partition: str | None = None, assets: list[str] | None = None) -> None:
+        run_job(self.instance, job, self.digest, partition, assets)
+
+    def rows(self, sql: str) -> list[dict[str, object]]:
+        return self.home.warehouse().rows(sql)
+
+
+def open_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> Iterator[Loop]:
+    monkeypatch.setenv("JOSH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    home = open_home(tmp_path / "home")
+    with instance_of(home) as instance:
+        loop = Loop(home, instance, tiny_profile(tmp_path, **changes))
+        loop.run("prepare", assets=missing_preparation(loop.step))
+        yield loop
+
+
+@pytest.fixture
+def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
+    yield from open_loop(tmp_path, monkeypatch)
+
+
+def test_a_better_candidate_is_promoted_and_opens_the_next_iteration(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = str(loop.rows("SELECT base_digest FROM current_base_models")[0]["base_digest"])
+    play_with(monkeypatch, lambda digest: 0.5 if digest == base else 0.9)
+    assert coming_iteration(loop.step) == ("000", True)
+    loop.run("baseline", "000")
+    assert coming_iteration(loop.step) == ("001", False)
+    loop.run("iteration", "001")
+
+    promotions = loop.rows("SELECT iteration, promoted, policy_digest FROM current_promotions ORDER BY 1")
+    assert [row["promoted"] for row in promotions] == [True, True]
+    candidate = promotions[1]["policy_digest"]
+    opened = loop.rows("SELECT * FROM current_policies WHERE iteration = '002'")[0]
+    assert (opened["policy_digest"], opened["predecessor"]) == (candidate, "001")
+    assert loop.instance.get_dynamic_partitions("iteration") == ["000", "001", "002"]
+    reported = loop.instance.get_latest_materialization_event(dg.AssetKey("policy"))
+    assert reported is not None and reported.asset_materialization is not None
+    assert reported.asset_materialization.partition == "002"
+
+    scores = loop.rows("SELECT * FROM current_evaluations WHERE role = 'test' ORDER BY iteration, side DESC")
+    assert [(row["iteration"], row["side"], row["n"]) for row in scores] == [
+        ("000", "after", 12), ("001", "before", 12), ("001", "after", 12),
+    ]  # fmt: skip
+    assert scores[0]["mean_reward"] == scores[1]["mean_reward"] < scores[2]["mean_reward"]
+    assert loop.rows("SELECT count(*) AS n FROM episodes")[0]["n"] == 36, "the base is played once"
+
+    trees = stored_trees(loop.home.warehouse(), "001")
+    assert len(trees) == 8 and any(tree.reward == 1.0 for tree in trees)
+    roles = loop.rows(
+        "SELECT DISTINCT role FROM current_goals JOIN current_trees USING (goal_id) WHERE iteration = '001'"
+    )
+    assert roles == [{"role": "train"}]
+    links = loop.rows(
+        "SELECT count(*) AS n FROM current_row_nodes r JOIN current_nodes n USING (node_id, rollout_id)"
+    )
+    assert links[0]["n"] == loop.rows("SELECT count(*) AS n FROM current_row_nodes")[0]["n"] != 0
+    training = loop.rows("SELECT * FROM current_trainings")[0]
+    manifest = loop.home.absolute(str(training["adapter_path"])).with_suffix(".json")
+    assert json.loads(manifest.read_text())["rows_digest"] == training["rows_digest"]
+
+
+def test_a_worse_candidate_is_refused_and_the_next_attempt_plays_other_goals(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = str(loop.rows("SELECT base_digest FROM current_base_models")[0]["base_digest"])
+    play_with(monkeypatch, lambda digest: 0.8 if digest == base else 0.0)
+    loop.run("baseline", "000")
+    loop.run("iteration", "001")
+
+    promotion = loop.rows("SELECT * FROM current_promotions WHERE iteration = '001'")[0]
+    assert not promotion["promoted"] and "a regression" in str(promotion["reason"])
+    assert loop.instance.get_dynamic_partitions("iteration") == ["000", "001"]
+    assert coming_iteration(loop.step) == ("001", False)
+    first = {tree.goal_id for tree in stored_trees(loop.home.warehouse(), "001")}
+
+    play_with(monkeypatch, lambda digest: 0.8)
+    loop.run("iteration", "001")
+    policy = loop.rows("SELECT attempt FROM current_policies WHERE iteration = '001'")[0]
+    assert policy == {"attempt": 2}
+    assert not first & {tree.goal_id for tree in stored_trees(loop.home.warehouse(), "001")}
+    assert loop.rows("SELECT promoted FROM current_promotions WHERE iteration = '001'")[0]["promoted"]
+
+
+def test_a_rerun_of_rollouts_plays_no_tree_again_and_supersedes_the_generation(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play_with(monkeypatch, lambda digest: 0.8)
+    loop.run("baseline", "000")
+    loop.run("iteration", "001", ["policy", "beam_rollouts"])
+    before = loop.rows("SELECT rollout_id, run_id FROM trees ORDER BY ALL")
+    loop.run("iteration", "001", ["beam_rollouts"])
+    assert loop.rows("SELECT rollout_id, run_id FROM trees ORDER BY ALL") == before
+    generation = loop.rows("SELECT DISTINCT generation FROM current_rollouts WHERE iteration = '001'")
+    assert generation == [{"generation": 2}]
+
+
+def test_an_iteration_that_comes_too_early_says_what_to_materialize_first(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play_with(monkeypatch, lambda digest: 0.8)
+    with pytest.raises(UserError, match="Materialize iteration 002 before 003"):
+        loop.run("iteration", "003")
+    loop.run("baseline", "000")
+    with pytest.raises(UserError, match="holds the evaluation of the base only"):
+        loop.run("iteration", "000", ["beam_rollouts"])
+
+
+def test_a_harvest_without_a_row_stops_the_run_and_says_what_to_do(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play_with(monkeypatch, lambda digest: 0.0)
+    loop.run("baseline", "000")
+    with pytest.raises(UserError, match=r"rows_sound failed.*Raise search\.goals"):
+        loop.run("iteration", "001")
+    assert not loop.rows("SELECT * FROM trainings")
+
+
+def test_an_altered_reward_stops_the_run_at_the_labels(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    play_with(monkeypatch, lambda digest: 0.8)
+    loop.run("baseline", "000")
+    loop.run("iteration", "001", ["policy", "beam_rollouts"])
+    with loop.home.warehouse().connection() as connection:
+        connection.execute("UPDATE trees SET reward = 0.25 WHERE reward = 1.0")
+    with pytest.raises(UserError, match="labels_agree"):
+        loop.run("iteration", "001", ["reward_labels", "preference_pairs"])
+    assert not loop.rows("SELECT * FROM preference_rows")
+
+
+def test_settings_of_another_corpus_start_a_line_of_their_own_in_the_same_home(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play_with(monkeypatch, lambda digest: 0.8)
+    loop.run("baseline", "000")
+    other = loop.settings.model_copy(
+        update={"corpus": loop.settings.corpus.model_copy(update={"sample_dialogues": 100})}
+    )
+    loop.settings, loop.digest = other, loop.home.keep_settings(other)
+    assert missing_preparation(loop.step) == ["multiwoz_dialogues", "toolwoz_goals"]
+    loop.run("prepare", assets=missing_preparation(loop.step))
+    assert coming_iteration(loop.step) == ("002", True), "001 was opened by the first line"

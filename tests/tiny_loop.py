@@ -1,0 +1,82 @@
+"""A whole loop in seconds: the sample corpus, a scripted policy that gets better, a tiny model to train."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fakes import ScriptedPolicy, chance
+from tiny_model import tiny_model
+
+from josh_pipeline.corpus.load import load_corpus
+from josh_pipeline.policies.policy import Policy, Request
+from josh_pipeline.settings import PolicySettings
+
+SETTINGS: dict[str, Any] = {
+    "seed": 0,
+    "corpus": {"source": "sample", "sample_dialogues": 120},
+    "goals": {"parts": True, "domains": ["attraction"]},
+    "policy": {"agent": "compact", "max_model_tokens": 8192},
+    "cold_start": {"conversations": 0},
+    "search": {"goals": 8, "beam_size": 4, "temperature": 0.7, "max_rounds": 3},
+    "training": {"method": "sft", "epochs": 1, "max_tokens": 8192, "lora": {"r": 2, "alpha": 4}},
+    "evaluation": {"test_goals": 12, "val_goals": 6, "bootstrap": 200},
+}
+"""Attraction parts: one search each, so that a scripted policy can solve them from what the user says."""
+
+
+def tiny_profile(folder: Path, **changes: Any) -> Path:
+    """Write a profile on a tiny model; ``changes`` replace whole sections."""
+    values = SETTINGS | changes
+    values = values | {"policy": values["policy"] | {"model": str(tiny_model(folder / "model"))}}
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def searcher(skill: Callable[[str], float]) -> Callable[[PolicySettings, Path | None, str, int], Any]:
+    """Return a stand-in for ``open_policy``.
+
+    Its policy searches for what the user named so far with the probability that ``skill`` gives for the
+    policy's digest, drawn with the request's seed, and chats otherwise.
+    """
+    corpus = load_corpus("sample", Path(), sample_dialogues=120)
+    known = {
+        key: sorted({str(row[key]) for row in corpus.databases["attraction"]}, key=len, reverse=True)
+        for key in ("name", "type", "area")
+    }
+
+    def heard(request: Request) -> dict[str, str]:
+        said = " ".join(m.content for m in request.messages if m.role == "user").lower()
+        found = {}
+        for key, values in known.items():
+            places = [(said.rfind(value.lower()), value) for value in values if value.lower() in said]
+            if places:
+                found[key] = max(places)[1]
+        return found
+
+    @asynccontextmanager
+    async def open_policy(
+        settings: PolicySettings, checkpoint: Path | None, digest: str, in_flight: int
+    ) -> AsyncIterator[Policy]:
+        def answer(request: Request) -> str:
+            last = request.messages[-1]
+            if last.role == "tool":
+                names = re.findall(r'"name": ?"([^"]+)"', last.content)
+                return f"I recommend {names[0]}." if names else "Sorry, nothing matches that."
+            if chance(request).random() < skill(digest):
+                return json.dumps({"name": "search_attraction", "parameters": heard(request)})
+            return "Let me think about it."
+
+        yield ScriptedPolicy(answer, digest=digest)
+
+    return open_policy
+
+
+def play_with(monkeypatch: pytest.MonkeyPatch, skill: Callable[[str], float]) -> None:
+    """Let every step of this process play with a scripted policy."""
+    monkeypatch.setattr("josh_pipeline.policies.open.open_policy", searcher(skill))
