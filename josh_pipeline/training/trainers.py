@@ -18,13 +18,14 @@ from transformers import (
     TrainerControl,
     TrainerState,
 )
-from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig
 
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.merge import load_merged
 from josh_pipeline.progress import Progress
 from josh_pipeline.settings import DpoSettings, KtoSettings, LoraSettings, SftSettings, TrainingBase
 from josh_pipeline.training.examples import TokenExample
+from josh_pipeline.training.sft import SparseLossSftTrainer
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -36,7 +37,7 @@ def sft_trainer(
     out: Path,
     settings: SftSettings,
     seed: int,
-) -> SFTTrainer:
+) -> SparseLossSftTrainer:
     """Set up SFT on tokenized conversations.
 
     Args:
@@ -48,7 +49,7 @@ def sft_trainer(
     data = datasets.Dataset.from_list(
         [{"input_ids": list(e.input_ids), "labels": list(e.labels)} for e in examples]
     )
-    return SFTTrainer(
+    return SparseLossSftTrainer(
         model=_trainable(base, start, settings.lora, settings, seed),
         args=config,
         train_dataset=data,
