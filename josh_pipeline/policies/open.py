@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from josh_pipeline.errors import UserError
 from josh_pipeline.policies.chat import ChatRenderer
@@ -11,6 +10,7 @@ from josh_pipeline.policies.endpoint import EndpointPolicy
 from josh_pipeline.policies.local import Engine, LocalPolicy
 from josh_pipeline.policies.models import pad_id
 from josh_pipeline.policies.policy import Policy
+from josh_pipeline.policies.quantization import quantization_config
 from josh_pipeline.policies.transformers_engine import TransformersEngine
 from josh_pipeline.policies.vllm_engine import VllmEngine, vllm_installed
 from josh_pipeline.settings import PolicySettings
@@ -75,14 +75,5 @@ async def _engine(
         stop_ids=renderer.stop_ids,
         pad_id=pad_id(checkpoint),
         max_batch=min(in_flight, MAX_TRANSFORMERS_BATCH),
-        quantization=_nf4() if settings.quantization == "nf4" else None,
-    )
-
-
-def _nf4() -> Any:
-    import torch
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+        quantization=quantization_config(settings.quantization),
     )
