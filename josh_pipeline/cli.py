@@ -1,6 +1,7 @@
 """``josh``: the command line."""
 
 import argparse
+import atexit
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from josh_pipeline.errors import UserError
 from josh_pipeline.settings import profile_names
 
 Commands = Any  # argparse's class of subparsers is private
+STDERR = 2
 EXAMPLE = "example:\n  "
 
 
@@ -22,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         130 after Ctrl-C.
     """
     options = parser().parse_args(arguments)
+    atexit.register(silence)
     try:
         # Imported by name: each command brings only what it needs, and some need seconds.
         run: Callable[[argparse.Namespace], int] = import_module(
@@ -40,6 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("josh: stopped; the same command goes on from here.", file=sys.stderr)
         return 130
+
+
+def silence() -> None:
+    """Drop what is printed after this: the first handler to be registered is the last to run.
+
+    With torch loaded, duckdb 2.0.0's bindings list every object of their own as leaked when the
+    interpreter ends: forty lines that say nothing of this program.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), STDERR)
 
 
 def parser() -> argparse.ArgumentParser:
