@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import dagster as dg
 import yaml
 from dagster import DagsterInstance
-from dagster._core.errors import DagsterAssetCheckFailedError
+from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
 
 from assets.partitions import ITERATIONS
 from josh_pipeline.errors import UserError
@@ -61,6 +61,7 @@ def run_job(
 
     Raises:
         UserError: a step failed with a user's mistake, or a blocking check did; the sentence is theirs.
+        KeyboardInterrupt: somebody stopped it; what was checkpointed stays.
     """
     with warnings.catch_warnings():
         # Partitioned checks are in preview; the release is pinned in pyproject.toml for that reason.
@@ -86,6 +87,8 @@ def run_job(
             )
         except dg.Failure as fault:
             raise UserError(str(fault.description)) from None
+        except DagsterExecutionInterruptedError:
+            raise KeyboardInterrupt from None
         except DagsterAssetCheckFailedError:
             raise UserError(failed_checks(instance, run_id)) from None
 

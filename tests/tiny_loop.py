@@ -38,11 +38,14 @@ def tiny_profile(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def searcher(skill: Callable[[str], float]) -> Callable[[PolicySettings, Path | None, str, int], Any]:
+def searcher(
+    skill: Callable[[str], float], delay: float = 0.0
+) -> Callable[[PolicySettings, Path | None, str, int], Any]:
     """Return a stand-in for ``open_policy``.
 
     Its policy searches for what the user named so far with the probability that ``skill`` gives for the
-    policy's digest, drawn with the request's seed, and chats otherwise.
+    policy's digest, drawn with the request's seed, and chats otherwise. Each answer takes up to
+    ``delay`` seconds.
     """
     corpus = load_corpus("sample", Path(), sample_dialogues=120)
     known = {
@@ -72,11 +75,11 @@ def searcher(skill: Callable[[str], float]) -> Callable[[PolicySettings, Path | 
                 return json.dumps({"name": "search_attraction", "parameters": heard(request)})
             return "Let me think about it."
 
-        yield ScriptedPolicy(answer, digest=digest)
+        yield ScriptedPolicy(answer, delay=delay, digest=digest)
 
     return open_policy
 
 
-def play_with(monkeypatch: pytest.MonkeyPatch, skill: Callable[[str], float]) -> None:
+def play_with(monkeypatch: pytest.MonkeyPatch, skill: Callable[[str], float], delay: float = 0.0) -> None:
     """Let every step of this process play with a scripted policy."""
-    monkeypatch.setattr("josh_pipeline.policies.open.open_policy", searcher(skill))
+    monkeypatch.setattr("josh_pipeline.policies.open.open_policy", searcher(skill, delay))

@@ -25,11 +25,11 @@ def command(options: argparse.Namespace) -> int:
 
 def load(options: argparse.Namespace) -> Corpus:
     """Load a corpus; a home is made only where a download has to be kept."""
-    remote = options.corpus.startswith(("http://", "https://"))
-    cache = open_home(options.home).cache if remote else Path()
+    if not options.corpus.startswith(("http://", "https://")):
+        return load_corpus(options.corpus, Path())
     with TerminalProgress() as progress:
         bar = Bar(progress)
-        corpus = load_corpus(options.corpus, cache, progress=bar if remote else None)
+        corpus = load_corpus(options.corpus, open_home(options.home).cache, progress=bar)
         bar.close()
     return corpus
 

@@ -27,7 +27,7 @@ def command(options: argparse.Namespace) -> int:
     settings = settings_of(home, options)
     with alone(home.root / "iterate.lock", f"Another josh iterate works in {home.root}: wait, or stop it."):
         refused = iterate(home, settings, options.iterations, Console(stderr=True))
-    print_scores(home, Console())
+    print_scores(home)
     print(f"Report: {written_report(home, None)}")
     return 1 if refused and options.require_promotion else 0
 

@@ -17,10 +17,10 @@ def command(options: argparse.Namespace) -> int:
         for score in home_scores(home.warehouse()):
             print(json.dumps(score_record(score)))
         return 0
-    print_scores(home, Console())
+    print_scores(home)
     return 0
 
 
-def print_scores(home: Home, console: Console) -> None:
+def print_scores(home: Home) -> None:
     """Print the table."""
-    console.print(score_table(home_scores(home.warehouse())))
+    Console().print(score_table(home_scores(home.warehouse())))

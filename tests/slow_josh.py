@@ -1,0 +1,12 @@
+"""``josh`` with a scripted policy whose answers take their time: ``slow_josh.py DELAY ARGUMENT...``."""
+
+import sys
+
+import pytest
+from tiny_loop import play_with
+
+from josh_pipeline.cli import main
+
+if __name__ == "__main__":
+    play_with(pytest.MonkeyPatch(), lambda digest: 0.8, delay=float(sys.argv[1]))
+    sys.exit(main(sys.argv[2:]))
