@@ -60,7 +60,7 @@ def score_table(scores: Sequence[PolicyScore]) -> Table:
     for score in scores:
         table.add_row(
             Text(score.name, style="bold"),
-            f"{score.goals}, {score.role}",
+            score.goals if score.role == "test" else f"{score.goals}, {score.role}",
             str(score.n),
             f"{score.reward:.3f}",
             rate_text(score),
