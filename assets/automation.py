@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.adapter import lora_adapter
+from assets.benchmark import toolwoz_benchmark
 from assets.cold_start import cold_start
 from assets.corpus import multiwoz_dialogues
 from assets.evaluation import benchmark_evaluation
@@ -38,6 +39,11 @@ iteration = dg.define_asset_job(
     "iteration",
     selection=CHAIN,
     description="One whole iteration: rollouts, harvest, training, evaluation, promotion.",
+)
+whole_goals = dg.define_asset_job(
+    "whole_goals",
+    selection=[toolwoz_benchmark],
+    description="The policy that stands after an iteration on whole goals: a ToolWOZ score.",
 )
 
 

@@ -2,12 +2,22 @@
 
 import dagster as dg
 
-from assets.automation import CHAIN, PREPARATION, baseline, iteration, next_round, prepare, weekly_retraining
+from assets.automation import (
+    CHAIN,
+    PREPARATION,
+    baseline,
+    iteration,
+    next_round,
+    prepare,
+    weekly_retraining,
+    whole_goals,
+)
+from assets.benchmark import toolwoz_benchmark
 from assets.resources import JoshResource
 
 defs = dg.Definitions(
-    assets=[*PREPARATION, *CHAIN],
-    jobs=[prepare, baseline, iteration],
+    assets=[*PREPARATION, *CHAIN, toolwoz_benchmark],
+    jobs=[prepare, baseline, iteration, whole_goals],
     schedules=[weekly_retraining],
     sensors=[next_round],
     resources={"josh": JoshResource()},

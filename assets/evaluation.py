@@ -6,8 +6,12 @@ from assets.adapter import lora_adapter
 from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
 from assets.policy import policy
 from assets.resources import JoshResource
-from assets.shown import stored, table
+from assets.shown import figure, stored, table
+from josh_pipeline.report.figures import paired_differences, success_by_iteration
+from josh_pipeline.report.lines import line_of_iteration
+from josh_pipeline.report.load_scores import line_comparisons, line_scores
 from josh_pipeline.stages.evaluation import GATE, EvaluationSummary, evaluate_candidate
+from josh_pipeline.stages.step import Step
 
 
 @dg.asset(
@@ -36,6 +40,7 @@ def benchmark_evaluation(context: dg.AssetExecutionContext, josh: JoshResource) 
     """Play the held-out goals that have not been played."""
     with josh.step(context) as step:
         summary = evaluate_candidate(step, context.partition_key)
+        figures = drawn(step, context.partition_key)
     gate = summary.compared(GATE, "reward")
     return dg.MaterializeResult(
         metadata={
@@ -43,6 +48,7 @@ def benchmark_evaluation(context: dg.AssetExecutionContext, josh: JoshResource) 
             **headline(summary),
             "scores": table(score_rows(summary)),
             "failed conversations": summary.failures,
+            **figures,
         }
         | ({"paired differences": table(comparison_rows(summary))} if summary.comparisons else {}),
         check_results=[
@@ -59,6 +65,18 @@ def benchmark_evaluation(context: dg.AssetExecutionContext, josh: JoshResource) 
             )
         ],
     )
+
+
+def drawn(step: Step, iteration: str) -> dict[str, dg.MarkdownMetadataValue]:
+    """Draw the line of iterations up to this one, on test goals."""
+    line = line_of_iteration(step.warehouse, iteration)
+    scores = [one for one in line_scores(step.warehouse, line) if one.role == "test"]
+    resamples = step.settings.evaluation.bootstrap
+    compared = [one for one in line_comparisons(step.warehouse, line, resamples) if one.role == "test"]
+    figures = {"success by iteration": figure(success_by_iteration(scores, None))}
+    if compared:
+        figures["differences"] = figure(paired_differences(compared))
+    return figures
 
 
 def headline(summary: EvaluationSummary) -> dict[str, float]:

@@ -5,7 +5,9 @@ import dagster as dg
 from assets.labels import reward_labels
 from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
 from assets.resources import JoshResource
-from assets.shown import stored, table
+from assets.shown import figure, stored, table
+from josh_pipeline.report.load import harvest_of
+from josh_pipeline.report.work_figures import harvest_yield
 from josh_pipeline.stages.preferences import NO_ROWS_ADVICE, harvest_rows
 
 
@@ -34,6 +36,7 @@ def preference_pairs(context: dg.AssetExecutionContext, josh: JoshResource) -> d
     """Harvest the labelled trees."""
     with josh.step(context) as step:
         summary = harvest_rows(step, context.partition_key)
+        yields = harvest_of(step.warehouse, context.partition_key)
     blocking = [finding for finding in summary.findings if finding.blocking]
     advice = [] if summary.rows else [NO_ROWS_ADVICE]
     findings = [
@@ -47,6 +50,7 @@ def preference_pairs(context: dg.AssetExecutionContext, josh: JoshResource) -> d
             "rows": dict(summary.rows),
             "trees that gave a row": summary.trees,
             "left out": dict(summary.refused),
+            "harvest": figure(harvest_yield([yields])),
         },
         check_results=[
             dg.AssetCheckResult(

@@ -5,8 +5,14 @@ import dagster as dg
 from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
 from assets.policy import policy
 from assets.resources import JoshResource
-from assets.shown import stored
+from assets.shown import stored, table
 from josh_pipeline.stages.rollouts import roll_out
+
+SHOWN_TREES = (
+    "SELECT t.rollout_id AS tree, t.goal_id AS goal, t.reward, count(*) AS nodes, t.rounds "
+    "FROM current_trees t JOIN current_nodes n USING (iteration, rollout_id) WHERE t.iteration = ? "
+    "GROUP BY ALL ORDER BY t.reward DESC, nodes DESC LIMIT 8"
+)
 
 
 @dg.asset(
@@ -25,6 +31,7 @@ def beam_rollouts(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.M
     """Search the goals of this attempt that have no tree yet."""
     with josh.step(context) as step:
         summary = roll_out(step, context.partition_key)
+        shown = step.warehouse.rows(SHOWN_TREES, [context.partition_key])
     metadata = {
         **stored(summary.generation, summary.trees, "trees"),
         "trees": summary.trees,
@@ -34,6 +41,7 @@ def beam_rollouts(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.M
         "mean reward": summary.mean_reward,
         "nodes": summary.nodes,
         "failed trees": summary.failed,
+        "trees to look at (josh tree ID)": table(shown),
     }
     if summary.run is not None:
         usage = summary.run.usage

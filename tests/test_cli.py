@@ -53,6 +53,7 @@ def test_iterate_ends_with_scores_and_a_report_that_scores_and_report_repeat(
     assert [(line["iteration"], line["goals"], line["n"]) for line in lines] == [
         (0, "parts", 12),
         (1, "parts", 12),
+        (1, "whole", 5),
     ]
 
     assert main(["evaluate", "--policy", "1", "--number", "12", "--json"]) == 0

@@ -49,13 +49,18 @@ def iterate(home: Home, settings: Settings, iterations: int, console: Console) -
         if missing:
             progress.note(f"Preparing {settings.corpus.source!r} and {settings.policy.model!r}")
             run("prepare", None, missing)
+        refused = False
         for _ in range(iterations):
-            if _one(step, run, progress.note):
-                return True
-    return False
+            key, refused = _one(step, run, progress.note)
+            if refused:
+                break
+        if settings.goals.parts and settings.evaluation.whole_goals and not settings.policy.endpoint:
+            run("whole_goals", key)
+    return refused
 
 
-def _one(step: Step, run: RunJob, say: Callable[[str], None]) -> bool:
+def _one(step: Step, run: RunJob, say: Callable[[str], None]) -> tuple[str, bool]:
+    """Run one iteration; returns its key, and whether its candidate was refused."""
     key, is_baseline = coming_iteration(step)
     if is_baseline:
         say(f"Iteration {key}: evaluation of the base")
@@ -64,9 +69,9 @@ def _one(step: Step, run: RunJob, say: Callable[[str], None]) -> bool:
     if step.settings.policy.endpoint is not None:
         say(f"Iteration {key}: rollouts and harvest; an endpoint's weights cannot be trained here")
         run("iteration", key, HARVEST_ONLY)
-        return False
+        return key, False
     say(f"Iteration {key}")
     run("iteration", key, None)
     accepted, reason = promoted(step, key)
     say(f"Iteration {key} {'promoted' if accepted else 'not promoted'}. {reason}")
-    return not accepted
+    return key, not accepted

@@ -80,7 +80,7 @@ def load_report(
         scores=tuple(line_scores(warehouse, line)),
         comparisons=tuple(line_comparisons(warehouse, line, settings.evaluation.bootstrap)),
         curves=_curves(warehouse, line),
-        harvests=tuple(_harvest(warehouse, row.iteration) for row in line.rounds),
+        harvests=tuple(harvest_of(warehouse, row.iteration) for row in line.rounds),
         costs=_costs(warehouse, line),
         examples=_examples(warehouse, line),
         tree=tree,
@@ -151,7 +151,8 @@ def _curve(name: str, method: str, rows: list[dict[str, Any]]) -> TrainingCurve:
     )
 
 
-def _harvest(warehouse: Warehouse, iteration: str) -> HarvestYield:
+def harvest_of(warehouse: Warehouse, iteration: str) -> HarvestYield:
+    """Count an iteration's trees by reward, and its rows by kind and round."""
     trees = warehouse.rows(
         "SELECT count(*) AS trees, count(*) FILTER (failure IS NOT NULL) AS failed, "
         "count(*) FILTER (failure IS NULL AND reward = 1) AS full, "

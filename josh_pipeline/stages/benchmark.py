@@ -16,7 +16,7 @@ from josh_pipeline.stages.policy import PolicyRow, policy_of
 from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
 from josh_pipeline.stages.selection import drawn
 from josh_pipeline.stages.step import ITERATION_DIGITS, Step, iteration_key
-from josh_pipeline.store.warehouse import Warehouse
+from josh_pipeline.store.warehouse import Generation, Warehouse
 from josh_pipeline.toolwoz.goal import Goal
 from josh_pipeline.toolwoz.roles import Role, paper_test_goals
 
@@ -33,6 +33,7 @@ class Benchmark:
         selection: a role, or ``test-450``.
     """
 
+    generation: Generation
     iteration: str
     corpus: str
     selection: Selection
@@ -53,9 +54,34 @@ def benchmark(
     Raises:
         UserError: there is no such policy or selection, or too many conversations failed.
     """
-    row = chosen_policy(step, policy)
+    return measured(step, chosen_policy(step, policy), selection, kind, trials, number)
+
+
+def benchmark_whole(step: Step, iteration: str) -> Benchmark:
+    """Evaluate the policy that stands after an iteration on whole test goals, whatever the loop plays.
+
+    That is the iteration's candidate if it was promoted, else the policy that it began with. As many
+    goals are played as ``evaluation.whole_goals`` says.
+    """
+    promotion = step.require("promotion", iteration, "promotion")
+    found = step.warehouse.rows("SELECT promoted FROM current_promotions WHERE iteration = ?", [iteration])
+    row = candidate_row(step, iteration) if found[0]["promoted"] else policy_of(step.warehouse, iteration)
+    number = step.settings.evaluation.whole_goals
+    return measured(step, row, "test", "whole", 1, number, inputs=(promotion,))
+
+
+def measured(
+    step: Step,
+    row: PolicyRow,
+    selection: Selection,
+    kind: GoalKind,
+    trials: int,
+    number: int | None,
+    inputs: tuple[Generation, ...] = (),
+) -> Benchmark:
+    """Play a policy on a selection of goals and store the score; see ``benchmark``."""
     goals = selected_goals(step, row, selection, kind, number)
-    player = Player(row.policy_digest, row.adapter_path, f"of {policy}")
+    player = Player(row.policy_digest, row.adapter_path, f"on {'parts' if kind == 'part' else 'whole goals'}")
     episodes = played(step, row, player, goals, trials)
     found = score(episodes, {goal.goal_id: goal for goal in goals})
     record = score_record(found, episodes)
@@ -72,8 +98,8 @@ def benchmark(
         "benchmark_episodes": pl.DataFrame({"episode_id": [e.episode_id for e in episodes]}),
     }
     scope = content_id("benchmark", row.policy_digest, episodes[0].settings_digest, about, len(goals))
-    step.warehouse.publish("benchmark", scope, step.run_id, tables, [row.source] if row.generation else [])
-    return Benchmark(row.iteration, row.corpus, selection, kind, found)
+    generation = step.warehouse.publish("benchmark", scope, step.run_id, tables, inputs)
+    return Benchmark(generation, row.iteration, row.corpus, selection, kind, found)
 
 
 def selected_goals(

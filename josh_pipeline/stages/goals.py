@@ -13,7 +13,7 @@ from josh_pipeline.stages.corpus import stored_corpus
 from josh_pipeline.stages.scopes import corpus_scope, goals_scope
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Generation, Warehouse
-from josh_pipeline.toolwoz.goal import DomainTask, Goal, GroundTruthCall
+from josh_pipeline.toolwoz.goal import DOMAINS, DomainTask, Goal, GroundTruthCall
 from josh_pipeline.toolwoz.goals import derive_goals
 from josh_pipeline.toolwoz.oracle import solvability
 from josh_pipeline.toolwoz.roles import Role, has_all_splits, role_of, roles_sentence
@@ -56,7 +56,9 @@ def store_goals(step: Step) -> GoalsSummary:
     settings = step.settings.goals
     source = step.require("corpus", corpus_scope(step.settings.corpus), "multiwoz_dialogues")
     corpus = stored_corpus(step.warehouse, source.scope, dialogues=True)
-    goals = derive_goals(corpus, settings.semantics, domains=settings.domains)
+    # With parts, ``domains`` says which parts are played; whole goals stay ToolWOZ's own.
+    whole = DOMAINS if settings.parts else settings.domains
+    goals = derive_goals(corpus, settings.semantics, domains=whole)
     if settings.parts:
         goals += derive_goals(corpus, settings.semantics, parts=True, domains=settings.domains)
     verdicts = solvability(goals, worlds(corpus, settings.semantics))

@@ -1,0 +1,41 @@
+"""Asset ``toolwoz_benchmark``."""
+
+from dataclasses import asdict
+
+import dagster as dg
+
+from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
+from assets.promotion import promotion
+from assets.resources import JoshResource
+from assets.shown import stored, table
+from josh_pipeline.stages.benchmark import benchmark_whole
+
+
+@dg.asset(
+    group_name="iteration",
+    partitions_def=ITERATIONS,
+    pool=LOOP_POOL,
+    kinds={"duckdb", "vllm"},
+    owners=OWNERS,
+    deps=[promotion],
+    description="The policy that stands after an iteration on whole test goals: a ToolWOZ score, also where "
+    "the loop plays parts. Not part of an iteration; `josh iterate` ends with it where "
+    "evaluation.whole_goals asks for it. Table `benchmarks`.",
+)
+def toolwoz_benchmark(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Play whole goals greedily."""
+    with josh.step(context) as step:
+        found = benchmark_whole(step, context.partition_key)
+    one = found.score
+    return dg.MaterializeResult(
+        metadata={
+            **stored(found.generation, 1, "benchmarks"),
+            "policy digest": one.policy,
+            "goals": one.n,
+            "mean reward (whole goals)": one.reward,
+            "success rate (whole goals)": one.success,
+            "95 % interval": f"{one.low:.3f} to {one.high:.3f}",
+            "errors": dict(one.errors),
+        }
+        | ({"by domain": table([asdict(part) for part in one.by_domain])} if one.by_domain else {})
+    )
