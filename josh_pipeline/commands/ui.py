@@ -22,14 +22,13 @@ def command(options: argparse.Namespace) -> int:
     home = open_home(options.home)
     refuse_taken(options.host, options.port)
     # Imported where it is used: Dagster takes seconds.
-    import assets
     from assets.launch import prepare_instance
 
     with alone(home.root / "ui.lock", f"Another josh ui serves {home.root}: use it, or stop it first."):
         home.warehouse()
         prepare_instance(home)
         print(f"Dagster on {home.root}: http://{options.host}:{options.port}  (Ctrl-C stops it)", flush=True)
-        return serve(dagster_dev(options.host, options.port, Path(assets.__file__).parent.parent))
+        return serve(dagster_dev(options.host, options.port, Path(__file__).parents[2]))
 
 
 def refuse_taken(host: str, port: int) -> None:
@@ -55,7 +54,9 @@ def serve(arguments: list[str]) -> int:
     def stop(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    # SIGINT too: importing Dagster replaces its handler with one that waits for a step to end.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, stop)
     # Dagster ignores the signals that its parent ignored, as a shell's background jobs do.
     child = subprocess.Popen(arguments, start_new_session=True, preexec_fn=default_signals)
     try:
