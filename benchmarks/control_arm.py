@@ -94,6 +94,7 @@ def train_control(step: Step, key: str) -> Player:
         step.settings.training,
         seed,
         step.progress,
+        step.settings.policy.quantization,
     )
     adapter = settle(result.adapter, step.home.adapters / result.digest, partial)
     name = policy_digest(policy.base_digest, result.digest)

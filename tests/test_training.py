@@ -79,7 +79,7 @@ def trained(
     adapter: Path | None = None,
     seed: int = 0,
 ) -> TrainingResult:
-    return train(rows, base, adapter, out, settings, seed, SilentProgress())
+    return train(rows, base, adapter, out, settings, seed, SilentProgress(), "none")
 
 
 def test_only_the_chosen_assistant_messages_carry_loss(base: Path):
@@ -96,7 +96,7 @@ def test_a_row_over_the_limit_is_refused_rather_than_cut(base: Path):
 def test_the_loss_at_labelled_tokens_alone_equals_trls(base: Path, tmp_path: Path):
     renderer = ChatRenderer(base)
     examples = sft_examples([sft_row(number) for number in (1, 22, 333)], renderer, 512)
-    trainer = sft_trainer(examples, base, None, tmp_path, SftSettings(lora=LORA), 0)
+    trainer = sft_trainer(examples, base, None, tmp_path, SftSettings(lora=LORA), 0, "none")
     batch = trainer.data_collator([trainer.train_dataset[index] for index in range(3)])
     ours = trainer.compute_loss(trainer.model, dict(batch))
     theirs = SFTTrainer.compute_loss(trainer, trainer.model, dict(batch))

@@ -10,6 +10,7 @@ from josh_pipeline.commands.report import written_report
 from josh_pipeline.commands.scores import print_scores
 from josh_pipeline.home import Home, open_home
 from josh_pipeline.locks import alone
+from josh_pipeline.policies.quantization import require
 from josh_pipeline.progress import SilentProgress, TerminalProgress
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.state import coming_iteration, missing_preparation, promoted
@@ -25,6 +26,7 @@ def command(options: argparse.Namespace) -> int:
     quiet_libraries()
     home = open_home(options.home)
     settings = settings_of(home, options)
+    require(settings.policy.quantization)
     with alone(home.root / "iterate.lock", f"Another josh iterate works in {home.root}: wait, or stop it."):
         refused = iterate(home, settings, options.iterations, Console(stderr=True))
     print_scores(home)
@@ -49,6 +51,8 @@ def iterate(home: Home, settings: Settings, iterations: int, console: Console) -
         if missing:
             progress.note(f"Preparing {settings.corpus.source!r} and {settings.policy.model!r}")
             run("prepare", None, missing)
+        # Only now: settings whose corpus or model cannot be had are not to be gone on with.
+        home.remember_settings(settings)
         refused = False
         for _ in range(iterations):
             key, refused = _one(step, run, progress.note)

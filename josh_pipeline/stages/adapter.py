@@ -73,6 +73,7 @@ def train_adapter(step: Step, iteration: str) -> AdapterSummary:
         settings,
         derived_seed("training", step.settings.seed, iteration, policy.attempt),
         step.progress,
+        step.settings.policy.quantization,
     )
     parent = policy.adapter_digest if settings.start == "previous" else None
     manifest = manifest_of(policy, parent, rows, result)

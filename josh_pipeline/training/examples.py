@@ -150,18 +150,20 @@ def apart(items: Sequence[Item], keys: Sequence[Any], batch_size: int, seed: int
     generator = random.Random(seed)
     shuffled = list(groups.values())
     generator.shuffle(shuffled)
-    batches = max(1, -(-len(items) // batch_size))
-    # Dealing the groups round the batches puts an item's siblings into the following batches.
-    dealt: list[list[Item]] = [[] for _ in range(batches)]
+    full, rest = divmod(len(items), batch_size)
+    room = [batch_size] * full + [rest] * (rest > 0)
+    # Dealing the largest groups round the batches first puts siblings into different ones.
+    dealt: list[list[Item]] = [[] for _ in room]
     position = 0
     for group in sorted(shuffled, key=len, reverse=True):
         for item in group:
-            while len(dealt[position % batches]) >= batch_size:
+            while len(dealt[position % len(room)]) >= room[position % len(room)]:
                 position += 1
-            dealt[position % batches].append(item)
+            dealt[position % len(room)].append(item)
             position += 1
-    generator.shuffle(dealt)
-    dealt.sort(key=len, reverse=True)
+    first = dealt[:full]
+    generator.shuffle(first)
+    dealt[:full] = first
     return [item for batch in dealt for item in batch]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from josh_pipeline.dialogue.demonstrations import Demonstration
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.models import model_digest
+from josh_pipeline.policies.quantization import Quantization
 from josh_pipeline.progress import Progress
 from josh_pipeline.search.rows import DpoRow, KtoRow, Row, SftRow
 from josh_pipeline.settings import ColdStartSettings, SftSettings, TrainingSettings
@@ -67,7 +68,7 @@ def train_cold_start(
     )
     renderer = ChatRenderer(foundation)
     examples = demonstration_examples(demonstrations, renderer, sft.max_tokens)
-    return _sft(examples, foundation, None, out, sft, seed, progress, "cold start")
+    return _sft(examples, foundation, None, out, sft, seed, progress, "cold start", "none")
 
 
 def train(
@@ -78,6 +79,7 @@ def train(
     settings: TrainingSettings,
     seed: int,
     progress: Progress,
+    quantization: Quantization,
 ) -> TrainingResult:
     """Train the next adapter.
 
@@ -86,6 +88,7 @@ def train(
         base: model folder of the base.
         adapter: the previous policy's adapter, None where that is the base itself.
         out: where the adapter is written; replaced.
+        quantization: of the frozen weights while training.
 
     Raises:
         UserError: rows are too long, or too few.
@@ -96,17 +99,17 @@ def train(
     if settings.method == "sft":
         chosen = [row for row in rows if isinstance(row, SftRow)]
         examples = sft_examples(chosen, renderer, settings.max_tokens)
-        return _sft(examples, base, start, out, settings, seed, progress, task)
+        return _sft(examples, base, start, out, settings, seed, progress, task, quantization)
     began = time.monotonic()
     reference = adapter if settings.reference == "previous" else None
     if settings.method == "kto":
         singles = [row for row in rows if isinstance(row, KtoRow)]
         data = kto_examples(singles, renderer, settings.max_tokens, settings.batch_size, seed)
-        trainer = kto_trainer(data, renderer, base, start, reference, out, settings, seed)
+        trainer = kto_trainer(data, renderer, base, start, reference, out, settings, seed, quantization)
     else:
         pairs = [row for row in rows if isinstance(row, DpoRow)]
         data = dpo_examples(pairs, renderer, settings.max_tokens, seed)
-        trainer = dpo_trainer(data, renderer, base, start, reference, out, settings, seed)
+        trainer = dpo_trainer(data, renderer, base, start, reference, out, settings, seed, quantization)
     curve = run_trainer(trainer, out, progress, task)
     return _result(out, curve, len(data), 0, began, settings)
 
@@ -120,9 +123,10 @@ def _sft(
     seed: int,
     progress: Progress,
     task: str,
+    quantization: Quantization,
 ) -> TrainingResult:
     began = time.monotonic()
-    trainer = sft_trainer(examples, base, start, out, settings, seed)
+    trainer = sft_trainer(examples, base, start, out, settings, seed, quantization)
     curve = run_trainer(trainer, out, progress, task)
     tokens = sum(len(example.input_ids) for example in examples)
     return _result(out, curve, len(examples), tokens, began, settings)
