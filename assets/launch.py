@@ -10,6 +10,7 @@ import dagster as dg
 import yaml
 from dagster import DagsterInstance
 from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
+from dagster._core.nux import set_nux_seen
 
 from assets.partitions import ITERATIONS
 from josh_pipeline.errors import UserError
@@ -35,6 +36,8 @@ def prepare_instance(home: Home) -> None:
         (home.dagster / name).write_text(yaml.safe_dump(values))
     os.environ["DAGSTER_HOME"] = str(home.dagster)
     os.environ["JOSH_HOME"] = str(home.root)
+    # Else an invitation to a newsletter lies over every page of the UI until somebody closes it.
+    set_nux_seen()
 
 
 @contextmanager

@@ -77,19 +77,24 @@ class Home:
         return self.root / stored
 
     def keep_settings(self, settings: Settings) -> str:
-        """Keep settings as a profile file of this home, and as those of its last run.
+        """Keep settings as a profile file of this home.
 
         Returns:
             The digest, by which ``settings`` finds them again.
         """
-        text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
-        for name in (settings.digest, "last"):
-            path = self.settings_file(name)
-            path.parent.mkdir(exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}.partial")
-            partial.write_text(text)
-            partial.replace(path)
+        self._write_settings(settings.digest, settings)
         return settings.digest
+
+    def remember_settings(self, settings: Settings) -> None:
+        """Let these be the settings of the home's last run: what a run without a profile goes on with."""
+        self._write_settings("last", settings)
+
+    def _write_settings(self, name: str, settings: Settings) -> None:
+        path = self.settings_file(name)
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+        partial.replace(path)
 
     def settings_file(self, name: str) -> Path:
         """Where settings of a digest are kept; ``last`` are those of the last run."""
