@@ -3,12 +3,13 @@
 import dagster as dg
 
 from assets.goals import toolwoz_goals
-from assets.partitions import OWNERS
+from assets.partitions import ITERATIONS, OWNERS
 from assets.resources import JoshResource
 from assets.shown import figure, stored
 from josh_pipeline.report.data import TrainingCurve
 from josh_pipeline.report.work_figures import training_curves
 from josh_pipeline.stages.cold_start import make_base
+from josh_pipeline.stages.state import coming_iteration
 
 
 @dg.asset(
@@ -25,6 +26,9 @@ def cold_start(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.Mate
     """Fetch the foundation and train the cold start on it."""
     with josh.step(context) as step:
         summary = make_base(step)
+        coming, _ = coming_iteration(step)
+    # So that the UI has a partition to go on with.
+    context.instance.add_dynamic_partitions(str(ITERATIONS.name), [coming])
     metadata = {
         **stored(summary.generation, summary.demonstrations, "demonstrations"),
         "model": summary.model,
@@ -32,6 +36,7 @@ def cold_start(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.Mate
         "demonstrations": summary.demonstrations,
         "demonstrations with full reward": summary.full_reward,
         "mean reward of the demonstrations": summary.mean_reward,
+        "next iteration": coming,
         "tokens": summary.tokens,
         "seconds": summary.seconds,
     }

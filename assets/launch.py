@@ -37,7 +37,7 @@ def prepare_instance(home: Home) -> None:
     os.environ["DAGSTER_HOME"] = str(home.dagster)
     os.environ["JOSH_HOME"] = str(home.root)
     # Else an invitation to a newsletter lies over every page of the UI until somebody closes it.
-    set_nux_seen()
+    set_nux_seen()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -38,15 +38,8 @@ def tiny_profile(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def searcher(
-    skill: Callable[[str], float], delay: float = 0.0
-) -> Callable[[PolicySettings, Path | None, str, int], Any]:
-    """Return a stand-in for ``open_policy``.
-
-    Its policy searches for what the user named so far with the probability that ``skill`` gives for the
-    policy's digest, drawn with the request's seed, and chats otherwise. Each answer takes up to
-    ``delay`` seconds.
-    """
+def answering() -> Callable[[Request, float], str]:
+    """Return what answers a request: a search with what the user named, as often as the skill says."""
     corpus = load_corpus("sample", Path(), sample_dialogues=120)
     known = {
         key: sorted({str(row[key]) for row in corpus.databases["attraction"]}, key=len, reverse=True)
@@ -62,18 +55,35 @@ def searcher(
                 found[key] = max(places)[1]
         return found
 
+    def answer(request: Request, skill: float) -> str:
+        last = request.messages[-1]
+        if last.content.startswith("{"):
+            names = re.findall(r'"name": ?"([^"]+)"', last.content)
+            return f"I recommend {names[0]}." if names else "Sorry, nothing matches that."
+        if chance(request).random() < skill:
+            return json.dumps({"name": "search_attraction", "parameters": heard(request)})
+        return "Let me think about it."
+
+    return answer
+
+
+def searcher(
+    skill: Callable[[str], float], delay: float = 0.0
+) -> Callable[[PolicySettings, Path | None, str, int], Any]:
+    """Return a stand-in for ``open_policy``.
+
+    Its policy searches for what the user named so far with the probability that ``skill`` gives for the
+    policy's digest, drawn with the request's seed, and chats otherwise. Each answer takes up to
+    ``delay`` seconds.
+    """
+    answers = answering()
+
     @asynccontextmanager
     async def open_policy(
         settings: PolicySettings, checkpoint: Path | None, digest: str, in_flight: int
     ) -> AsyncIterator[Policy]:
         def answer(request: Request) -> str:
-            last = request.messages[-1]
-            if last.role == "tool":
-                names = re.findall(r'"name": ?"([^"]+)"', last.content)
-                return f"I recommend {names[0]}." if names else "Sorry, nothing matches that."
-            if chance(request).random() < skill(digest):
-                return json.dumps({"name": "search_attraction", "parameters": heard(request)})
-            return "Let me think about it."
+            return answers(request, skill(digest))
 
         yield ScriptedPolicy(answer, delay=delay, digest=digest)
 

@@ -56,7 +56,7 @@ def iterate(home: Home, settings: Settings, iterations: int, console: Console) -
         refused = False
         for _ in range(iterations):
             key, refused = _one(step, run, progress.note)
-            if refused:
+            if refused or settings.policy.endpoint is not None:
                 break
         if settings.goals.parts and settings.evaluation.whole_goals and not settings.policy.endpoint:
             run("whole_goals", key)
