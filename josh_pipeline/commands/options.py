@@ -11,6 +11,7 @@ from josh_pipeline.settings import Settings
 def quiet_libraries() -> None:
     """Keep model libraries from drawing bars of their own between ours; to be called before they load."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 def settings_of(home: Home, options: argparse.Namespace) -> Settings:
