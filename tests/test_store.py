@@ -27,8 +27,8 @@ def rollouts(*ids: str) -> dict[str, pl.DataFrame]:
 def tree(rollout_id: str, reward: float, failure: str | None = None) -> dict[str, pl.DataFrame]:
     row = {
         "reward": reward, "rollout_id": rollout_id, "goal_id": "g", "policy_digest": "p", "seed": 1,
-        "settings_digest": "s", "run_id": "r", "system": "", "tools": "[]", "earned": "[]", "rounds": 1, "failure": failure,
-        "requests": 0, "prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0, "seconds": 0.0,
+        "settings_digest": "s", "run_id": "r", "system": "", "tools": "[]", "earned": "[]", "rounds": 1,
+        "failure": failure, "requests": 0, "prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0, "seconds": 0.0,
     }  # fmt: skip
     return {"trees": pl.DataFrame([row], schema_overrides={"failure": pl.String})}
 
@@ -55,7 +55,11 @@ def test_a_write_that_fails_leaves_the_current_generation_as_it_was(warehouse: W
         "preferences",
         "001",
         "run-1",
-        {"row_nodes": pl.DataFrame({"row_id": ["x"], "node_id": ["n"], "rollout_id": ["t"], "part": ["completion"]})},
+        {
+            "row_nodes": pl.DataFrame(
+                {"row_id": ["x"], "node_id": ["n"], "rollout_id": ["t"], "part": ["completion"]}
+            )
+        },
     )
     with pytest.raises(duckdb.Error):
         warehouse.publish("preferences", "001", "run-2", {"row_nodes": pl.DataFrame({"row_id": ["y"]})})
