@@ -28,7 +28,8 @@ def tree(rollout_id: str, reward: float, failure: str | None = None) -> dict[str
     row = {
         "reward": reward, "rollout_id": rollout_id, "goal_id": "g", "policy_digest": "p", "seed": 1,
         "settings_digest": "s", "run_id": "r", "system": "", "tools": "[]", "earned": "[]", "rounds": 1,
-        "failure": failure, "requests": 0, "prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0, "seconds": 0.0,
+        "failure": failure, "requests": 0,
+        "prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0, "seconds": 0.0,
     }  # fmt: skip
     return {"trees": pl.DataFrame([row], schema_overrides={"failure": pl.String})}
 
