@@ -1,0 +1,118 @@
+"""The pages of Dagster's UI in a real browser, on the runs of a tiny loop."""
+
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+from served_ui import START_SECONDS, Ui, alive, descendants, served
+
+CHAIN = (
+    "policy",
+    "beam_rollouts",
+    "reward_labels",
+    "preference_pairs",
+    "lora_adapter",
+    "benchmark_evaluation",
+    "promotion",
+)
+PAGE_SECONDS = 30.0
+FLAGS = [
+    "--no-sandbox",  # root in a container has no sandbox
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+def chromium() -> str:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    return found or pytest.skip("No Chromium on the PATH: apt-get install chromium.")
+
+
+@pytest.fixture
+def ui(chromium: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ui]:
+    with served(tmp_path, monkeypatch) as running:
+        yield running
+
+
+@pytest.fixture
+def page(chromium: str, ui: Ui) -> Iterator[Page]:
+    """A page of headless Chromium whose scripts may not fail.
+
+    Opened after the home is filled: Playwright leaves an event loop running, in which no other can start.
+    """
+    faults: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        shown = browser.new_page(viewport={"width": 1400, "height": 900})
+        shown.set_default_timeout(PAGE_SECONDS * 1000)
+        shown.on("pageerror", lambda fault: faults.append(str(fault)))
+        yield shown
+        browser.close()
+    assert faults == []
+
+
+def test_the_browser_shows_the_graph_an_iteration_its_numbers_its_figure_and_its_run(
+    ui: Ui, page: Page
+) -> None:
+    ui.wait_until_ready()
+    expect.set_options(timeout=PAGE_SECONDS * 1000)
+    sees_the_graph(page, ui)
+    sees_an_iteration(page, ui)
+    sees_the_runs(page, ui)
+
+    started = descendants(ui.process.pid)
+    assert len(started) >= 3, "Dagster's webserver, its daemon and a code server"
+    ui.process.send_signal(signal.SIGTERM)
+    assert ui.process.wait(START_SECONDS) == 0
+    assert alive(started) == []
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(ui.url)
+
+
+def sees_the_graph(page: Page, ui: Ui) -> None:
+    """Every asset of the iteration is a node of the graph; long names are cut in the middle."""
+    page.goto(f"{ui.url}/locations/josh/asset-groups/iteration/lineage")
+    nodes = page.locator("svg foreignObject")
+    for name in CHAIN:
+        short = re.compile(f"^{name}$|^{name[:6]}.*…{name[-11:]}$")
+        expect(nodes.get_by_text(short)).to_be_visible()
+    expect(page.get_by_text("Join the Dagster community")).to_have_count(0)
+
+
+def sees_an_iteration(page: Page, ui: Ui) -> None:
+    """The partition's metadata holds the numbers of the store, and a figure that is drawn."""
+    scores = ui.home.warehouse().rows(
+        "SELECT * FROM current_evaluations WHERE iteration = '001' AND role = 'test' AND side = 'after'"
+    )
+    page.goto(f"{ui.url}/assets/benchmark_evaluation?view=partitions&partition=001")
+    expect(page.get_by_text("Materialized", exact=True)).to_be_visible()
+    rows = page.get_by_role("row")
+    reward = rows.filter(has=page.get_by_text("mean reward (test)", exact=True)).get_by_role("cell").nth(1)
+    expect(reward).to_be_visible()
+    assert float(reward.inner_text()) == pytest.approx(float(str(scores[0]["mean_reward"])), abs=5e-4)
+    expect(page.get_by_role("cell", name="after", exact=True).first).to_be_visible()
+
+    figure = rows.filter(has=page.get_by_text("success by iteration", exact=True))
+    figure.get_by_text("Show Markdown").click()
+    image = page.locator("img[src^='data:image/png;base64,']")
+    expect(image).to_be_visible()
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
+
+
+def sees_the_runs(page: Page, ui: Ui) -> None:
+    """The jobs that the command line ran are in the list, with their iteration, and succeeded."""
+    page.goto(f"{ui.url}/runs")
+    for job, partition in (("iteration", "partition: 001"), ("baseline", "partition: 000"), ("prepare", "")):
+        named = page.locator("div").filter(has=page.get_by_role("link", name=job, exact=True))
+        # The innermost element that holds the job and the box to tick: the run's line.
+        run = named.filter(has=page.locator("input[type=checkbox]")).last
+        expect(run).to_contain_text("Success")
+        expect(run).to_contain_text(partition)
