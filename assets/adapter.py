@@ -34,7 +34,7 @@ def lora_adapter(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.Ma
         "method": summary.method,
         "rows": summary.rows,
         "tokens": summary.tokens,
-        "seconds": summary.seconds,
+        "seconds": round(summary.seconds),
     }
     points = tuple((int(p["step"]), float(p["loss"])) for p in summary.curve if "loss" in p)
     if points:

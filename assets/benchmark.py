@@ -32,8 +32,8 @@ def toolwoz_benchmark(context: dg.AssetExecutionContext, josh: JoshResource) -> 
             **stored(found.generation, 1, "benchmarks"),
             "policy digest": one.policy,
             "goals": one.n,
-            "mean reward (whole goals)": one.reward,
-            "success rate (whole goals)": one.success,
+            "mean reward (whole goals)": round(one.reward, 3),
+            "success rate (whole goals)": round(one.success, 3),
             "95 % interval": f"{one.low:.3f} to {one.high:.3f}",
             "errors": dict(one.errors),
         }

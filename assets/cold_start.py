@@ -35,10 +35,10 @@ def cold_start(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.Mate
         "base digest": summary.base_digest,
         "demonstrations": summary.demonstrations,
         "demonstrations with full reward": summary.full_reward,
-        "mean reward of the demonstrations": summary.mean_reward,
+        "mean reward of the demonstrations": round(summary.mean_reward, 3),
         "next iteration": coming,
         "tokens": summary.tokens,
-        "seconds": summary.seconds,
+        "seconds": round(summary.seconds),
     }
     points = tuple((int(p["step"]), float(p["loss"])) for p in summary.curve if "loss" in p)
     if points:

@@ -82,7 +82,7 @@ def drawn(step: Step, iteration: str) -> dict[str, dg.MarkdownMetadataValue]:
 def headline(summary: EvaluationSummary) -> dict[str, float]:
     """The two figures of the benchmark, which the UI plots over iterations."""
     after = summary.scores["after", "test"]
-    return {"mean reward (test)": after.reward, "success rate (test)": after.success}
+    return {"mean reward (test)": round(after.reward, 3), "success rate (test)": round(after.success, 3)}
 
 
 def score_rows(summary: EvaluationSummary) -> list[dict[str, object]]:

@@ -38,7 +38,7 @@ def beam_rollouts(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.M
         "trees made by earlier runs": summary.stored,
         "trees with full reward": summary.solved,
         "trees with any reward": summary.rewarded,
-        "mean reward": summary.mean_reward,
+        "mean reward": round(summary.mean_reward, 3),
         "nodes": summary.nodes,
         "failed trees": summary.failed,
         "trees to look at (josh tree ID)": table(shown),
@@ -50,7 +50,7 @@ def beam_rollouts(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.M
             "prompt tokens": usage.prompt_tokens,
             "cached prompt tokens": usage.cached_tokens,
             "sampled tokens": usage.completion_tokens,
-            "seconds": usage.seconds,
+            "seconds": round(usage.seconds),
             "failed branches": {str(kind): n for kind, n in summary.run.failed_branches.items()},
         }
     return dg.MaterializeResult(data_version=dg.DataVersion(summary.content), metadata=metadata)

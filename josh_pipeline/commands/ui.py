@@ -37,7 +37,9 @@ def refuse_taken(host: str, port: int) -> None:
         with socket.create_server((host, port)):
             pass
     except (OSError, OverflowError) as fault:
-        reason = fault.strerror if isinstance(fault, OSError) else "no such port"
+        # Python lengthens strerror by the address, which the sentence names already.
+        said = str(fault.strerror) if isinstance(fault, OSError) else "no such port"
+        reason, _, _ = said.partition(" (while attempting")
         raise UserError(f"Port {port} on {host} cannot be used ({reason}): choose another --port.") from None
 
 

@@ -11,7 +11,7 @@ from josh_pipeline.report.pages import Bubble, bubbles, page
 from josh_pipeline.report.scores import rate_text
 from josh_pipeline.report.tree_svg import dots
 from josh_pipeline.report.tree_view import earned_where
-from josh_pipeline.report.words import goal_kind, milestone_texts, percent
+from josh_pipeline.report.words import goal_kind, milestone_texts, percent, sentences
 from josh_pipeline.report.work_figures import cost, harvest_yield, training_curves
 
 
@@ -64,6 +64,7 @@ def report_page(data: ReportData) -> str:
             "tools": _tools(data),
             "error_names": sorted({name for score in data.main for name in score.errors}),
             "tree_svg": dots(data.tree) if data.tree else "",
+            "tree_wish": sentences(data.tree.goal.message) if data.tree else "",
             "tree_milestones": milestone_texts(data.tree.goal) if data.tree else (),
             "tree_earned": earned_where(data.tree) if data.tree else (),
             "examples": [_shown(example) for example in data.examples],
@@ -202,7 +203,7 @@ def _shown(example: Example) -> _Shown:
     return _Shown(
         kind=example.kind,
         title=goal_kind(example.goal),
-        message=" ".join(example.goal.message),
+        message=sentences(example.goal.message),
         milestones=milestone_texts(example.goal),
         sides=(side(example.before), side(example.after)),
     )

@@ -1,6 +1,6 @@
 """Search trees in words: what a turn did, what came back, how a branch ended."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from josh_pipeline.dialogue.messages import visible
@@ -29,6 +29,11 @@ def shortened(text: str, width: int) -> str:
     """Cut a text to at most ``width`` characters on one line, with an ellipsis where it was cut."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: max(width - 1, 0)].rstrip() + "…"
+
+
+def sentences(lines: Sequence[str]) -> str:
+    """Join instructions, which as a rule lack their full stop, so that each ends as a sentence."""
+    return " ".join(line if line.endswith((".", "!", "?")) else f"{line}." for line in lines)
 
 
 def arguments_text(arguments: Mapping[str, Any]) -> str:
