@@ -261,6 +261,6 @@ def report_data() -> ReportData:
             Example("lost", part, replace(won, policy="cold start"), replace(lost, policy="JOSH round 2")),
         ),
         tree=drawn_tree(), tree_link="trees/5be0c7a1f4d2938e.html",
-        settings=load_settings("quickstart").model_dump(mode="json"),
+        settings=load_settings("quickstart", {"corpus": {"sample_dialogues": 700}}).model_dump(mode="json"),
         versions={"python": "3.11.9", "dagster": "1.13.27", "torch": "2.13.0"}, git_commit="0123abcd+",
     )  # fmt: skip

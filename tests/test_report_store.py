@@ -190,7 +190,12 @@ def write_promotion(step: Step, iteration: str, candidate: str, promoted: bool) 
 @pytest.fixture(scope="module")
 def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     settings = load_settings(
-        "quickstart", {"corpus": {"sample_dialogues": 60}, "evaluation": {"bootstrap": 200}}
+        "quickstart",
+        {
+            "corpus": {"sample_dialogues": 60},
+            "goals": {"domains": ["hotel", "restaurant", "attraction", "train"]},
+            "evaluation": {"bootstrap": 200},
+        },
     )
     home = open_home(tmp_path_factory.mktemp("home"))
     step = start_step(home, settings, "run-1", SilentProgress())
