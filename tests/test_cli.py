@@ -45,6 +45,7 @@ def test_iterate_ends_with_scores_and_a_report_that_scores_and_report_repeat(
     report = Path(out.split("Report: ")[1].strip())
     assert "<html" in report.read_text()
     assert "base" in out and "round 1" in out
+    assert "a perfect agent reaches 100.0 % of these 12 goals" in out
 
     assert main(["scores", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -67,6 +68,11 @@ def test_iterate_ends_with_scores_and_a_report_that_scores_and_report_repeat(
     assert rollout in capsys.readouterr().out
     assert main(["report", "1"]) == 0
     assert Path(capsys.readouterr().out.strip()).is_file()
+
+
+def test_scores_of_an_empty_home_say_what_to_run(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scores"]) == 1
+    assert "run josh iterate first" in capsys.readouterr().err
 
 
 def test_a_refused_candidate_is_a_result_unless_promotion_is_required(

@@ -6,6 +6,7 @@ import json
 from rich.console import Console
 
 from josh_pipeline.home import Home, open_home
+from josh_pipeline.report.load import standing_ceiling
 from josh_pipeline.report.load_scores import home_scores
 from josh_pipeline.report.scores import score_record, score_table
 
@@ -22,5 +23,15 @@ def command(options: argparse.Namespace) -> int:
 
 
 def print_scores(home: Home) -> None:
-    """Print the table."""
-    Console().print(score_table(home_scores(home.warehouse())))
+    """Print the table, and what any score on these goals could reach at most.
+
+    Raises:
+        UserError: nothing has been evaluated.
+    """
+    console = Console()
+    ceiling = standing_ceiling(home.warehouse())
+    console.print(score_table(home_scores(home.warehouse())))
+    if ceiling is not None:
+        console.print(
+            f"User ceiling: a perfect agent reaches {100 * ceiling.success:.1f} % of these {ceiling.n} goals."
+        )

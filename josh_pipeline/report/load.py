@@ -57,11 +57,7 @@ def load_report(
     """
     line = line_of_iteration(warehouse, iteration)
     last = line.rows[-1]
-    run = warehouse.rows(
-        "SELECT r.* FROM runs r JOIN generations g USING (run_id) "
-        "WHERE g.stage = 'evaluation' AND g.scope = ? AND g.current",
-        [last.iteration],
-    )[0]
+    run = _run_of(warehouse, last.iteration)
     values = json.loads(run["settings"])
     settings = Settings.model_validate(values)
     corpus = warehouse.rows("SELECT * FROM current_corpora WHERE scope = ?", [last.corpus_scope])[0]
@@ -89,6 +85,26 @@ def load_report(
         versions=json.loads(run["packages"]),
         git_commit=run["git_commit"],
     )
+
+
+def standing_ceiling(warehouse: Warehouse) -> Ceiling | None:
+    """Return the user ceiling of the goals that the last evaluation played; None without an agenda user.
+
+    Raises:
+        UserError: nothing has been evaluated.
+    """
+    last = line_of_iteration(warehouse).rows[-1]
+    settings = Settings.model_validate(json.loads(_run_of(warehouse, last.iteration)["settings"]))
+    return _ceiling(warehouse, last, settings)
+
+
+def _run_of(warehouse: Warehouse, iteration: str) -> dict[str, Any]:
+    """Return the record of the run that evaluated an iteration."""
+    return warehouse.rows(
+        "SELECT r.* FROM runs r JOIN generations g USING (run_id) "
+        "WHERE g.stage = 'evaluation' AND g.scope = ? AND g.current",
+        [iteration],
+    )[0]
 
 
 def _injected(warehouse: Warehouse, row: PolicyRow, settings: Settings) -> InjectedFaults | None:
