@@ -1,9 +1,10 @@
-"""Which tables a stage writes, and the views that show what is current."""
+"""Which tables a stage writes, what names a row in each, and the views."""
 
+from dataclasses import dataclass
 from importlib.resources import files
 
-SCHEMA_VERSION = 1
-"""Raised with every change of schema.sql; a store of another version is refused with one sentence."""
+SCHEMA_VERSION = 2
+"""Raised with every released change of schema.sql: an older store is migrated, a newer one refused."""
 
 STAGE_TABLES: dict[str, tuple[str, ...]] = {
     "corpus": ("corpora", "dialogues", "entities"),
@@ -23,6 +24,63 @@ STAGE_TABLES: dict[str, tuple[str, ...]] = {
 GLOBAL_STAGES = ("corpus", "goals", "cold_start", "benchmark")
 """Stages that no iteration owns: their scope is a content hash of settings."""
 
+STAGE_OF_TABLE = {table: stage for stage, tables in STAGE_TABLES.items() for table in tables}
+
+ROW_KEYS: dict[str, tuple[str, ...]] = {
+    "corpora": ("corpus_digest",),
+    "dialogues": ("dialogue_id",),
+    "entities": ("domain", "position"),
+    "goals": ("goal_id",),
+    "solvability": ("goal_id",),
+    "base_models": ("base_digest",),
+    "demonstrations": ("position",),
+    "cold_start_curves": ("step",),
+    "policies": ("policy_digest",),
+    "trees": ("rollout_id",),
+    "nodes": ("node_id",),
+    "rollouts": ("rollout_id",),
+    "labels": ("node_id",),
+    "tree_labels": ("rollout_id",),
+    "preference_rows": ("row_id",),
+    "row_nodes": ("row_id", "node_id", "part"),
+    "trainings": ("adapter_digest",),
+    "training_curves": ("step",),
+    "episodes": ("episode_id",),
+    "evaluation_episodes": ("side", "role", "goal_kind", "episode_id"),
+    "evaluations": ("side", "role", "goal_kind"),
+    "comparisons": ("role", "goal_kind", "metric"),
+    "promotions": ("policy_digest",),
+    "benchmarks": ("policy_digest", "selection", "goal_kind"),
+    "benchmark_episodes": ("episode_id",),
+    "runs": ("run_id",),
+}
+"""What names a row in its table, within a generation where the table has generations."""
+
+CONTENT_TABLES = {"trees": "rollout_id", "nodes": "rollout_id", "episodes": "episode_id"}
+"""Tables named by content, and the column that holds the id of the tree or conversation."""
+
+
+@dataclass(frozen=True)
+class Members:
+    """A stage's table that lists trees or conversations.
+
+    Attributes:
+        table: the list.
+        key: the column that names them.
+        content: the tables that hold them; the first has one row for each, with a column ``failure``.
+    """
+
+    table: str
+    key: str
+    content: tuple[str, ...]
+
+
+MEMBERS = {
+    "rollouts": Members("rollouts", "rollout_id", ("trees", "nodes")),
+    "evaluation": Members("evaluation_episodes", "episode_id", ("episodes",)),
+    "benchmark": Members("benchmark_episodes", "episode_id", ("episodes",)),
+}
+
 
 def scope_column(stage: str) -> str:
     """Name of the column that holds a stage's scope."""
@@ -31,29 +89,26 @@ def scope_column(stage: str) -> str:
 
 def statements() -> tuple[str, ...]:
     """Return the SQL that makes an empty store."""
-    tables = (files("josh_pipeline.store") / "schema.sql").read_text()
+    return (text_of("schema.sql"), *view_statements())
+
+
+def view_statements() -> tuple[str, ...]:
+    """Return the SQL that makes the views, or makes them anew."""
     return (
-        tables,
-        *(current_view(stage, table) for stage, tables_ in STAGE_TABLES.items() for table in tables_),
-        *MEMBER_VIEWS,
+        *(current_view(stage, table) for stage, tables in STAGE_TABLES.items() for table in tables),
+        text_of("views.sql"),
     )
+
+
+def text_of(name: str) -> str:
+    """Text of a file beside this one."""
+    return (files("josh_pipeline.store") / name).read_text()
 
 
 def current_view(stage: str, table: str) -> str:
     """Return the SQL of the view of a table's current rows."""
     return (
-        f"CREATE VIEW current_{table} AS SELECT t.* FROM {table} t JOIN generations g "
+        f"CREATE OR REPLACE VIEW current_{table} AS SELECT t.* FROM {table} t JOIN generations g "
         f"ON g.stage = '{stage}' AND g.scope = t.{scope_column(stage)} "
         "AND g.generation = t.generation AND g.current"
     )
-
-
-MEMBER_VIEWS = (
-    "CREATE VIEW current_trees AS SELECT r.iteration, r.generation, r.position, t.* "
-    "FROM current_rollouts r JOIN trees t USING (rollout_id)",
-    "CREATE VIEW current_nodes AS SELECT r.iteration, r.generation, n.* "
-    "FROM current_rollouts r JOIN nodes n USING (rollout_id)",
-    "CREATE VIEW current_episodes AS SELECT m.iteration, m.generation, m.side, m.role, m.goal_kind, e.* "
-    "FROM current_evaluation_episodes m JOIN episodes e USING (episode_id)",
-)
-"""Views of what is named by content, with the iterations that use it (a row for each use)."""

@@ -7,6 +7,9 @@
 --
 -- Trees, nodes and episodes are named by content and never change: they are checkpointed while a
 -- step runs, and a generation only lists which of them belong to it (rollouts, evaluation_episodes).
+--
+-- A change here raises SCHEMA_VERSION in schema.py and comes with a step in migrations/: a test holds
+-- a store that was migrated against a new one.
 
 CREATE TABLE meta (schema_version INTEGER NOT NULL, created_at TIMESTAMPTZ NOT NULL);
 
@@ -29,7 +32,18 @@ CREATE TABLE generations (
     current BOOLEAN NOT NULL,
     inputs JSON NOT NULL,                 -- "stage/scope" to the generation that was read
     created_at TIMESTAMPTZ NOT NULL,
+    content VARCHAR,                      -- digest of its rows' seals; null: not sealed
+    digest VARCHAR,                       -- of content, run, and the digests of its inputs
+    sealed_at TIMESTAMPTZ,                -- later than created_at where it was sealed on demand
+    removed_at TIMESTAMPTZ,               -- when josh gc removed its rows
     PRIMARY KEY (stage, scope, generation)
+);
+
+CREATE TABLE seals (                      -- see seals.py
+    unit VARCHAR NOT NULL,                -- a generation ('goals/8fae.../1'), a tree, an episode, or 'runs'
+    table_name VARCHAR NOT NULL,          -- or 'member': a tree or episode as a generation found it
+    key VARCHAR NOT NULL,                 -- names the row in its table
+    digest VARCHAR NOT NULL
 );
 
 -- Stage corpus ------------------------------------------------------------------------------------

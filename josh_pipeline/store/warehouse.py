@@ -19,8 +19,10 @@ import pyarrow as pa
 
 from josh_pipeline.errors import UserError
 from josh_pipeline.ids import canonical_json
+from josh_pipeline.store.migrate import back_up, migrate, refuse_newer
 from josh_pipeline.store.run_record import RunRecord
 from josh_pipeline.store.schema import SCHEMA_VERSION, STAGE_TABLES, scope_column, statements
+from josh_pipeline.store.seals import seal_content, seal_generation, seal_run
 
 LOCK_PATIENCE_S = 120.0
 """How long a locked file is waited for: the longest writes (a million nodes) take seconds."""
@@ -46,28 +48,30 @@ class Warehouse:
     """All reading and writing of one store.
 
     Args:
-        path: the DuckDB file; made with its tables where it does not exist.
+        path: the DuckDB file; made with its tables where it does not exist, brought to this release's
+            schema where an older release wrote it (a copy of the old one is put beside it first).
 
     Raises:
-        UserError: the file cannot be opened, is no store, or has another schema version.
+        UserError: the file cannot be opened, is no store, or a later release wrote it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self.connection() as connection, transaction(connection):
-            known = connection.execute(
-                "SELECT count(*) FROM information_schema.tables WHERE table_name = 'meta'"
-            ).fetchall()[0][0]
-            if not known:
-                for statement in statements():
-                    connection.execute(statement)
-                connection.execute("INSERT INTO meta VALUES (?, ?)", [SCHEMA_VERSION, datetime.now(UTC)])
-            version = connection.execute("SELECT schema_version FROM meta").fetchall()[0][0]
-        if version != SCHEMA_VERSION:
-            raise UserError(
-                f"The store {path} has schema version {version}, this release reads {SCHEMA_VERSION}: "
-                "use the release that wrote it, or another --home."
-            )
+        with self.connection() as connection:
+            with transaction(connection):
+                known = connection.execute(
+                    "SELECT count(*) FROM information_schema.tables WHERE table_name = 'meta'"
+                ).fetchall()[0][0]
+                if not known:
+                    for statement in statements():
+                        connection.execute(statement)
+                    connection.execute("INSERT INTO meta VALUES (?, ?)", [SCHEMA_VERSION, datetime.now(UTC)])
+                version = connection.execute("SELECT schema_version FROM meta").fetchall()[0][0]
+            refuse_newer(path, version)
+            if version < SCHEMA_VERSION:
+                back_up(connection, path, version)
+                with transaction(connection):
+                    migrate(connection, version)
 
     @contextmanager
     def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -110,9 +114,12 @@ class Warehouse:
     def record_run(self, run: RunRecord) -> None:
         """Keep a run's settings, versions and commit; a run that is known stays as it is."""
         with self.connection() as connection, transaction(connection):
+            known = connection.execute("SELECT 1 FROM runs WHERE run_id = ?", [run.run_id]).fetchall()
+            if known:
+                return
             connection.execute(
                 "INSERT INTO runs BY NAME SELECT ? AS run_id, ? AS started_at, ? AS profile, ? AS seed, "
-                "? AS settings_digest, ? AS settings, ? AS packages, ? AS git_commit ON CONFLICT DO NOTHING",
+                "? AS settings_digest, ? AS settings, ? AS packages, ? AS git_commit",
                 [
                     run.run_id,
                     run.started_at,
@@ -124,6 +131,7 @@ class Warehouse:
                     run.git_commit,
                 ],
             )
+            seal_run(connection, run.run_id)
 
     def publish(
         self,
@@ -157,20 +165,17 @@ class Warehouse:
             for table, frame in tables.items():
                 marks = [pl.lit(scope).alias(scope_column(stage)), pl.lit(number).alias("generation")]
                 insert(connection, table, frame.with_columns(marks))
+            made_from = {generation.key: generation.number for generation in inputs}
+            content, digest = seal_generation(connection, stage, scope, number, run_id, made_from)
             connection.execute(
                 "UPDATE generations SET current = false WHERE stage = ? AND scope = ? AND current",
                 [stage, scope],
             )
+            now = datetime.now(UTC)
             connection.execute(
-                "INSERT INTO generations VALUES (?, ?, ?, ?, true, ?, ?)",
-                [
-                    stage,
-                    scope,
-                    number,
-                    run_id,
-                    canonical_json({g.key: g.number for g in inputs}),
-                    datetime.now(UTC),
-                ],
+                "INSERT INTO generations BY NAME SELECT ? AS stage, ? AS scope, ? AS generation, ? AS run_id, "
+                "true AS current, ? AS inputs, ? AS created_at, ? AS content, ? AS digest, ? AS sealed_at",
+                [stage, scope, number, run_id, canonical_json(made_from), now, content, digest, now],
             )
         return Generation(stage, scope, number)
 
@@ -200,8 +205,9 @@ class Warehouse:
                 fresh = frame.filter(~pl.col(key).is_in(list(done)))
                 connection.register("incoming_ids", pl.DataFrame({key: fresh[key].unique()}).to_arrow())
                 connection.execute(f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM incoming_ids)")
-                connection.unregister("incoming_ids")
                 insert(connection, table, fresh)
+                seal_content(connection, [table], f"SELECT {key} FROM incoming_ids")
+                connection.unregister("incoming_ids")
 
     def current(self, stage: str, scope: str) -> Generation | None:
         """Return the current generation of a stage, None where nothing has been written."""

@@ -1,0 +1,70 @@
+"""What was made from what: generations and their ancestors."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from josh_pipeline.store.warehouse import Generation, Warehouse
+
+
+@dataclass(frozen=True)
+class Written:
+    """A row of ``generations``, explained in schema.sql.
+
+    Attributes:
+        inputs: the generations that it was made from.
+    """
+
+    generation: Generation
+    run_id: str
+    current: bool
+    inputs: tuple[Generation, ...]
+    created_at: datetime
+    content: str | None
+    digest: str | None
+    removed: bool
+
+    @property
+    def name(self) -> str:
+        """``goals/8fae.../1``: what its rows are sealed under."""
+        return f"{self.generation.key}/{self.generation.number}"
+
+    def input(self, stage: str) -> Generation | None:
+        """The generation of a stage that it was made from."""
+        return next((one for one in self.inputs if one.stage == stage), None)
+
+
+History = dict[Generation, Written]
+
+
+def history(warehouse: Warehouse) -> History:
+    """Return every generation of a store, in the order in which they were written."""
+    found: History = {}
+    for row in warehouse.rows("SELECT * FROM generations ORDER BY created_at, stage, scope, generation"):
+        generation = Generation(row["stage"], row["scope"], row["generation"])
+        inputs = tuple(
+            Generation(*key.split("/", 1), number) for key, number in json.loads(row["inputs"]).items()
+        )
+        found[generation] = Written(
+            generation, row["run_id"], row["current"], inputs, row["created_at"], row["content"],
+            row["digest"], row["removed_at"] is not None,
+        )  # fmt: skip
+    return found
+
+
+def ancestors(known: History, roots: Iterable[Generation]) -> set[Generation]:
+    """Return the generations that others were made from, those others included."""
+    found: set[Generation] = set()
+    waiting = list(roots)
+    while waiting:
+        generation = waiting.pop()
+        if generation not in found:
+            found.add(generation)
+            waiting += known[generation].inputs if generation in known else ()
+    return found
+
+
+def current_of(known: History, stage: str, scope: str) -> Generation | None:
+    """Return the current generation of a stage."""
+    return next((g for g, w in known.items() if (g.stage, g.scope) == (stage, scope) and w.current), None)
