@@ -32,6 +32,7 @@ def beam_rollouts(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.M
     with josh.step(context) as step:
         summary = roll_out(step, context.partition_key)
         shown = step.warehouse.rows(SHOWN_TREES, [context.partition_key])
+    usage = summary.usage
     metadata = {
         **stored(summary.generation, summary.trees, "trees"),
         "trees": summary.trees,
@@ -41,16 +42,22 @@ def beam_rollouts(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.M
         "mean reward": round(summary.mean_reward, 3),
         "nodes": summary.nodes,
         "failed trees": summary.failed,
+        "trees cut short by the budget": summary.cut,
+        "simulated user": summary.simulated_user,
+        "requests": usage.requests,
+        "failed requests": usage.failed_requests,
+        "prompt tokens": usage.prompt_tokens,
+        "cached prompt tokens": usage.cached_tokens,
+        "sampled tokens": usage.completion_tokens,
+        "requests of the user's model": usage.user_requests,
+        "failed requests of the user's model": usage.user_failed_requests,
+        "tokens of the user's model": usage.user_prompt_tokens + usage.user_completion_tokens,
+        "cost": round(usage.cost, 4),
         "trees to look at (josh tree ID)": table(shown),
     }
     if summary.run is not None:
-        usage = summary.run.usage
         metadata |= {
-            "requests": usage.requests,
-            "prompt tokens": usage.prompt_tokens,
-            "cached prompt tokens": usage.cached_tokens,
-            "sampled tokens": usage.completion_tokens,
-            "seconds": round(usage.seconds),
+            "seconds": round(summary.run.usage.seconds),
             "failed branches": {str(kind): n for kind, n in summary.run.failed_branches.items()},
         }
     return dg.MaterializeResult(data_version=dg.DataVersion(summary.content), metadata=metadata)

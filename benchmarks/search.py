@@ -29,6 +29,7 @@ from josh_pipeline.progress import SilentProgress
 from josh_pipeline.search.concurrency import Limiter
 from josh_pipeline.search.rollouts import rollouts
 from josh_pipeline.search.search import search
+from josh_pipeline.search.spending import Ledger, Meter
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import SearchSettings
 from josh_pipeline.toolwoz.goal import Goal
@@ -69,8 +70,8 @@ class Play:
         ]
         self.world = worlds(corpus, "audited", inside_search=True)
 
-    def user(self, goal: Goal, seed: int) -> AgendaUser:
-        """A patient user."""
+    def user(self, goal: Goal, seed: int, meter: Meter | None = None) -> AgendaUser:
+        """A patient user; it has no model, so there is nothing to count."""
         return AgendaUser(goal, seed, 20)
 
 
@@ -89,6 +90,7 @@ async def one_tree(url: str, play: Play, in_flight: int) -> Tree:
             settings_digest="benchmark",
             seed=0,
             limiter=Limiter(in_flight),
+            account=Ledger().account(),
         )
     finally:
         await policy.close()
@@ -165,6 +167,7 @@ async def many_trees(url: str, play: Play) -> list[Tree]:
             done=(),
             checkpoint=trees.extend,
             progress=SilentProgress(),
+            ledger=Ledger(),
         )
     finally:
         await policy.close()

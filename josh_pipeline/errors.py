@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-ErrorKind = Literal["endpoint", "timeout", "context_length", "parse", "user", "world"]
+ErrorKind = Literal["endpoint", "timeout", "context_length", "parse", "user", "world", "budget"]
 """Why a branch or a conversation failed; stored with the row that it left."""
 
 

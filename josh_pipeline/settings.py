@@ -2,10 +2,10 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from josh_pipeline.errors import UserError
 from josh_pipeline.ids import content_id
@@ -36,112 +36,155 @@ class GoalSettings(Section):
     )
 
 
+class Prices(Section):
+    """What a million tokens cost, in any one currency."""
+
+    prompt: float = Field(0.0, ge=0, description="A million prompt tokens.")
+    cached: float | None = Field(None, ge=0, description="A million cached ones; unset: like prompt.")
+    completion: float = Field(0.0, ge=0, description="A million sampled tokens.")
+
+    def of(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> float:
+        """Return what these tokens cost; the cached ones are part of the prompt's."""
+        cached = self.prompt if self.cached is None else self.cached
+        fresh = prompt_tokens - cached_tokens
+        return (fresh * self.prompt + cached_tokens * cached + completion_tokens * self.completion) / 1e6
+
+
 class PolicySettings(Section):
     """The model, and what runs it."""
 
     model: str = Field("smollm2", description="'smollm2' (bundled), or any Hugging Face causal LM.")
-    backend: Literal["auto", "vllm", "transformers"] = "auto"
+    backend: Literal["auto", "vllm", "transformers"] = Field(
+        "auto", description="What runs the model; 'auto' is vLLM where it is installed, else transformers."
+    )
     endpoint: str | None = Field(None, description="Base URL of an OpenAI-compatible server.")
-    agent: Literal["compact", "function_calling", "react"] = "compact"
+    agent: Literal["compact", "function_calling", "react"] = Field(
+        "compact",
+        description="The format in which the agent writes calls: bare JSON, native tools, or ReAct.",
+    )
     results: Literal["compact", "full"] = Field("compact", description="What the agent sees of a result.")
     max_model_tokens: int = Field(2048, ge=128, description="Context length, prompt and completion.")
-    quantization: Literal["none", "nf4"] = "none"
+    quantization: Literal["none", "nf4"] = Field(
+        "none", description="'nf4' loads the base in 4 bits; it needs a CUDA GPU and bitsandbytes."
+    )
+    prices: Prices = Field(Prices(), description="Of an endpoint that is paid for.")
 
 
 class UserSettings(Section):
     """The simulated user."""
 
-    kind: Literal["agenda", "goal", "guide", "script"] = "agenda"
+    kind: Literal["agenda", "goal", "guide", "script"] = Field(
+        "agenda",
+        description="'agenda' follows rules, 'script' repeats the dialogue; 'goal' and 'guide' are LLMs that "
+        "see the goal, or the goal and the dialogue.",
+    )
     model: str | None = Field(None, description="Model name at the endpoint, for the LLM users.")
     endpoint: str | None = Field(None, description="OpenAI-compatible server, for the LLM users.")
     max_turns: int = Field(8, ge=1, description="The agenda user gives up after this many messages.")
+    prices: Prices = Field(Prices(), description="Of the LLM users' endpoint.")
 
 
 class ColdStartSettings(Section):
     """Scripted demonstrations that teach a small model the format. 0 conversations: none."""
 
-    conversations: int = Field(96, ge=0)
+    conversations: int = Field(96, ge=0, description="Scripted conversations; 0 leaves the model as it is.")
     claimed_bookings: float = Field(0.5, ge=0, le=1, description="Share of bookings claimed, not made.")
     dropped_constraints: float = Field(0.3, ge=0, le=1, description="Share of searches that drop one.")
     false_no_match: float = Field(0.15, ge=0, le=1, description="Share of results denied to the user.")
-    epochs: int = Field(2, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    batch_size: int = Field(4, ge=1)
+    epochs: int = Field(2, ge=1, description="Passes over the conversations.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
+    batch_size: int = Field(4, ge=1, description="Conversations a step.")
 
 
 class SearchSettings(Section):
     """The JOSH search (spec: section 3 of the paper; its defaults are the paper's)."""
 
     goals: int = Field(926, ge=1, description="Training goals rolled out in an iteration.")
-    beam_size: int = Field(8, ge=1)
-    max_rounds: int = Field(15, ge=1)
-    temperature: float = Field(1.0, gt=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
+    beam_size: int = Field(8, ge=1, description="Branches that are alive at once in a tree.")
+    max_rounds: int = Field(15, ge=1, description="Agent turns of a branch at most.")
+    temperature: float = Field(1.0, gt=0, description="Of sampling; siblings must differ.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Share of the probability that is sampled from.")
+    top_k: int = Field(0, ge=0, description="Likeliest tokens that are sampled from; 0: all.")
     max_tokens: int = Field(256, ge=1, description="New tokens a request.")
     max_requests: int = Field(3, ge=1, description="Requests an agent turn.")
-    step_by: Literal["turn", "action"] = "turn"
+    step_by: Literal["turn", "action"] = Field(
+        "turn", description="What a branch is: a whole turn up to the agent's words, or a single action."
+    )
     in_flight: int = Field(64, ge=1, description="Requests in flight at most, over all conversations.")
     max_failed_share: float = Field(0.2, ge=0, le=1, description="The step fails above this share.")
+
+
+class BudgetSettings(Section):
+    """What the rollouts of an iteration may use, agents and users together; they end with what they have."""
+
+    max_tokens: int | None = Field(None, ge=1, description="Prompt and sampled tokens.")
+    max_cost: float | None = Field(None, gt=0, description="Money, in the currency of the prices.")
 
 
 class HarvestSettings(Section):
     """Which trees give rows."""
 
-    mode: Literal["paper", "partial"] = "partial"
+    mode: Literal["paper", "partial"] = Field(
+        "partial",
+        description="'paper' takes trees with the full reward only, 'partial' all that earned some.",
+    )
 
 
 class LoraSettings(Section):
     """The adapter; all seven projections."""
 
-    r: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    r: int = Field(16, ge=1, description="Rank.")
+    alpha: int = Field(32, ge=1, description="Scale; the update is multiplied by alpha / r.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of the adapter's inputs dropped in training.")
 
 
 class TrainingBase(Section):
     """What all methods share."""
 
-    epochs: int = Field(2, ge=1)
-    learning_rate: float = Field(3e-4, gt=0)
+    epochs: int = Field(2, ge=1, description="Passes over the rows.")
+    learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate.")
     batch_size: int = Field(4, ge=1, description="Rows a device and step.")
     accumulation: int = Field(1, ge=1, description="Steps whose gradients are summed.")
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="How the learning rate falls after the warm-up."
+    )
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps.")
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, description="Of AdamW.")
     max_tokens: int = Field(1024, ge=16, description="Rows longer than this are refused.")
-    optimizer: Literal["adamw_torch", "adamw_8bit"] = "adamw_torch"
+    optimizer: Literal["adamw_torch", "adamw_8bit"] = Field(
+        "adamw_torch", description="'adamw_8bit' keeps its state in 8 bits; it needs bitsandbytes."
+    )
     start: Literal["base", "previous"] = Field("previous", description="Weights training starts from.")
     threads: int = Field(0, ge=0, description="CPU threads; 0 lets torch choose.")
     gradient_checkpointing: bool = Field(False, description="Less memory for a third more time.")
-    lora: LoraSettings = LoraSettings()
+    lora: LoraSettings = Field(LoraSettings(), description="The adapter.")
 
 
 class SftSettings(TrainingBase):
     """Supervised fine-tuning on golden paths."""
 
-    method: Literal["sft"] = "sft"
+    method: Literal["sft"] = Field("sft", description="Learns from golden conversations.")
 
 
 class KtoSettings(TrainingBase):
     """KTO on single assistant messages."""
 
-    method: Literal["kto"] = "kto"
+    method: Literal["kto"] = Field("kto", description="Learns from single labelled messages.")
     batch_size: int = Field(4, ge=2, description="At least 2: the KL term needs a neighbour.")
-    learning_rate: float = Field(5e-7, gt=0)
-    beta: float = Field(0.1, gt=0)
-    desirable_weight: float = Field(1.0, gt=0)
-    undesirable_weight: float = Field(1.0, gt=0)
-    reference: Literal["base", "previous"] = "base"
+    learning_rate: float = Field(5e-7, gt=0, description="Peak learning rate.")
+    beta: float = Field(0.1, gt=0, description="Pull towards the reference.")
+    desirable_weight: float = Field(1.0, gt=0, description="Of the loss of desirable messages.")
+    undesirable_weight: float = Field(1.0, gt=0, description="Of the loss of undesirable messages.")
+    reference: Literal["base", "previous"] = Field("base", description="Policy that it is held to.")
 
 
 class DpoSettings(TrainingBase):
     """DPO on pairs that share a prompt."""
 
-    method: Literal["dpo"] = "dpo"
-    learning_rate: float = Field(1e-4, gt=0)
-    beta: float = Field(0.1, gt=0)
-    reference: Literal["base", "previous"] = "base"
+    method: Literal["dpo"] = Field("dpo", description="Learns from pairs after the same prompt.")
+    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
+    beta: float = Field(0.1, gt=0, description="Pull towards the reference.")
+    reference: Literal["base", "previous"] = Field("base", description="Policy that it is held to.")
 
 
 TrainingSettings = Annotated[SftSettings | KtoSettings | DpoSettings, Field(discriminator="method")]
@@ -154,25 +197,42 @@ class EvaluationSettings(Section):
     val_goals: int = Field(60, ge=1, description="Goals of role val; they gate the promotion.")
     whole_goals: int = Field(0, ge=0, description="Whole goals evaluated once at the end of a run.")
     max_messages: int = Field(15, ge=2, description="Visible messages a conversation.")
-    max_tokens: int = Field(256, ge=1)
-    max_requests: int = Field(3, ge=1)
+    max_tokens: int = Field(256, ge=1, description="New tokens a request.")
+    max_requests: int = Field(3, ge=1, description="Requests an agent turn.")
     bootstrap: int = Field(10_000, ge=100, description="Resamples of the paired bootstrap.")
+
+
+class AutomationSettings(Section):
+    """What the sensor may start by itself."""
+
+    max_iteration: int = Field(10, ge=1, description="It starts no iteration after this one.")
+    hours_a_day: float = Field(
+        24.0, gt=0, description="It starts none once its runs of the last 24 hours took this long."
+    )
 
 
 class Settings(Section):
     """Everything a run depends on."""
 
     profile: str
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="Of everything that is drawn.")
     corpus: CorpusSettings = CorpusSettings()
     goals: GoalSettings = GoalSettings()
     policy: PolicySettings = PolicySettings()
     user: UserSettings = UserSettings()
     cold_start: ColdStartSettings = ColdStartSettings()
     search: SearchSettings = SearchSettings()
+    budget: BudgetSettings = BudgetSettings()
     harvest: HarvestSettings = HarvestSettings()
     training: TrainingSettings = SftSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    automation: AutomationSettings = AutomationSettings()
+
+    @model_validator(mode="after")
+    def _cost_needs_prices(self) -> Self:
+        if self.budget.max_cost is not None and self.policy.prices == self.user.prices == Prices():
+            raise ValueError("budget.max_cost needs policy.prices or user.prices")
+        return self
 
     @property
     def digest(self) -> str:

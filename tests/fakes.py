@@ -18,6 +18,7 @@ from josh_pipeline.errors import ErrorKind, RolloutError
 from josh_pipeline.policies.policy import Completion, Policy, Request
 from josh_pipeline.search.concurrency import Limiter
 from josh_pipeline.search.search import search
+from josh_pipeline.search.spending import Budget, Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import SearchSettings
 from josh_pipeline.world import Tool, ToolResult, World
@@ -201,6 +202,7 @@ def grow(
     seed: int = 0,
     goal: str = "goal",
     limiter: Limiter | None = None,
+    budget: Budget | None = None,
     **options: object,
 ) -> Tree:
     """Search one goal with the fakes; the wall time is put to 0, so that trees can be compared."""
@@ -215,6 +217,7 @@ def grow(
             settings_digest="settings",
             seed=seed,
             limiter=limiter or Limiter(100),
+            account=Ledger(budget or Budget()).account(),
         )
     )
     return dataclasses.replace(tree, usage=dataclasses.replace(tree.usage, seconds=0.0))

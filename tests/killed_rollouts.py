@@ -14,6 +14,7 @@ from fakes import PrizeWorld, ScriptedPolicy, TinyAgent, TinyUser, choosing
 from josh_pipeline.progress import SilentProgress
 from josh_pipeline.search.codec import node_records, tree_record
 from josh_pipeline.search.rollouts import rollouts
+from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import SearchSettings
 from josh_pipeline.store.warehouse import Warehouse
@@ -30,12 +31,15 @@ class Wish:
     prizes: str
 
 
+MARKS = {"run_id": "run", "simulated_user": "tiny", "seconds": 0.0}
+
+
 def main(store: Path, delay: float) -> None:
     """Search what is owed, and say each tree that is durable."""
     warehouse = Warehouse(store)
 
     def write(trees: list[Tree]) -> None:
-        rows = [tree_record(tree) | {"run_id": "run", "seconds": 0.0} for tree in trees]
+        rows = [tree_record(tree) | MARKS for tree in trees]
         nodes = [record for tree in trees for record in node_records(tree)]
         types = FAILURES | {"parent_id": pl.String, "ended": pl.String}
         tables = {
@@ -51,7 +55,7 @@ def main(store: Path, delay: float) -> None:
         rollouts(
             [Wish(f"goal {number}", "abc"[: number % 3 + 1]) for number in range(GOALS)],
             lambda wish: PrizeWorld(wish.prizes),
-            lambda wish, seed: TinyUser(),
+            lambda wish, seed, meter: TinyUser(),
             ScriptedPolicy(answers, delay=delay),
             TinyAgent(),
             SearchSettings(in_flight=8, max_rounds=5),
@@ -61,6 +65,7 @@ def main(store: Path, delay: float) -> None:
             done={row["rollout_id"] for row in warehouse.rows("SELECT rollout_id FROM trees")},
             checkpoint=write,
             progress=SilentProgress(),
+            ledger=Ledger(),
         )
     )
 

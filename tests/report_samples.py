@@ -150,7 +150,13 @@ def grown_tree(
         settings_digest="77aa88bb99cc00dd", system="You help people in Cambridge.", tools=(),
         nodes=tuple(ordered), earned=tuple(range(earned)), reward=earned / len(GOAL.calls),
         rounds=ordered[-1].round, failure=None, failure_message=None,
-        usage=Usage(len(nodes) * 2, 41_250, 33_100, 3_180, 19.4),
+        usage=Usage(
+            requests=len(nodes) * 2,
+            prompt_tokens=41_250,
+            cached_tokens=33_100,
+            completion_tokens=3_180,
+            seconds=19.4,
+        ),
     )  # fmt: skip
 
 

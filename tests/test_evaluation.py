@@ -13,6 +13,7 @@ from josh_pipeline.evaluation.episode import Episode
 from josh_pipeline.evaluation.summary import score
 from josh_pipeline.policies.policy import Policy
 from josh_pipeline.progress import Snapshot, ThrottledProgress
+from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import CallRecord
 from josh_pipeline.settings import EvaluationSettings
 from josh_pipeline.toolwoz.goal import Goal
@@ -27,7 +28,7 @@ def play(
         evaluate(
             goals,
             lambda goal: PrizeWorld("ab"),
-            lambda goal, seed: TinyUser(turns=user_turns),
+            lambda goal, seed, meter: TinyUser(turns=user_turns),
             policy,
             TinyAgent(),
             EvaluationSettings(max_messages=6),
@@ -35,6 +36,7 @@ def play(
             7,
             ThrottledProgress(lambda snapshot: None, lambda text: None),
             settings_digest="settings",
+            ledger=Ledger(),
             trials=trials,
         )
     )
@@ -87,7 +89,7 @@ def test_progress_and_checkpoints_follow_each_episode() -> None:
         evaluate(
             GOALS,
             lambda goal: PrizeWorld("a"),
-            lambda goal, seed: TinyUser(turns=1),
+            lambda goal, seed, meter: TinyUser(turns=1),
             said("GET a"),
             TinyAgent(),
             EvaluationSettings(),
@@ -95,6 +97,7 @@ def test_progress_and_checkpoints_follow_each_episode() -> None:
             0,
             ThrottledProgress(seen.append, lambda text: None),
             settings_digest="settings",
+            ledger=Ledger(),
             task="Evaluating the cold start",
             finished=kept.append,
         )

@@ -98,7 +98,8 @@ def write_round(step: Step, iteration: str, trained_from: str, candidate: str) -
         failure_message="no answer", reward=0.0, earned=(),
     )  # fmt: skip
     for tree in (whole, failed):
-        record = pl.DataFrame([tree_record(tree) | {"run_id": "r"}], schema_overrides=TREE_SCHEMA)
+        marked = tree_record(tree) | {"run_id": "r", "simulated_user": "agenda v1"}
+        record = pl.DataFrame([marked], schema_overrides=TREE_SCHEMA)
         nodes = pl.DataFrame(node_records(tree), schema_overrides=NODE_SCHEMA)
         warehouse.append({"trees": record, "nodes": nodes}, key="rollout_id")
     members = [{"position": i, "rollout_id": t.rollout_id} for i, t in enumerate((whole, failed))]

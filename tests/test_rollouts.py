@@ -30,8 +30,9 @@ from josh_pipeline.search.rollouts import (
     rollout_seed,
     rollouts,
 )
+from josh_pipeline.search.spending import Budget, Ledger
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.settings import SearchSettings, Settings
+from josh_pipeline.settings import Prices, SearchSettings, Settings
 
 MIXED = choosing("GET a", "GET b", "GET a b", "GET x", "?", "hello", "well", "hm")
 
@@ -61,7 +62,8 @@ class Shelf:
 
 
 def timeless(tree: Tree) -> Tree:
-    return dataclasses.replace(tree, usage=dataclasses.replace(tree.usage, seconds=0.0))
+    """A tree without what differs between a run that is paid for and one that is not."""
+    return dataclasses.replace(tree, usage=dataclasses.replace(tree.usage, cost=0.0, seconds=0.0))
 
 
 def running(
@@ -71,14 +73,14 @@ def running(
     done: object = frozenset(),
     user: User | None = None,
     wishes: list[Wish] = WISHES,
-    max_tokens: int | None = None,
+    budget: Budget | None = None,
     progress: Progress | None = None,
     **options: object,
 ):
     return rollouts(
         wishes,
         lambda wish: PrizeWorld(wish.prizes),
-        lambda wish, seed: user or TinyUser(),
+        lambda wish, seed, meter: user or TinyUser(),
         policy,
         TinyAgent(),
         SearchSettings.model_validate({"max_rounds": 4} | options),
@@ -88,7 +90,7 @@ def running(
         done=frozenset(done),  # type: ignore[call-overload]
         checkpoint=checkpoint,
         progress=progress or SilentProgress(),
-        max_tokens=max_tokens,
+        ledger=Ledger(budget or Budget(), Prices(prompt=1.0, completion=2.0)),
     )
 
 
@@ -224,14 +226,25 @@ def test_users_that_fail_are_counted_as_failed_conversations():
 
 
 def test_a_spent_budget_stops_the_run_cleanly_with_what_it_has():
-    shelf = Shelf()
-    summary = run(ScriptedPolicy(lambda r: "hm"), shelf, in_flight=4, max_tokens=600)
-    assert summary.budget_spent and 0 < summary.finished < 12
-    assert summary.finished == len(shelf.trees)
-    total = summary.usage.prompt_tokens + summary.usage.completion_tokens
-    assert total >= 600
+    shelf, policy = Shelf(), ScriptedPolicy(lambda r: "hm")
+    summary = run(policy, shelf, in_flight=4, budget=Budget(max_tokens=10_000), max_failed_share=0.0)
+    assert 0 < summary.finished < 12 and summary.finished == len(shelf.trees) and not summary.failures
+    cut = {name for name, tree in shelf.trees.items() if tree.failure == "budget"}
+    assert 0 < len(cut) == summary.cut < summary.finished
+    assert 10_000 <= summary.usage.prompt_tokens + summary.usage.completion_tokens < 12_000
     again = Shelf()
-    assert run(ScriptedPolicy(lambda r: "hm"), again, done=shelf.trees).finished == 12 - summary.finished
+    run(policy, again, done=set(shelf.trees) - cut)
+    assert len(again.trees) == 12 - summary.finished + summary.cut
+    assert all(tree.failure is None for tree in again.trees.values())
+
+
+def test_a_spent_sum_of_money_stops_the_run_as_well():
+    budget = Budget(max_cost=0.01)
+    summary = run(ScriptedPolicy(lambda r: "hm"), Shelf(), in_flight=4, budget=budget)
+    usage = summary.usage
+    assert usage.cost == pytest.approx((usage.prompt_tokens + 2 * usage.completion_tokens) / 1e6)
+    assert budget.cost == pytest.approx(usage.cost)
+    assert summary.cut and 0.01 <= usage.cost < 0.012
 
 
 def test_a_fault_of_the_program_stops_the_run_but_keeps_what_finished():

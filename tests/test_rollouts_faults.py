@@ -9,6 +9,7 @@ from fakes import PrizeWorld, TinyAgent, TinyUser
 from josh_pipeline.policies.endpoint import EndpointPolicy
 from josh_pipeline.progress import SilentProgress
 from josh_pipeline.search.rollouts import RolloutSummary, rollouts
+from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import SearchSettings
 
@@ -67,7 +68,7 @@ async def play(server: FaultyServer, trees: list[Tree]) -> RolloutSummary:
         return await rollouts(
             [Wish(f"goal {number}") for number in range(12)],
             lambda wish: PrizeWorld(wish.prizes),
-            lambda wish, seed: TinyUser(),
+            lambda wish, seed, meter: TinyUser(),
             policy,
             TinyAgent(),
             SearchSettings(in_flight=16, max_rounds=3, max_failed_share=1.0),
@@ -77,6 +78,7 @@ async def play(server: FaultyServer, trees: list[Tree]) -> RolloutSummary:
             done=(),
             checkpoint=trees.extend,
             progress=SilentProgress(),
+            ledger=Ledger(),
         )
     finally:
         await policy.close()

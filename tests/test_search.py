@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from josh_pipeline.dialogue.users.base import UserReply
 from josh_pipeline.policies.policy import Completion, Request
 from josh_pipeline.search.concurrency import Limiter
+from josh_pipeline.search.spending import Budget
 from josh_pipeline.search.tree import Node, Tree
 
 
@@ -212,7 +213,7 @@ def test_stepping_by_action_keeps_the_limit_of_requests_a_turn():
 
 
 def test_a_spent_budget_ends_the_search_between_rounds():
-    tree = grow(said(), limiter=Limiter(8, max_tokens=1))
+    tree = grow(said(), budget=Budget(max_tokens=1))
     assert tree.rounds == 1 and {node.end for node in in_round(tree, 1)} == {"budget_spent"}
 
 

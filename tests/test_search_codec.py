@@ -13,6 +13,8 @@ from josh_pipeline.store.warehouse import Warehouse
 
 MIXED = choosing("GET a", "GET b", "GET a b", "GET x", "?", "hello", "wéll ☃", "hm")
 
+MARKS = {"run_id": "run", "simulated_user": "tiny"}
+
 
 def some_trees() -> list[Tree]:
     return [
@@ -31,7 +33,7 @@ def test_trees_come_back_from_the_store_as_they_were(tmp_path: Path):
     trees = some_trees()
     warehouse = Warehouse(tmp_path / "store.duckdb")
     nodes = pl.DataFrame([r for t in trees for r in node_records(t)], infer_schema_length=None)
-    rows = pl.DataFrame([tree_record(t) | {"run_id": "run"} for t in trees], infer_schema_length=None)
+    rows = pl.DataFrame([tree_record(t) | MARKS for t in trees], infer_schema_length=None)
     warehouse.append({"trees": rows, "nodes": nodes}, key="rollout_id")
     stored = {row["rollout_id"]: row for row in warehouse.rows("SELECT * FROM trees")}
     back = trees_from_records([stored[t.rollout_id] for t in trees], warehouse.rows("SELECT * FROM nodes"))

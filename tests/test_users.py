@@ -262,6 +262,17 @@ def test_an_empty_answer_of_a_users_model_is_a_typed_failure() -> None:
     assert failure.value.kind == "user"
 
 
+def test_a_users_model_that_cannot_answer_is_the_users_failure_and_says_which() -> None:
+    class Refusing(Model):
+        async def complete(self, request: Request) -> Completion:
+            raise RolloutError("timeout", "No answer in time.")
+
+    user = make_user(UserSettings(kind="goal"), goal(), DIALOGUE, 0, Refusing([]))
+    with pytest.raises(RolloutError, match=r"The user's model \(timeout\): No answer in time") as failure:
+        asyncio.run(user.reply(()))
+    assert failure.value.kind == "user"
+
+
 def test_the_script_user_replays_the_real_users_turns() -> None:
     user = make_user(UserSettings(kind="script"), goal(), DIALOGUE, 0)
     first = asyncio.run(user.reply(()))

@@ -10,6 +10,7 @@ from josh_pipeline.ids import derived_seed
 from josh_pipeline.policies.policy import Policy
 from josh_pipeline.progress import Progress
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, admitted
+from josh_pipeline.search.spending import Ledger, Meter, MeteredPolicy
 from josh_pipeline.settings import EvaluationSettings
 from josh_pipeline.toolwoz.goal import Goal
 from josh_pipeline.world import World
@@ -23,7 +24,7 @@ def episode_seed(seed: int, goal_id: str, trial: int) -> int:
 async def evaluate(
     goals: Sequence[Goal],
     make_world: Callable[[Goal], World],
-    make_user: Callable[[Goal, int], User],
+    make_user: Callable[[Goal, int, Meter], User],
     policy: Policy,
     agent: AgentFormat,
     settings: EvaluationSettings,
@@ -32,6 +33,7 @@ async def evaluate(
     progress: Progress,
     *,
     settings_digest: str,
+    ledger: Ledger,
     trials: int = 1,
     task: str = "Evaluating",
     finished: Callable[[Episode], None] = lambda episode: None,
@@ -41,11 +43,12 @@ async def evaluate(
     Args:
         goals: to be played, in order; none of them excluded.
         make_world: a fresh world of a goal.
-        make_user: the user of a goal, by the conversation's seed.
+        make_user: the user of a goal, by the conversation's seed; a user's model counts on the meter.
         in_flight: requests at once, over all conversations.
         seed: of the evaluation; with goal and trial it fixes a conversation's seed.
         progress: counts conversations.
         settings_digest: names everything that an episode depends on beside policy, goal and seed.
+        ledger: counts what the conversations cost.
         trials: conversations a goal; they differ in the user's seed.
         task: the name that progress shows.
         finished: gets each episode as it ends, for a checkpoint; what it raises stops the evaluation.
@@ -58,12 +61,13 @@ async def evaluate(
 
     async def one(goal: Goal, trial: int) -> Episode:
         conversation_seed = episode_seed(seed, goal.goal_id, trial)
+        account = ledger.account()
         with limiter.lane() as lane:
             return await play(
                 goal.goal_id,
                 world=make_world(goal),
-                user=make_user(goal, conversation_seed),
-                policy=LimitedPolicy(policy, lane),
+                user=make_user(goal, conversation_seed, account.user),
+                policy=LimitedPolicy(MeteredPolicy(policy, account.agent), lane),
                 agent=agent,
                 settings=settings,
                 settings_digest=settings_digest,

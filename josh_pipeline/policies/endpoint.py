@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import random
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -17,6 +19,8 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 ATTEMPTS = 6
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
+LONGEST_RETRY_AFTER = 300.0
+"""A server that asks for more is taken as down once the attempts are used up."""
 REQUEST_SECONDS = 120.0
 RETRIED_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
@@ -46,7 +50,8 @@ class EndpointPolicy:
         self._model = model
         self._first_delay = first_delay
         self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(request_seconds, connect=10.0),
+            # Waiting for one of our own connections is no fault of the server.
+            timeout=httpx.Timeout(request_seconds, connect=10.0, pool=None),
             limits=httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight),
             headers={"Authorization": f"Bearer {key}"} if key else {},
         )
@@ -90,7 +95,7 @@ class EndpointPolicy:
     async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         delay = self._first_delay
         for attempt in range(1, ATTEMPTS + 1):
-            wait = delay * self._jitter.uniform(0.5, 1.5)
+            wait = min(delay, LONGEST_DELAY) * self._jitter.uniform(0.5, 1.5)
             try:
                 response = await self._client.post(f"{self._url}/chat/completions", json=body)
             except httpx.TimeoutException:
@@ -107,11 +112,11 @@ class EndpointPolicy:
                     failure = RolloutError(
                         "endpoint", f"HTTP {response.status_code} after {attempt} attempts."
                     )
-                    wait = max(wait, _retry_after(response))
+                    wait = max(wait, min(_retry_after(response), LONGEST_RETRY_AFTER))
                 else:
                     raise _refusal(response)
             if attempt < ATTEMPTS:
-                await asyncio.sleep(min(wait, LONGEST_DELAY))
+                await asyncio.sleep(wait)
                 delay *= 2
         raise failure
 
@@ -133,9 +138,15 @@ def _json_object(response: httpx.Response) -> dict[str, Any] | None:
 
 
 def _retry_after(response: httpx.Response) -> float:
+    """Seconds that the server asks us to wait, which it gives as a number or as a date; 0 if it does not."""
+    text = response.headers.get("retry-after", "0")
     try:
-        return min(float(response.headers.get("retry-after", 0)), LONGEST_DELAY)
-    except ValueError:  # an HTTP date: the back-off serves
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):  # no date, or one without a time zone
         return 0.0
 
 

@@ -6,6 +6,7 @@ their keys in the order in which they came, because that order is what a prompt 
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from josh_pipeline.dialogue.messages import Conversation, Message, ToolCall
@@ -13,7 +14,7 @@ from josh_pipeline.policies.policy import Completion
 from josh_pipeline.search.tree import CallRecord, Node, Tree, Usage
 
 Record = dict[str, Any]
-USAGE = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "seconds")
+USAGE = tuple(field.name for field in fields(Usage))
 
 
 def tree_record(tree: Tree) -> Record:

@@ -20,28 +20,20 @@ that a kill would lose and prefixes that an engine must cache.
 
 
 class Limiter:
-    """Caps the requests in flight, serves older conversations first, and watches the token budget.
+    """Caps the requests in flight, and serves older conversations first.
 
     Args:
         in_flight: requests that may be in flight at once, over all conversations.
-        max_tokens: prompt and completion tokens after which no round begins; None is no budget.
     """
 
-    def __init__(self, in_flight: int, max_tokens: int | None = None) -> None:
+    def __init__(self, in_flight: int) -> None:
         self.in_flight = in_flight
-        self.max_tokens = max_tokens
-        self.tokens = 0
         self._free = in_flight
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._lanes: set[Lane] = set()
         self._opened = 0
         self._arrivals = 0
         self._changed = asyncio.Event()
-
-    @property
-    def exhausted(self) -> bool:
-        """True once the budget is spent."""
-        return self.max_tokens is not None and self.tokens >= self.max_tokens
 
     @property
     def demand(self) -> int:
@@ -99,22 +91,16 @@ class Limiter:
 
 
 class Lane:
-    """One conversation's share of a limiter, and the count of what it used.
+    """One conversation's share of a limiter.
 
     Attributes:
         outstanding: its requests in flight or waiting.
-        requests: completions asked for, failed ones included.
-        prompt_tokens, cached_tokens, completion_tokens: sums over the completions.
     """
 
     def __init__(self, limiter: Limiter, order: int) -> None:
         self.limiter = limiter
         self.order = order
         self.outstanding = 0
-        self.requests = 0
-        self.prompt_tokens = 0
-        self.cached_tokens = 0
-        self.completion_tokens = 0
 
     def __enter__(self) -> Self:
         self.limiter.enter(self)
@@ -128,7 +114,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class LimitedPolicy:
-    """A policy as one conversation sees it: it waits for a place, and what it costs is counted."""
+    """A policy as one conversation sees it: each request waits for a place."""
 
     policy: Policy
     lane: Lane
@@ -145,18 +131,12 @@ class LimitedPolicy:
         try:
             await lane.limiter.acquire(lane.order)
             try:
-                lane.requests += 1
-                completion = await self.policy.complete(request)
+                return await self.policy.complete(request)
             finally:
                 lane.limiter.release()
         finally:
             lane.outstanding -= 1
             lane.limiter.changed()
-        lane.prompt_tokens += completion.prompt_tokens
-        lane.cached_tokens += completion.cached_tokens
-        lane.completion_tokens += completion.completion_tokens
-        lane.limiter.tokens += completion.prompt_tokens + completion.completion_tokens
-        return completion
 
     async def close(self) -> None:
         """Do nothing: whoever made the wrapped policy closes it."""
@@ -175,14 +155,18 @@ async def concurrently(steps: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 async def admitted(
-    starts: Iterable[Callable[[], Coroutine[Any, Any, T]]], limiter: Limiter, finished: Callable[[T], None]
+    starts: Iterable[Callable[[], Coroutine[Any, Any, T]]],
+    limiter: Limiter,
+    finished: Callable[[T], None],
+    enough: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Run conversations, opening each when the limiter has room, until all ended or the budget is spent.
+    """Run conversations, opening each when the limiter has room, until all have ended.
 
     Args:
         starts: give one conversation each; it must open its lane of ``limiter`` before it first waits.
         limiter: shared by all of them.
         finished: gets each result as it comes; an exception of its own stops everything.
+        enough: asked before each conversation; once it is true no other one is opened.
     """
 
     async def run(start: Callable[[], Coroutine[Any, Any, T]]) -> None:
@@ -195,7 +179,7 @@ async def admitted(
             for task in [task for task in tasks if task.done()]:
                 tasks.remove(task)
                 task.result()
-            if limiter.exhausted:
+            if enough():
                 break
             tasks.add(asyncio.create_task(run(start)))
             await asyncio.sleep(0)  # lets it open its lane, so that demand counts it

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from josh_pipeline.progress import Progress
 from josh_pipeline.search.checkpoint import Checkpointer
 from josh_pipeline.search.concurrency import Limiter, admitted
 from josh_pipeline.search.search import rollout_id, search
+from josh_pipeline.search.spending import Ledger, Meter
 from josh_pipeline.search.tree import Tree, Usage
 from josh_pipeline.settings import SearchSettings, Settings
 from josh_pipeline.world import World
@@ -48,10 +49,10 @@ class RolloutSummary:
         finished: trees made now, failed ones included.
         solved: those with full reward.
         mean_reward: over the finished trees; 0 where there are none.
-        failures: failed trees by kind.
+        failures: failed trees by kind, those cut short by the budget not counted.
         branches: nodes that an agent was asked for.
         failed_branches: those that failed, by kind.
-        budget_spent: the budget ended the run; ``owed - finished`` goals were never begun.
+        cut: trees that the budget cut short; ``owed - finished`` goals were never begun.
         usage: sums over the trees; ``seconds`` is the wall time of all.
     """
 
@@ -63,7 +64,7 @@ class RolloutSummary:
     failures: Mapping[ErrorKind, int]
     branches: int
     failed_branches: Mapping[ErrorKind, int]
-    budget_spent: bool
+    cut: int
     usage: Usage
 
 
@@ -88,7 +89,7 @@ def rollout_seed(seed: int, attempt: int) -> int:
 async def rollouts(
     goals: Sequence[G],
     make_world: Callable[[G], World],
-    make_user: Callable[[G, int], User],
+    make_user: Callable[[G, int, Meter], User],
     policy: Policy,
     agent: AgentFormat,
     settings: SearchSettings,
@@ -99,7 +100,7 @@ async def rollouts(
     done: Collection[str],
     checkpoint: Callable[[list[Tree]], None],
     progress: Progress,
-    max_tokens: int | None = None,
+    ledger: Ledger,
     task: str = "Searching",
 ) -> RolloutSummary:
     """Search goals, as many at once as keep the policy busy.
@@ -110,7 +111,7 @@ async def rollouts(
     Args:
         goals: in the order in which they are begun; none of them excluded.
         make_world: a fresh world of a goal.
-        make_user: the user of a goal, by a seed of its own.
+        make_user: the user of a goal, by a seed of its own; a user's model counts on the meter.
         policy, agent: who plays.
         settings: of the search; ``in_flight`` caps requests over all goals.
         settings_digest: see ``rollout_digest``.
@@ -118,30 +119,33 @@ async def rollouts(
         done: rollout ids that are stored.
         checkpoint: makes a batch of trees durable; called on a thread, one call at a time.
         progress: counts goals.
-        max_tokens: prompt and completion tokens that this run may use; conversations under way then end
-            with their round, and none is begun.
+        ledger: prices and the budget; once that is spent, conversations under way end with their round
+            as trees with failure ``budget``, and none is begun.
 
     Raises:
-        TooManyFailuresError: more than ``max_failed_share`` of the goals failed; raised once that is certain.
+        TooManyFailuresError: more than ``max_failed_share`` of the goals failed, those cut short by the
+            budget not counted; raised once that is certain.
     """
     started = time.monotonic()
     tree_seed = rollout_seed(seed, attempt)
     named = [(goal, rollout_id(policy.digest, goal.goal_id, tree_seed, settings_digest)) for goal in goals]
     owed = [goal for goal, name in named if name not in done]
-    limiter = Limiter(settings.in_flight, max_tokens)
+    limiter = Limiter(settings.in_flight)
     tally = _Tally()
 
     async def one(goal: G) -> Tree:
+        account = ledger.account()
         return await search(
             goal.goal_id,
             world=make_world(goal),
-            user=make_user(goal, derived_seed("user", tree_seed, goal.goal_id)),
+            user=make_user(goal, derived_seed("user", tree_seed, goal.goal_id), account.user),
             policy=policy,
             agent=agent,
             settings=settings,
             settings_digest=settings_digest,
             seed=tree_seed,
             limiter=limiter,
+            account=account,
         )
 
     progress.start(task, len(owed))
@@ -154,14 +158,14 @@ async def rollouts(
                 progress.advance(task)
                 tally.refuse_over(settings.max_failed_share, len(owed))
 
-            await admitted((partial(one, goal) for goal in owed), limiter, keep)
+            starts = (partial(one, goal) for goal in owed)
+            await admitted(starts, limiter, keep, enough=lambda: ledger.budget.spent)
             tally.refuse_over(settings.max_failed_share, tally.finished)
     finally:
         progress.finish(task)
     return tally.summary(
         owed=len(owed),
         stored=len(goals) - len(owed),
-        budget_spent=limiter.exhausted,
         seconds=time.monotonic() - started,
     )
 
@@ -177,24 +181,21 @@ class _Tally:
         self.first_failure = ""
         self.branches = 0
         self.failed_branches: Counter[ErrorKind] = Counter()
-        self.requests = 0
-        self.prompt_tokens = 0
-        self.cached_tokens = 0
-        self.completion_tokens = 0
+        self.cut = 0
+        self.usage = Usage()
 
     def add(self, tree: Tree) -> None:
         self.finished += 1
         self.solved += tree.reward >= 1.0
         self.reward += tree.reward
-        if tree.failure is not None:
+        if tree.failure == "budget":
+            self.cut += 1
+        elif tree.failure is not None:
             self.failures[tree.failure] += 1
             self.first_failure = self.first_failure or str(tree.failure_message)
         self.branches += len(tree.nodes) - 1
         self.failed_branches.update(node.failure for node in tree.nodes[1:] if node.failure is not None)
-        self.requests += tree.usage.requests
-        self.prompt_tokens += tree.usage.prompt_tokens
-        self.cached_tokens += tree.usage.cached_tokens
-        self.completion_tokens += tree.usage.completion_tokens
+        self.usage += tree.usage
 
     def refuse_over(self, share: float, goals: int) -> None:
         failed = self.failures.total()
@@ -206,7 +207,7 @@ class _Tally:
                 "mend the cause and run it again; what finished is kept."
             )
 
-    def summary(self, owed: int, stored: int, budget_spent: bool, seconds: float) -> RolloutSummary:
+    def summary(self, owed: int, stored: int, seconds: float) -> RolloutSummary:
         return RolloutSummary(
             owed=owed,
             stored=stored,
@@ -216,8 +217,6 @@ class _Tally:
             failures=dict(self.failures),
             branches=self.branches,
             failed_branches=dict(self.failed_branches),
-            budget_spent=budget_spent,
-            usage=Usage(
-                self.requests, self.prompt_tokens, self.cached_tokens, self.completion_tokens, seconds
-            ),
+            cut=self.cut,
+            usage=replace(self.usage, seconds=seconds),
         )

@@ -11,7 +11,8 @@ from josh_pipeline.dialogue.users.base import User
 from josh_pipeline.errors import ErrorKind, RolloutError
 from josh_pipeline.ids import content_id, derived_seed
 from josh_pipeline.policies.policy import Completion, Policy, Sampling
-from josh_pipeline.search.concurrency import Lane, LimitedPolicy, Limiter, concurrently
+from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, concurrently
+from josh_pipeline.search.spending import Account, Budget, MeteredPolicy
 from josh_pipeline.search.tree import CallRecord, End, Node, Tree, Usage
 from josh_pipeline.settings import SearchSettings
 from josh_pipeline.world import World
@@ -33,6 +34,7 @@ async def search(
     settings_digest: str,
     seed: int,
     limiter: Limiter,
+    account: Account,
 ) -> Tree:
     """Search one goal.
 
@@ -50,10 +52,11 @@ async def search(
         settings_digest: names everything that the rollout depends on beside policy, goal and seed.
         seed: seeds of requests derive from it, the goal, the node's path and the request's index.
         limiter: shared by all conversations of the process.
+        account: counts what this conversation costs; once its budget is spent no round begins.
 
     Returns:
         The tree. A failed branch is a node with ``failure``; a tree has one where the user never
-        spoke or where all branches that were left failed in the same round.
+        spoke, where all branches that were left failed in the same round, or where the budget cut it.
 
     Raises:
         ValueError: the world has no milestones, so nothing could be earned.
@@ -62,13 +65,10 @@ async def search(
         raise ValueError(f"Goal {goal_id} has no milestones: leave excluded goals out of the search.")
     started = time.monotonic()
     with limiter.lane() as lane:
-        run = _Search(goal_id, world, user, LimitedPolicy(policy, lane), agent, settings, seed)
+        seat = LimitedPolicy(MeteredPolicy(policy, account.agent), lane)
+        run = _Search(goal_id, world, user, seat, agent, settings, seed, account.budget)
         await run.run()
-    return run.tree(settings_digest, _usage(lane, time.monotonic() - started))
-
-
-def _usage(lane: Lane, seconds: float) -> Usage:
-    return Usage(lane.requests, lane.prompt_tokens, lane.cached_tokens, lane.completion_tokens, seconds)
+    return run.tree(settings_digest, account.usage(time.monotonic() - started))
 
 
 @dataclass(eq=False)
@@ -134,6 +134,7 @@ class _Search:
         agent: AgentFormat,
         settings: SearchSettings,
         seed: int,
+        budget: Budget,
     ) -> None:
         self.goal_id = goal_id
         self.world = world
@@ -142,6 +143,7 @@ class _Search:
         self.agent = agent
         self.settings = settings
         self.seed = seed
+        self.budget = budget
         self.sampling = Sampling(
             temperature=settings.temperature,
             max_tokens=settings.max_tokens,
@@ -150,7 +152,8 @@ class _Search:
         )
         self.collected: frozenset[int] = frozenset()
         self.rounds = 0
-        self.failed: _Branch | None = None
+        self.failure: ErrorKind | None = None
+        self.failure_message: str | None = None
         root = _Branch(path=(), parent=None, round=0, world=world.fork())
         self.branches = [root]
 
@@ -173,9 +176,11 @@ class _Search:
         """End the leaves that cannot go on, and return the others."""
         live = [leaf for leaf in leaves if leaf.end is None]
         if not live and all(leaf.failure for leaf in leaves):
-            self.failed = leaves[0]
+            self.failure, self.failure_message = leaves[0].failure, leaves[0].failure_message
+        if live and self.budget.spent:
+            self.failure, self.failure_message = "budget", f"The budget is spent: {self.budget.sentence}."
         for leaf in live:
-            if self.policy.lane.limiter.exhausted:
+            if self.budget.spent:
                 leaf.end = "budget_spent"
             elif leaf.turns >= self.settings.max_rounds:
                 leaf.end = "rounds_spent"
@@ -301,7 +306,7 @@ class _Search:
             earned=tuple(sorted(self.collected)),
             reward=len(self.collected) / len(self.world.all_milestones),
             rounds=self.rounds,
-            failure=self.failed.failure if self.failed else None,
-            failure_message=self.failed.failure_message if self.failed else None,
+            failure=self.failure,
+            failure_message=self.failure_message,
             usage=usage,
         )

@@ -1,7 +1,7 @@
 """A search tree: nodes with parent ids, each message stored once; a conversation is a walk."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -73,16 +73,29 @@ class Usage:
     """What a tree cost.
 
     Attributes:
-        requests: completions asked of the policy, failed ones included.
+        requests, failed_requests: completions asked of the policy, and those that failed.
         prompt_tokens, cached_tokens, completion_tokens: sums over them.
-        seconds: wall time from the opening message to the end; of ``rollout`` alone it overlaps others.
+        user_requests, user_failed_requests, user_prompt_tokens, user_completion_tokens: the same of the
+            user's model; 0 for users without one.
+        cost: of both, in the currency of the prices in the settings; 0 without prices.
+        seconds: wall time from the opening message to the end; conversations overlap each other.
     """
 
-    requests: int
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    seconds: float
+    requests: int = 0
+    failed_requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    user_requests: int = 0
+    user_failed_requests: int = 0
+    user_prompt_tokens: int = 0
+    user_completion_tokens: int = 0
+    cost: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Return the sums, of overlapping seconds too."""
+        return Usage(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -98,7 +111,8 @@ class Tree:
         earned: milestone ids that the search collected.
         reward: earned / all milestones.
         rounds: rounds that were run.
-        failure, failure_message: set where the whole conversation failed (a tree may then be partial).
+        failure, failure_message: set where the whole conversation failed, or the budget cut it short; the
+            tree is then partial.
         usage: what it cost.
     """
 

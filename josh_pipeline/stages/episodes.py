@@ -20,6 +20,7 @@ from josh_pipeline.search.codec import (
     conversation_text,
     json_text,
 )
+from josh_pipeline.search.spending import Ledger
 from josh_pipeline.stages.playing import open_table, playing_digest
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.stages.step import Step
@@ -120,6 +121,7 @@ async def _play(
             EVALUATION_SEED,
             step.progress,
             settings_digest=digest,
+            ledger=Ledger(agent_prices=settings.policy.prices, user_prices=settings.user.prices),
             trials=trials,
             task=f"Evaluation {player.shown}",
             finished=writer.add,

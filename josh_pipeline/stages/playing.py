@@ -14,6 +14,7 @@ from josh_pipeline.home import Home
 from josh_pipeline.ids import content_id
 from josh_pipeline.policies.endpoint import EndpointPolicy
 from josh_pipeline.policies.policy import Policy
+from josh_pipeline.search.spending import Meter, MeteredPolicy
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.corpus import stored_corpus
 from josh_pipeline.stages.policy import PolicyRow
@@ -27,7 +28,7 @@ class Table:
     """Where goals are played: what makes their worlds and users, and the policy that plays them."""
 
     world: Callable[[Goal], ToolWozWorld]
-    user: Callable[[Goal, int], User]
+    user: Callable[[Goal, int, Meter], User]
     policy: Policy
 
 
@@ -66,9 +67,10 @@ async def open_table(
         open_policy(settings.policy, folder, digest, settings.search.in_flight) as policy,
     ):
 
-        def user(goal: Goal, seed: int) -> User:
+        def user(goal: Goal, seed: int, meter: Meter) -> User:
             dialogue = dialogues.get(goal.dialogue_id) or unused[goal.dialogue_id]
-            return make_user(settings.user, goal, dialogue, seed, user_model)
+            model = MeteredPolicy(user_model, meter) if user_model is not None else None
+            return make_user(settings.user, goal, dialogue, seed, model)
 
         yield Table(worlds(corpus, settings.goals.semantics, inside_search), user, policy)
 

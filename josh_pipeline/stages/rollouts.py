@@ -1,17 +1,19 @@
 """Step ``beam_rollouts``: the JOSH search on training goals, one tree a goal."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from josh_pipeline.dialogue.agents.factory import make_agent
+from josh_pipeline.dialogue.users.factory import user_name
 from josh_pipeline.ids import content_id, derived_seed
-from josh_pipeline.search.codec import node_records, tree_record
+from josh_pipeline.search.codec import USAGE, node_records, tree_record
 from josh_pipeline.search.rollouts import RolloutSummary, rollout_digest, rollout_seed, rollouts
 from josh_pipeline.search.search import rollout_id
-from josh_pipeline.search.tree import Tree
+from josh_pipeline.search.spending import Budget, Ledger
+from josh_pipeline.search.tree import Tree, Usage
 from josh_pipeline.stages.goals import played_kind
 from josh_pipeline.stages.playing import open_table
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, turn_of
@@ -37,6 +39,9 @@ class RolloutsSummary:
         mean_reward: over all trees.
         nodes: of all trees.
         failed: trees that failed as a whole.
+        cut: trees that the budget cut short.
+        simulated_user: who the agent talked to.
+        usage: what all the trees cost; ``seconds`` is not summed.
         run: what this run itself did.
     """
 
@@ -49,6 +54,9 @@ class RolloutsSummary:
     mean_reward: float
     nodes: int
     failed: int
+    cut: int
+    simulated_user: str
+    usage: Usage
     run: RolloutSummary | None
 
 
@@ -81,7 +89,8 @@ def roll_out(step: Step, iteration: str) -> RolloutsSummary:
     done = finished_ids(step.warehouse, ids)
     run = None
     if len(done) < len(ids):
-        run = asyncio.run(_search(step, policy, goals, seed, digest, done))
+        ledger = Ledger(_budget(step, done), settings.policy.prices, settings.user.prices)
+        run = asyncio.run(_search(step, policy, goals, seed, digest, done, ledger))
     known = set(
         step.warehouse.query("SELECT rollout_id FROM trees WHERE list_contains(?, rollout_id)", [ids])[
             "rollout_id"
@@ -100,12 +109,19 @@ def roll_out(step: Step, iteration: str) -> RolloutsSummary:
 
 
 async def _search(
-    step: Step, policy: PolicyRow, goals: Sequence[Goal], seed: int, digest: str, done: set[str]
+    step: Step,
+    policy: PolicyRow,
+    goals: Sequence[Goal],
+    seed: int,
+    digest: str,
+    done: set[str],
+    ledger: Ledger,
 ) -> RolloutSummary:
     settings = step.settings
+    marks = {"run_id": step.run_id, "simulated_user": user_name(settings.user)}
 
     def write(trees: list[Tree]) -> None:
-        records = [tree_record(tree) | {"run_id": step.run_id} for tree in trees]
+        records = [tree_record(tree) | marks for tree in trees]
         nodes = [record for tree in trees for record in node_records(tree)]
         step.warehouse.append(
             {
@@ -131,7 +147,19 @@ async def _search(
             done=done,
             checkpoint=write,
             progress=step.progress,
+            ledger=ledger,
         )
+
+
+def _budget(step: Step, done: Collection[str]) -> Budget:
+    """The iteration's budget, of which its finished trees have used a part."""
+    spent = step.warehouse.rows(
+        "SELECT coalesce(sum(prompt_tokens + completion_tokens), 0) "
+        "+ coalesce(sum(user_prompt_tokens + user_completion_tokens), 0) AS tokens, "
+        "coalesce(sum(cost), 0) AS cost FROM trees WHERE list_contains(?, rollout_id)",
+        [sorted(done)],
+    )[0]
+    return Budget(**step.settings.budget.model_dump(), **spent)
 
 
 def finished_ids(warehouse: Warehouse, ids: Sequence[str]) -> set[str]:
@@ -154,10 +182,20 @@ def _summary(
     found = warehouse.rows(
         "SELECT count(*) AS trees, count(*) FILTER (reward >= 1) AS solved, "
         "count(*) FILTER (reward > 0) AS rewarded, coalesce(avg(reward), 0) AS mean_reward, "
-        "count(failure) AS failed FROM current_trees WHERE iteration = ?",
+        "count(failure) FILTER (failure <> 'budget') AS failed, count(*) FILTER (failure = 'budget') AS cut, "
+        "coalesce(string_agg(DISTINCT simulated_user, ', '), 'none') AS simulated_user "
+        "FROM current_trees WHERE iteration = ?",
         [iteration],
     )[0]
+    sums = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in USAGE if name != "seconds")
+    spent = warehouse.rows(f"SELECT {sums} FROM current_trees WHERE iteration = ?", [iteration])[0]
     nodes = warehouse.rows("SELECT count(*) AS n FROM current_nodes WHERE iteration = ?", [iteration])[0]["n"]
     return RolloutsSummary(
-        generation=generation, content=content, stored=stored, nodes=nodes, run=run, **found
+        generation=generation,
+        content=content,
+        stored=stored,
+        nodes=nodes,
+        usage=Usage(**spent),
+        run=run,
+        **found,
     )

@@ -120,14 +120,20 @@ CREATE TABLE policies (
 );
 
 -- Stage rollouts ----------------------------------------------------------------------------------
+-- A tree with failure 'budget' was cut short by it; like other failed trees it is searched again.
 
 CREATE TABLE trees (                      -- checkpointed
     rollout_id VARCHAR NOT NULL, goal_id VARCHAR NOT NULL, policy_digest VARCHAR NOT NULL,
     seed BIGINT NOT NULL, settings_digest VARCHAR NOT NULL, run_id VARCHAR NOT NULL,
     system VARCHAR NOT NULL, tools JSON NOT NULL, earned JSON NOT NULL, reward DOUBLE NOT NULL, rounds BIGINT NOT NULL,
     failure VARCHAR, failure_message VARCHAR,
-    requests BIGINT NOT NULL, prompt_tokens BIGINT NOT NULL, cached_tokens BIGINT NOT NULL,
-    completion_tokens BIGINT NOT NULL, seconds DOUBLE NOT NULL
+    simulated_user VARCHAR NOT NULL,      -- kind, model and wording of the simulated user
+    requests BIGINT NOT NULL, failed_requests BIGINT NOT NULL,
+    prompt_tokens BIGINT NOT NULL, cached_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL,
+    user_requests BIGINT NOT NULL, user_failed_requests BIGINT NOT NULL, -- of a user that is a model
+    user_prompt_tokens BIGINT NOT NULL, user_completion_tokens BIGINT NOT NULL,
+    cost DOUBLE NOT NULL,                 -- in the currency of the prices in the settings; 0 without prices
+    seconds DOUBLE NOT NULL
 );
 
 CREATE TABLE nodes (                      -- checkpointed

@@ -40,12 +40,22 @@ def make_user(
     return guide_user.GuideUser(policy, goal, dialogue, seed)
 
 
-def user_digest(settings: UserSettings) -> str:
-    """Name the user's wording, to be recorded with every score."""
-    wording = {
-        "agenda": AGENDA_VERSION,
+def wording(settings: UserSettings) -> str:
+    """Name the version of the user's words and choices: of its rules, or of its prompts."""
+    versions = {
+        "agenda": f"v{AGENDA_VERSION}",
         "goal": goal_user.PROMPT_DIGEST,
         "guide": guide_user.PROMPT_DIGEST,
-        "script": 1,
+        "script": "v1",
     }
-    return content_id(settings.kind, settings.model, wording[settings.kind])
+    return versions[settings.kind]
+
+
+def user_digest(settings: UserSettings) -> str:
+    """Name the user, to be recorded with every score: users with equal digests say the same."""
+    return content_id(settings.kind, settings.model, wording(settings))
+
+
+def user_name(settings: UserSettings) -> str:
+    """Name the user for people: its kind, its model where it has one, and the version of its words."""
+    return " ".join(part for part in (settings.kind, settings.model, wording(settings)) if part)

@@ -30,16 +30,16 @@ async def ask(policy: Policy, system: str, messages: Conversation, seed: int) ->
     """Return the model's answer, stripped.
 
     Raises:
-        RolloutError: kind ``user`` where the answer is empty; the policy's own kinds otherwise.
+        RolloutError: kind ``user``: no answer could be had, or it is empty.
     """
-    completion = await policy.complete(
-        Request(
-            messages=(Message(role="system", content=system), *messages),
-            tools=(),
-            sampling=SAMPLING,
-            seed=seed,
-        )
+    request = Request(
+        messages=(Message(role="system", content=system), *messages), tools=(), sampling=SAMPLING, seed=seed
     )
+    try:
+        completion = await policy.complete(request)
+    except RolloutError as fault:
+        # The agent's model fails with the same kinds: the row must tell which of the two it was.
+        raise RolloutError("user", f"The user's model ({fault.kind}): {fault.message}") from None
     text = completion.text.strip()
     if not text:
         raise RolloutError("user", "The user's model gave an empty answer.")
