@@ -11,3 +11,12 @@ CREATE TABLE seals (
     key VARCHAR NOT NULL,
     digest VARCHAR NOT NULL
 );
+
+-- Version 1 counted neither failed requests nor the user's; what was not counted is 0.
+ALTER TABLE trees ADD COLUMN simulated_user VARCHAR DEFAULT 'not recorded';
+ALTER TABLE trees ADD COLUMN failed_requests BIGINT DEFAULT 0;
+ALTER TABLE trees ADD COLUMN user_requests BIGINT DEFAULT 0;
+ALTER TABLE trees ADD COLUMN user_failed_requests BIGINT DEFAULT 0;
+ALTER TABLE trees ADD COLUMN user_prompt_tokens BIGINT DEFAULT 0;
+ALTER TABLE trees ADD COLUMN user_completion_tokens BIGINT DEFAULT 0;
+ALTER TABLE trees ADD COLUMN cost DOUBLE DEFAULT 0;
