@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import duckdb
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 
 from josh_pipeline.errors import UserError
+from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import Settings
 from josh_pipeline.store.run_record import record_of
 from josh_pipeline.store.warehouse import Generation, Warehouse
@@ -28,9 +30,9 @@ def tree(rollout_id: str, reward: float, failure: str | None = None) -> dict[str
     row = {
         "reward": reward, "rollout_id": rollout_id, "goal_id": "g", "policy_digest": "p", "seed": 1,
         "settings_digest": "s", "run_id": "r", "system": "", "tools": "[]", "earned": "[]", "rounds": 1,
-        "failure": failure, "requests": 0,
-        "prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0, "seconds": 0.0,
+        "failure": failure, "simulated_user": "tiny",
     }  # fmt: skip
+    row |= asdict(Usage())
     return {"trees": pl.DataFrame([row], schema_overrides={"failure": pl.String})}
 
 
