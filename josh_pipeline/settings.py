@@ -2,10 +2,10 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from josh_pipeline.errors import UserError
 from josh_pipeline.ids import content_id
@@ -36,6 +36,20 @@ class GoalSettings(Section):
     )
 
 
+class Prices(Section):
+    """What a million tokens cost, in any one currency."""
+
+    prompt: float = Field(0.0, ge=0, description="A million prompt tokens.")
+    cached: float | None = Field(None, ge=0, description="A million cached ones; unset: like prompt.")
+    completion: float = Field(0.0, ge=0, description="A million sampled tokens.")
+
+    def of(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> float:
+        """Return what these tokens cost; the cached ones are part of the prompt's."""
+        cached = self.prompt if self.cached is None else self.cached
+        fresh = prompt_tokens - cached_tokens
+        return (fresh * self.prompt + cached_tokens * cached + completion_tokens * self.completion) / 1e6
+
+
 class PolicySettings(Section):
     """The model, and what runs it."""
 
@@ -53,6 +67,7 @@ class PolicySettings(Section):
     quantization: Literal["none", "nf4"] = Field(
         "none", description="'nf4' loads the base in 4 bits; it needs a CUDA GPU and bitsandbytes."
     )
+    prices: Prices = Field(Prices(), description="Of an endpoint that is paid for.")
 
 
 class UserSettings(Section):
@@ -66,6 +81,7 @@ class UserSettings(Section):
     model: str | None = Field(None, description="Model name at the endpoint, for the LLM users.")
     endpoint: str | None = Field(None, description="OpenAI-compatible server, for the LLM users.")
     max_turns: int = Field(8, ge=1, description="The agenda user gives up after this many messages.")
+    prices: Prices = Field(Prices(), description="Of the LLM users' endpoint.")
 
 
 class ColdStartSettings(Section):
@@ -96,6 +112,13 @@ class SearchSettings(Section):
     )
     in_flight: int = Field(64, ge=1, description="Requests in flight at most, over all conversations.")
     max_failed_share: float = Field(0.2, ge=0, le=1, description="The step fails above this share.")
+
+
+class BudgetSettings(Section):
+    """What the rollouts of an iteration may use, agents and users together; they end with what they have."""
+
+    max_tokens: int | None = Field(None, ge=1, description="Prompt and sampled tokens.")
+    max_cost: float | None = Field(None, gt=0, description="Money, in the currency of the prices.")
 
 
 class HarvestSettings(Section):
@@ -177,6 +200,9 @@ class EvaluationSettings(Section):
     max_tokens: int = Field(256, ge=1, description="New tokens a request.")
     max_requests: int = Field(3, ge=1, description="Requests an agent turn.")
     bootstrap: int = Field(10_000, ge=100, description="Resamples of the paired bootstrap.")
+    max_drift: float = Field(
+        1.5, gt=0, description="Nats a token from the foundation on general texts; a candidate above is refused."
+    )
 
 
 class AutomationSettings(Section):
@@ -199,10 +225,17 @@ class Settings(Section):
     user: UserSettings = UserSettings()
     cold_start: ColdStartSettings = ColdStartSettings()
     search: SearchSettings = SearchSettings()
+    budget: BudgetSettings = BudgetSettings()
     harvest: HarvestSettings = HarvestSettings()
     training: TrainingSettings = SftSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     automation: AutomationSettings = AutomationSettings()
+
+    @model_validator(mode="after")
+    def _cost_needs_prices(self) -> Self:
+        if self.budget.max_cost is not None and self.policy.prices == self.user.prices == Prices():
+            raise ValueError("budget.max_cost needs policy.prices or user.prices")
+        return self
 
     @property
     def digest(self) -> str:
