@@ -21,6 +21,7 @@ from josh_pipeline.errors import UserError
 from josh_pipeline.home import open_home
 from josh_pipeline.policies.policy import Policy, Request
 from josh_pipeline.policies.quantization import require
+from josh_pipeline.policies.weights import Weights
 from josh_pipeline.progress import SilentProgress
 from josh_pipeline.settings import PolicySettings, load_settings
 from josh_pipeline.stages.state import missing_preparation
@@ -81,7 +82,7 @@ def react_policy(skill: float) -> Callable[..., Any]:
 
     @asynccontextmanager
     async def open_policy(
-        settings: PolicySettings, checkpoint: Path | None, digest: str, in_flight: int
+        settings: PolicySettings, weights: Weights | None, digest: str, in_flight: int
     ) -> AsyncIterator[Policy]:
         yield ScriptedPolicy(answer, digest=digest)
 

@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
 from tiny_model import tiny_model
+from transformers import AutoModelForCausalLM
 
 from josh_pipeline.dialogue.messages import Message, ToolCall
 from josh_pipeline.errors import RolloutError, UserError
@@ -18,7 +21,8 @@ from josh_pipeline.policies.chat import ChatRenderer, structured_calls
 from josh_pipeline.policies.models import foundation, model_digest
 from josh_pipeline.policies.open import open_policy
 from josh_pipeline.policies.policy import Completion, Request, Sampling
-from josh_pipeline.policies.vllm_engine import vllm_installed
+from josh_pipeline.policies.vllm_engine import VllmEngine, vllm_installed
+from josh_pipeline.policies.weights import Weights
 from josh_pipeline.settings import PolicySettings
 
 TOOLS = ({"type": "function", "function": {"name": "search_hotel"}},)
@@ -44,7 +48,8 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def ask(folder: Path, backend: str, requests: list[Request], max_model_tokens: int = 512) -> list[Completion]:
     async def run() -> list[Completion]:
         settings = PolicySettings(backend=backend, max_model_tokens=max_model_tokens)  # type: ignore[arg-type]
-        async with open_policy(settings, folder, "digest", 8) as policy:
+        weights = Weights(folder, None, folder / "merged")
+        async with open_policy(settings, weights, "digest", 8) as policy:
             return list(await asyncio.gather(*(policy.complete(request) for request in requests)))
 
     return asyncio.run(run())
@@ -146,14 +151,48 @@ def test_vllm_and_transformers_agree_greedily_and_seeds_repeat(smollm2: Path):
 
 
 @needs_vllm
+def test_an_adapter_beside_its_base_answers_as_the_two_merged(smollm2: Path, tmp_path: Path):
+    torch.manual_seed(0)
+    config = LoraConfig(r=8, lora_alpha=48, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32), config)
+    adapted.save_pretrained(tmp_path / "adapter")
+    weights = Weights(smollm2, tmp_path / "adapter", tmp_path / "merged")
+
+    def first_tokens(weights: Weights, merge: bool) -> list[tuple[int, ...]]:
+        async def run() -> list[tuple[int, ...]]:
+            engine = await VllmEngine.start(
+                weights, stop_ids=(2,), max_model_tokens=256, in_flight=40, quantization=None, merge=merge
+            )
+            prompts = [list(range(first, first + 20)) for first in range(50, 2050, 50)]
+            try:
+                answers = (engine.generate(prompt, Sampling(0.0, 1), 0) for prompt in prompts)
+                return [answer.token_ids for answer in await asyncio.gather(*answers)]
+            finally:
+                await engine.close()
+
+        return asyncio.run(run())
+
+    def agreement(one: list[tuple[int, ...]], other: list[tuple[int, ...]]) -> int:
+        return sum(mine == theirs for mine, theirs in zip(one, other, strict=True))
+
+    beside = first_tokens(weights, merge=False)
+    assert not weights.merged.exists()
+    # In bfloat16 the two round differently, so that near ties of 40 fall either way.
+    assert agreement(beside, first_tokens(weights, merge=True)) > 30
+    assert agreement(beside, first_tokens(Weights(smollm2, None, weights.merged), merge=False)) < 10
+
+
+@needs_vllm
 def test_no_engine_outlives_a_killed_parent(smollm2: Path, tmp_path: Path):
     script = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
         "from josh_pipeline.policies.open import open_policy\n"
+        "from josh_pipeline.policies.weights import Weights\n"
         "from josh_pipeline.settings import PolicySettings\n"
         "async def run():\n"
-        "    async with open_policy(PolicySettings(backend='vllm'), Path(sys.argv[1]), 'd', 4) as policy:\n"
+        "    weights = Weights(Path(sys.argv[1]), None, Path('unused'))\n"
+        "    async with open_policy(PolicySettings(backend='vllm'), weights, 'd', 4) as policy:\n"
         "        print(policy._engine._process.pid, flush=True)\n"
         "        await asyncio.sleep(600)\n"
         "asyncio.run(run())\n"

@@ -14,6 +14,7 @@ from tiny_model import tiny_model
 
 from josh_pipeline.corpus.load import load_corpus
 from josh_pipeline.policies.policy import Policy, Request
+from josh_pipeline.policies.weights import Weights
 from josh_pipeline.settings import PolicySettings
 
 SETTINGS: dict[str, Any] = {
@@ -69,7 +70,7 @@ def answering() -> Callable[[Request, float], str]:
 
 def searcher(
     skill: Callable[[str], float], delay: float = 0.0
-) -> Callable[[PolicySettings, Path | None, str, int], Any]:
+) -> Callable[[PolicySettings, Weights | None, str, int], Any]:
     """Return a stand-in for ``open_policy``.
 
     Its policy searches for what the user named so far with the probability that ``skill`` gives for the
@@ -80,7 +81,7 @@ def searcher(
 
     @asynccontextmanager
     async def open_policy(
-        settings: PolicySettings, checkpoint: Path | None, digest: str, in_flight: int
+        settings: PolicySettings, weights: Weights | None, digest: str, in_flight: int
     ) -> AsyncIterator[Policy]:
         def answer(request: Request) -> str:
             return answers(request, skill(digest))

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from josh_pipeline.errors import UserError
 from josh_pipeline.policies.chat import ChatRenderer
@@ -13,6 +12,7 @@ from josh_pipeline.policies.policy import Policy
 from josh_pipeline.policies.quantization import quantization_config
 from josh_pipeline.policies.transformers_engine import TransformersEngine
 from josh_pipeline.policies.vllm_engine import VllmEngine, vllm_installed
+from josh_pipeline.policies.weights import Weights
 from josh_pipeline.settings import PolicySettings
 
 MAX_TRANSFORMERS_BATCH = 32
@@ -20,13 +20,13 @@ MAX_TRANSFORMERS_BATCH = 32
 
 @asynccontextmanager
 async def open_policy(
-    settings: PolicySettings, checkpoint: Path | None, digest: str, in_flight: int
+    settings: PolicySettings, weights: Weights | None, digest: str, in_flight: int
 ) -> AsyncIterator[Policy]:
-    """Yield a policy that serves ``checkpoint``, or the endpoint of the settings.
+    """Yield a policy that serves ``weights``, or the endpoint of the settings.
 
     Args:
         settings: which backend, and its limits.
-        checkpoint: a merged model folder; None only with an endpoint.
+        weights: base and adapter; None only with an endpoint.
         digest: the policy's name.
         in_flight: requests at the same time, at most.
 
@@ -41,10 +41,10 @@ async def open_policy(
         finally:
             await endpoint.close()
         return
-    if checkpoint is None:
+    if weights is None:
         raise UserError("There is no checkpoint to serve: set policy.endpoint, or a local policy.model.")
-    renderer = ChatRenderer(checkpoint)
-    engine = await _engine(settings, checkpoint, renderer, in_flight)
+    renderer = ChatRenderer(weights.base)
+    engine = await _engine(settings, weights, renderer, in_flight)
     policy = LocalPolicy(renderer, engine, digest, settings.max_model_tokens)
     try:
         yield policy
@@ -53,7 +53,7 @@ async def open_policy(
 
 
 async def _engine(
-    settings: PolicySettings, checkpoint: Path, renderer: ChatRenderer, in_flight: int
+    settings: PolicySettings, weights: Weights, renderer: ChatRenderer, in_flight: int
 ) -> Engine:
     backend = settings.backend
     if backend == "auto":
@@ -64,16 +64,16 @@ async def _engine(
                 "vLLM is not installed: pip install 'josh-pipeline[cpu]', or use backend transformers."
             )
         return await VllmEngine.start(
-            checkpoint,
+            weights,
             stop_ids=renderer.stop_ids,
             max_model_tokens=settings.max_model_tokens,
             in_flight=in_flight,
             quantization="bitsandbytes" if settings.quantization == "nf4" else None,
         )
     return TransformersEngine(
-        checkpoint,
+        weights,
         stop_ids=renderer.stop_ids,
-        pad_id=pad_id(checkpoint),
+        pad_id=pad_id(weights.base),
         max_batch=min(in_flight, MAX_TRANSFORMERS_BATCH),
         quantization=quantization_config(settings.quantization),
     )

@@ -6,14 +6,15 @@ is sampled for a request depends on its seed, not on its neighbours.
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from josh_pipeline.policies.local import Generated
 from josh_pipeline.policies.policy import Sampling
+from josh_pipeline.policies.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class TransformersEngine:
     """An ``Engine`` over one causal language model.
 
     Args:
-        checkpoint: a model folder.
+        weights: of the policy; an adapter is merged, or kept beside a base that is quantized.
         stop_ids: tokens that end a completion.
         pad_id: any token; padded positions are masked.
         max_batch: rows of a batch.
@@ -36,16 +37,18 @@ class TransformersEngine:
     """
 
     def __init__(
-        self, checkpoint: Path, *, stop_ids: tuple[int, ...], pad_id: int, max_batch: int, quantization: Any
+        self, weights: Weights, *, stop_ids: tuple[int, ...], pad_id: int, max_batch: int, quantization: Any
     ) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model = AutoModelForCausalLM.from_pretrained(
-            checkpoint,
+        beside = weights.adapter is not None and quantization is not None
+        model = AutoModelForCausalLM.from_pretrained(
+            weights.base if beside else weights.checkpoint(),
             # On a CPU without matrix units, float32 generates faster than bfloat16.
             dtype=torch.bfloat16 if device == "cuda" else torch.float32,
             device_map=device,
             quantization_config=quantization,
-        ).eval()
+        )
+        self._model = (PeftModel.from_pretrained(model, weights.adapter) if beside else model).eval()
         self._stop_ids = frozenset(stop_ids)
         self._pad_id = pad_id
         self._max_batch = max_batch

@@ -43,10 +43,13 @@ def _sampling(request: dict[str, Any], stop_ids: list[int]) -> Any:
 
 def _serve(connection: socket.socket, config: dict[str, Any]) -> None:
     from vllm import EngineArgs, LLMEngine
+    from vllm.lora.request import LoRARequest
 
-    engine = LLMEngine.from_engine_args(EngineArgs(**config["engine"]))
     waiting: queue.Queue[dict[str, Any]] = queue.Queue()
+    # Listens from the start: a parent that dies while the engine loads must not be outlived either.
     threading.Thread(target=_read_requests, args=(connection, waiting), daemon=True).start()
+    engine = LLMEngine.from_engine_args(EngineArgs(**config["engine"]))
+    adapter = LoRARequest("policy", 1, config["adapter"]) if config["adapter"] else None
     out = connection.makefile("w", encoding="utf-8")
 
     def send(message: dict[str, Any]) -> None:
@@ -64,6 +67,7 @@ def _serve(connection: socket.socket, config: dict[str, Any]) -> None:
                     request["id"],
                     {"prompt_token_ids": request["prompt"]},
                     _sampling(request, config["stop_ids"]),
+                    lora_request=adapter,
                 )
             except ValueError as fault:
                 send({"id": request["id"], "error": " ".join(str(fault).split())})

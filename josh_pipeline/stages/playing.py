@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from josh_pipeline.corpus.records import Dialogue
@@ -14,6 +13,7 @@ from josh_pipeline.home import Home
 from josh_pipeline.ids import content_id
 from josh_pipeline.policies.endpoint import EndpointPolicy
 from josh_pipeline.policies.policy import Policy
+from josh_pipeline.policies.weights import Weights
 from josh_pipeline.search.spending import Meter, MeteredPolicy
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.corpus import stored_corpus
@@ -61,10 +61,10 @@ async def open_table(
     corpus = stored_corpus(step.warehouse, row.corpus_scope, dialogues=needs_dialogues)
     dialogues = {dialogue.dialogue_id: dialogue for dialogue in corpus.dialogues}
     unused = {goal.dialogue_id: Dialogue(goal.dialogue_id, goal.split, {}, ()) for goal in goals}
-    folder = checkpoint(step.home, row.base_path, adapter_path, digest)
+    files = weights(step.home, row.base_path, adapter_path, digest)
     async with (
         open_user_model(settings) as user_model,
-        open_policy(settings.policy, folder, digest, settings.search.in_flight) as policy,
+        open_policy(settings.policy, files, digest, settings.search.in_flight) as policy,
     ):
 
         def user(goal: Goal, seed: int, meter: Meter) -> User:
@@ -95,25 +95,16 @@ async def open_user_model(settings: Settings) -> AsyncIterator[Policy | None]:
         await model.close()
 
 
-def checkpoint(home: Home, base_path: str, adapter_path: str | None, digest: str) -> Path | None:
-    """Return the folder that an engine serves, merging base and adapter where that was not done yet.
+def weights(home: Home, base_path: str, adapter_path: str | None, digest: str) -> Weights | None:
+    """Return the files of a policy; None for an endpoint, which has its own weights.
 
     Args:
         digest: of the policy; names the merged folder.
-
-    Returns:
-        None for an endpoint, which has its own weights.
     """
     if not base_path:
         return None
-    base = home.absolute(base_path)
-    if adapter_path is None:
-        return base
-    # Imported where it is used: torch takes seconds, and most commands do without it.
-    from josh_pipeline.policies.merge import merge
-
-    home.merged.mkdir(exist_ok=True)
-    return merge(base, home.absolute(adapter_path), home.merged / digest)
+    adapter = home.absolute(adapter_path) if adapter_path else None
+    return Weights(home.absolute(base_path), adapter, home.merged / digest)
 
 
 def playing_digest(settings: Settings, rules: Mapping[str, Any]) -> str:
