@@ -44,7 +44,7 @@ async def open_policy(
     if weights is None:
         raise UserError("There is no checkpoint to serve: set policy.endpoint, or a local policy.model.")
     renderer = ChatRenderer(weights.base)
-    engine = await _engine(settings, weights, renderer, in_flight)
+    engine = await open_engine(settings, weights, renderer, in_flight)
     policy = LocalPolicy(renderer, engine, digest, settings.max_model_tokens)
     try:
         yield policy
@@ -52,9 +52,14 @@ async def open_policy(
         await policy.close()
 
 
-async def _engine(
+async def open_engine(
     settings: PolicySettings, weights: Weights, renderer: ChatRenderer, in_flight: int
 ) -> Engine:
+    """Start the engine that the settings ask for; whoever asked closes it.
+
+    Raises:
+        UserError: it is not installed, or does not start.
+    """
     backend = settings.backend
     if backend == "auto":
         backend = "vllm" if vllm_installed() else "transformers"
