@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     _scores(commands)
     _report(commands)
     _tree(commands)
+    _audit(commands)
     _ui(commands)
     return top
 
@@ -228,6 +229,33 @@ def _tree(commands: Commands) -> None:
     )
     command.add_argument("rollout", metavar="ROLLOUT", help="the first digits of a rollout's id")
     command.add_argument("--html", metavar="FILE", help="write a page instead of printing")
+    _home(command)
+
+
+def _audit(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "audit",
+        "audit",
+        "check every link from corpus to adapter, or follow one training row or dialogue",
+        "josh audit 001",
+    )
+    command.add_argument(
+        "target",
+        nargs="?",
+        metavar="ITERATION or ROW",
+        help="what one iteration descends from, or the first digits of a training row's id (default: all)",
+    )
+    command.add_argument(
+        "--dialogue", metavar="ID", help="which adapters and evaluations ever saw a dialogue"
+    )
+    command.add_argument(
+        "--html", metavar="FILE", help="write the page of a training row instead of printing"
+    )
+    command.add_argument(
+        "--seal", action="store_true", help="seal what an older release left unsealed, if all is sound"
+    )
+    command.add_argument("--json", action="store_true", help="one JSON object")
     _home(command)
 
 

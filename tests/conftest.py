@@ -4,6 +4,17 @@ import os
 
 import pytest
 
+from josh_pipeline.home import Home
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home with two finished rounds: to be read; a test that changes it copies it first."""
+    # Imported where it is used: training libraries take seconds, and most tests do without them.
+    from finished_home import finished_home
+
+    return finished_home(tmp_path_factory.mktemp("finished"))
+
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

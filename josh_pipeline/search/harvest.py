@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Literal
@@ -101,34 +101,39 @@ class _Basket:
 
 
 def harvest(
-    trees: Sequence[Tree], method: Method, mode: Mode, forbidden_goals: AbstractSet[str]
+    trees: Collection[Tree], method: Method, mode: Mode, forbidden_goals: AbstractSet[str]
 ) -> HarvestResult:
     """Make the rows of one method.
 
     Args:
-        trees: in a fixed order, which decides the order of the rows and which source a row names.
+        trees: in a fixed order, which decides the order of the rows and which source a row names; gone
+            through twice, so that they may be read from a store as they are needed.
         method: sft, kto or dpo.
         mode: ``paper`` takes trees with full reward whose golden path holds no error; ``partial``
             takes any earned reward, and puts no loss on error turns.
         forbidden_goals: goals of the evaluation roles; their trees are refused.
     """
     basket = _Basket()
-    golden: list[tuple[Tree, Node]] = []
+
+    def golden() -> Iterator[tuple[Tree, Node]]:
+        for tree in trees:
+            end = golden_end(tree)
+            if end is not None and _tree_refusal(tree, end, mode, forbidden_goals) is None:
+                yield tree, end
+
+    desirable: set[tuple[str, str]] = set()
+    if method != "sft":
+        for tree, end in golden():
+            desirable |= {said.key for said in _said(tree, tree.walk(end)) if said.refusal is None}
     for tree in trees:
         end = golden_end(tree)
         refusal = _tree_refusal(tree, end, mode, forbidden_goals)
         if end is None or refusal is not None:
             basket.refused[refusal or "too_little_reward"] += 1
-        else:
-            golden.append((tree, end))
-    if method == "sft":
-        for tree, end in golden:
+        elif method == "sft":
             _add_conversation(basket, tree, end)
-    else:
-        paths = [(tree, tuple(_said(tree, tree.walk(end)))) for tree, end in golden]
-        everywhere = {said.key for _, path in paths for said in path if said.refusal is None}
-        for tree, path in paths:
-            _add_preferences(basket, tree, path, method, everywhere)
+        else:
+            _add_preferences(basket, tree, tuple(_said(tree, tree.walk(end))), method, desirable)
     return basket.result()
 
 

@@ -78,17 +78,25 @@ def store_corpus(step: Step) -> CorpusSummary:
     )
 
 
-def stored_corpus(warehouse: Warehouse, scope: str, *, dialogues: bool) -> Corpus:
+def stored_corpus(
+    warehouse: Warehouse, scope: str, *, dialogues: bool, generation: int | None = None
+) -> Corpus:
     """Return a stored corpus.
 
     Args:
         scope: see ``corpus_scope``; it is in the store.
         dialogues: read the dialogues too; the databases are all that a world needs, and the logs are long.
+        generation: which; None for the current one.
     """
-    about = warehouse.rows("SELECT * FROM current_corpora WHERE scope = ?", [scope])[0]
+    if generation is None:
+        current = warehouse.current("corpus", scope)
+        assert current is not None
+        generation = current.number
+    of = [scope, generation]
+    about = warehouse.rows("SELECT * FROM corpora WHERE scope = ? AND generation = ?", of)[0]
     databases: dict[str, list[dict[str, object]]] = {}
     for row in warehouse.rows(
-        "SELECT domain, entity FROM current_entities WHERE scope = ? ORDER BY domain, position", [scope]
+        "SELECT domain, entity FROM entities WHERE scope = ? AND generation = ? ORDER BY domain, position", of
     ):
         databases.setdefault(row["domain"], []).append(json.loads(row["entity"]))
     read: tuple[Dialogue, ...] = ()
@@ -96,9 +104,9 @@ def stored_corpus(warehouse: Warehouse, scope: str, *, dialogues: bool) -> Corpu
         read = tuple(
             Dialogue(row["dialogue_id"], row["split"], json.loads(row["goal"]), tuple(json.loads(row["log"])))
             for row in warehouse.rows(
-                "SELECT dialogue_id, split, goal, log FROM current_dialogues "
-                "WHERE scope = ? ORDER BY dialogue_id",
-                [scope],
+                "SELECT dialogue_id, split, goal, log FROM dialogues "
+                "WHERE scope = ? AND generation = ? ORDER BY dialogue_id",
+                of,
             )
         )
     return Corpus(

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import polars as pl
 
+from josh_pipeline.corpus.records import Corpus
 from josh_pipeline.errors import UserError
+from josh_pipeline.settings import GoalSettings
 from josh_pipeline.stages.corpus import stored_corpus
 from josh_pipeline.stages.scopes import corpus_scope, goals_scope
 from josh_pipeline.stages.step import Step
@@ -56,38 +58,16 @@ def store_goals(step: Step) -> GoalsSummary:
     settings = step.settings.goals
     source = step.require("corpus", corpus_scope(step.settings.corpus), "multiwoz_dialogues")
     corpus = stored_corpus(step.warehouse, source.scope, dialogues=True)
-    # With parts, ``domains`` says which parts are played; whole goals stay ToolWOZ's own.
-    whole = DOMAINS if settings.parts else settings.domains
-    goals = derive_goals(corpus, settings.semantics, domains=whole)
-    if settings.parts:
-        goals += derive_goals(corpus, settings.semantics, parts=True, domains=settings.domains)
+    goals = derived_goals(corpus, settings)
     verdicts = solvability(goals, worlds(corpus, settings.semantics))
-    official = has_all_splits(corpus)
-    roles = {goal.goal_id: role_of(goal, official) for goal in goals}
-    usable = Counter((kind_of(goal), roles[goal.goal_id]) for goal in goals if goal.excluded is None)
+    rows = goal_records(corpus, goals, settings)
+    usable = Counter((row["kind"], row["role"]) for row in rows if row["excluded"] is None)
     missing = [role for role in ROLES if not usable[played_kind(step), role]]
     if missing:
         raise UserError(
             f"{corpus.name} gives no usable goal of role {' and '.join(missing)}: "
             "choose another corpus, or allow more goals.domains."
         )
-    rows = [
-        {
-            "goal_id": goal.goal_id,
-            "position": position,
-            "dialogue_id": goal.dialogue_id,
-            "split": goal.split,
-            "role": roles[goal.goal_id],
-            "kind": kind_of(goal),
-            "part": goal.part,
-            "semantics": settings.semantics,
-            "message": json.dumps(goal.message),
-            "tasks": json.dumps([asdict(task) for task in goal.tasks]),
-            "calls": json.dumps([asdict(call) for call in goal.calls]),
-            "excluded": goal.excluded,
-        }
-        for position, goal in enumerate(goals)
-    ]
     solved = [
         {
             "goal_id": verdict.goal.goal_id,
@@ -98,9 +78,7 @@ def store_goals(step: Step) -> GoalsSummary:
         for verdict in verdicts
     ]
     tables = {
-        "goals": pl.DataFrame(rows, infer_schema_length=None).with_columns(
-            pl.lit(corpus.digest).alias("corpus_digest")
-        ),
+        "goals": pl.DataFrame(rows, infer_schema_length=None),
         "solvability": pl.DataFrame(solved, schema_overrides={"missed": pl.List(pl.String)}),
     }
     generation = step.warehouse.publish(
@@ -114,6 +92,39 @@ def store_goals(step: Step) -> GoalsSummary:
         solvable=dict(Counter(kind_of(verdict.goal) for verdict in verdicts if not verdict.missed)),
         roles=roles_sentence(corpus),
     )
+
+
+def derived_goals(corpus: Corpus, settings: GoalSettings) -> list[Goal]:
+    """Derive the whole goals of a corpus, then its parts where the settings play parts."""
+    # With parts, ``domains`` says which parts are played; whole goals stay ToolWOZ's own.
+    whole = DOMAINS if settings.parts else settings.domains
+    goals = derive_goals(corpus, settings.semantics, domains=whole)
+    if settings.parts:
+        goals += derive_goals(corpus, settings.semantics, parts=True, domains=settings.domains)
+    return goals
+
+
+def goal_records(corpus: Corpus, goals: Sequence[Goal], settings: GoalSettings) -> list[dict[str, Any]]:
+    """Return the rows of table ``goals``, with the roles of a corpus."""
+    official = has_all_splits(corpus)
+    return [
+        {
+            "corpus_digest": corpus.digest,
+            "goal_id": goal.goal_id,
+            "position": position,
+            "dialogue_id": goal.dialogue_id,
+            "split": goal.split,
+            "role": role_of(goal, official),
+            "kind": kind_of(goal),
+            "part": goal.part,
+            "semantics": settings.semantics,
+            "message": json.dumps(goal.message),
+            "tasks": json.dumps([asdict(task) for task in goal.tasks]),
+            "calls": json.dumps([asdict(call) for call in goal.calls]),
+            "excluded": goal.excluded,
+        }
+        for position, goal in enumerate(goals)
+    ]
 
 
 def kind_of(goal: Goal) -> GoalKind:

@@ -58,10 +58,7 @@ def row_digest(connection: duckdb.DuckDBPyConnection, table: str) -> str:
     same in every release of DuckDB.
     """
     columns = connection.execute(
-        "SELECT column_name, data_type FROM duckdb_columns() "
-        "WHERE table_name = ? AND schema_name = 'main' AND database_name = current_database() "
-        "ORDER BY column_name",
-        [table],
+        f"SELECT name, type FROM pragma_table_info('{table}') ORDER BY name"
     ).fetchall()
     fields = ", ".join(f"coalesce('{name}=' || {_length_and_text(name, kind)}, '')" for name, kind in columns)
     return f"left(sha256(concat({fields})), {DIGITS})"
@@ -81,8 +78,8 @@ def _length_and_text(name: str, kind: str) -> str:
 
 def row_key(table: str) -> str:
     """Return the SQL expression that names a row in its table."""
-    columns = ", ".join(f'"{name}"' for name in ROW_KEYS[table])
-    return f"concat_ws('/', {columns})"
+    columns = [f'"{name}"' for name in ROW_KEYS[table]]
+    return f"concat_ws('/', {', '.join(columns)})" if len(columns) > 1 else f"{columns[0]}::VARCHAR"
 
 
 def row_unit(table: str) -> str:
@@ -150,8 +147,8 @@ def seal_generation(
         members = MEMBERS[stage]
         # What failed is owed again and will be replaced, so only what is finished is held to its content.
         finished = (
-            f"SELECT m.{members.key} FROM {members.table} m JOIN {members.content[0]} c USING ({members.key}) "
-            f"{where.replace('WHERE ', 'WHERE m.').replace('AND ', 'AND m.')} AND c.failure IS NULL"
+            f"SELECT {members.key} FROM {members.table} {where} "
+            f"AND {members.key} IN (SELECT {members.key} FROM {members.content[0]} WHERE failure IS NULL)"
         )
         connection.execute(
             f"INSERT INTO seals BY NAME SELECT '{unit}' AS unit, '{MEMBER}' AS table_name, "
@@ -165,10 +162,10 @@ def seal_generation(
 def content_digests(tables: Sequence[str], ids: str) -> str:
     """Return the SELECT of (unit, digest): the content of trees or conversations, from their rows' seals."""
     names = ", ".join(f"'{table}'" for table in tables)
-    lines = "table_name || '/' || key || ' ' || digest"
+    lines = "string_agg(table_name || '/' || key || ' ' || digest, chr(10) ORDER BY table_name, key)"
     return (
-        f"SELECT unit, left(sha256(string_agg({lines}, chr(10) ORDER BY table_name, key)), {DIGITS}) AS digest "
-        f"FROM seals WHERE table_name IN ({names}) AND unit IN ({ids}) GROUP BY unit"
+        f"SELECT unit, left(sha256({lines}), {DIGITS}) AS digest FROM seals "
+        f"WHERE table_name IN ({names}) AND unit IN ({ids}) GROUP BY unit"
     )
 
 
@@ -213,28 +210,39 @@ def changed_rows(connection: duckdb.DuckDBPyConnection, table: str) -> list[Chan
 
     Rows of what was never sealed, or was removed, are left out.
     """
+    return _changed(connection, table, "true", [])
+
+
+def changed_keys(connection: duckdb.DuckDBPyConnection, table: str, keys: Sequence[str]) -> list[ChangedRow]:
+    """Hold the rows of a table that have one of these keys against their seals."""
+    return _changed(connection, table, "key IN (SELECT unnest(?))", [list(keys)])
+
+
+def _changed(
+    connection: duckdb.DuckDBPyConnection, table: str, wanted: str, values: list[Any]
+) -> list[ChangedRow]:
     if table in CONTENT_TABLES:
         sealed_units = f"SELECT DISTINCT unit FROM seals WHERE table_name = '{CONTENT_HEAD[table]}'"
     elif table == RUNS:
-        sealed_units = f"SELECT '{RUNS}'"
+        sealed_units = f"SELECT '{RUNS}' WHERE EXISTS (FROM seals WHERE table_name = '{RUNS}')"
     else:
         sealed_units = (
             "SELECT stage || '/' || scope || '/' || generation FROM generations "
             f"WHERE stage = '{STAGE_OF_TABLE[table]}' AND digest IS NOT NULL AND removed_at IS NULL"
         )
-    if table == RUNS:
-        unsealed = f"AND key IN (SELECT key FROM seals WHERE table_name = '{RUNS}')"
-    else:
-        unsealed = ""
+    # A run has no mark that says whether it was sealed: those that were not have no seal.
+    known = f"AND key IN (SELECT key FROM seals WHERE table_name = '{RUNS}')" if table == RUNS else ""
     found = connection.execute(
-        f"WITH units AS ({sealed_units}), "
+        f"WITH units(unit) AS ({sealed_units}), "
         f"weighed AS (SELECT unit, key, digest, 1 AS weight FROM ({sealed_rows(connection, table)}) "
-        f"WHERE unit IN (FROM units) {unsealed} UNION ALL "
-        f"SELECT unit, key, digest, -1 FROM seals WHERE table_name = '{table}' AND unit IN (FROM units)), "
+        f"WHERE {wanted} AND unit IN (FROM units) {known} UNION ALL "
+        f"SELECT unit, key, digest, -1 FROM seals "
+        f"WHERE table_name = '{table}' AND {wanted} AND unit IN (FROM units)), "
         "differing AS (SELECT unit, key, sum(weight) AS weight FROM weighed GROUP BY unit, key, digest "
         "HAVING sum(weight) <> 0) "
         "SELECT unit, key, CASE WHEN bool_and(weight > 0) THEN 'added' WHEN bool_and(weight < 0) "
-        "THEN 'missing' ELSE 'altered' END FROM differing GROUP BY unit, key ORDER BY unit, key"
+        "THEN 'missing' ELSE 'altered' END FROM differing GROUP BY unit, key ORDER BY unit, key",
+        values * 2,
     ).fetchall()
     return [ChangedRow(table, *row) for row in found]
 

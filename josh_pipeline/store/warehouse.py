@@ -173,8 +173,9 @@ class Warehouse:
             )
             now = datetime.now(UTC)
             connection.execute(
-                "INSERT INTO generations BY NAME SELECT ? AS stage, ? AS scope, ? AS generation, ? AS run_id, "
-                "true AS current, ? AS inputs, ? AS created_at, ? AS content, ? AS digest, ? AS sealed_at",
+                "INSERT INTO generations BY NAME SELECT ? AS stage, ? AS scope, ? AS generation, "
+                "? AS run_id, true AS current, ? AS inputs, ? AS created_at, ? AS content, ? AS digest, "
+                "? AS sealed_at",
                 [stage, scope, number, run_id, canonical_json(made_from), now, content, digest, now],
             )
         return Generation(stage, scope, number)

@@ -1,0 +1,1 @@
+"""The audit: every link from corpus to adapter held against what it should be."""

@@ -1,0 +1,184 @@
+"""Adapters, evaluations and promotions held against what they were made from."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from josh_pipeline.audit.context import BATCH, Context
+from josh_pipeline.audit.sources import check_folder, linked
+from josh_pipeline.evaluation.episode import Episode, episode_id
+from josh_pipeline.ids import content_id
+from josh_pipeline.search.tree import CallRecord
+from josh_pipeline.stages.episodes import episode_from_record
+from josh_pipeline.stages.policy import policy_digest
+from josh_pipeline.store.lineage import Written
+from josh_pipeline.store.schema import MEMBERS
+from josh_pipeline.toolwoz.world import ToolWozWorld, worlds
+
+TOLERANCE = 1e-9
+"""Means are sums in another order: equal up to rounding."""
+
+
+def check_adapter(context: Context, written: Written) -> None:
+    """Hold an adapter to its manifest, its files, its rows and its parent."""
+    row = context.row("trainings", written.generation)
+    if row is None:
+        return
+    where = f"trainings {row['adapter_digest']}"
+    source = written.input("preferences")
+    manifest = json.loads(row["manifest"])
+    check_folder(context, where, row["adapter_path"], row["adapter_digest"])
+    check_manifest(context, where, row, manifest)
+    if source in context.known and not context.known[source].removed:
+        ids = sorted(one["row_id"] for one in context.rows("preference_rows", source))
+        if content_id(ids) != row["rows_digest"]:
+            message = f"It was trained on rows with digest {row['rows_digest']}; those of {source.key} "
+            message += f"generation {source.number} have {content_id(ids)}."
+            context.audit.add("broken", where, message)
+        digest = context.known[source].digest
+        if digest is not None and manifest.get("rows_generation") not in (None, digest):
+            message = f"Its manifest names the rows of generation {manifest['rows_generation']}; that of "
+            context.audit.add("broken", where, message + f"{source.key} is {digest}.")
+    right = policy_digest(row["base_digest"], row["adapter_digest"])
+    if right != row["policy_digest"]:
+        message = f"Candidate {row['policy_digest']} is not its base with its adapter: that is {right}."
+        context.audit.add("broken", where, message)
+    policy = context.row("policies", written.input("policy"))
+    if policy is not None:
+        linked(context, where, row, policy, ("base_digest",), "policy")
+        if row["parent_digest"] not in (None, policy["adapter_digest"]):
+            message = f"It went on from adapter {row['parent_digest']}, which is not that of its policy."
+            context.audit.add("broken", where, message)
+
+
+def check_manifest(context: Context, where: str, row: dict[str, Any], manifest: dict[str, Any]) -> None:
+    """Hold an adapter's manifest, as a file and as stored, to its row of ``trainings``."""
+    path = context.home.absolute(row["adapter_path"]).with_suffix(".json")
+    shown = context.home.relative(path)
+    if not path.is_file():
+        context.audit.add("broken", where, f"Its manifest {shown} is missing.")
+    else:
+        try:
+            found = json.loads(path.read_text())
+        except ValueError:
+            found = None
+        if found != manifest:
+            context.audit.add("broken", where, f"Its manifest {shown} is not the one that was stored.")
+    for column in ("adapter_digest", "base_digest", "parent_digest", "rows_digest", "rows"):
+        if manifest.get(column) != row[column]:
+            message = f"Its {column} is {row[column]}, and that of its manifest is {manifest.get(column)}."
+            context.audit.add("broken", where, message)
+
+
+def check_evaluation(context: Context, written: Written) -> None:
+    """Hold the scores of an iteration to its conversations, and those to their calls."""
+    policy = context.row("policies", written.input("policy"))
+    trained = context.row("trainings", written.input("adapter"))
+    played: dict[str, list[str]] = {}
+    for row in context.rows("evaluations", written.generation):
+        where = f"evaluations {written.name} {row['side']}/{row['role']}"
+        source = policy if row["side"] == "before" or trained is None else trained
+        if source is not None:
+            linked(context, where, row, source, ("policy_digest",), "policy")
+        members = context.warehouse.rows(
+            "SELECT episode_id FROM evaluation_episodes WHERE iteration = ? AND generation = ? "
+            "AND side = ? AND role = ? AND goal_kind = ?",
+            [written.generation.scope, written.generation.number, row["side"], row["role"], row["goal_kind"]],
+        )
+        played[where] = [one["episode_id"] for one in members]
+        _check_mean(context, where, row, played[where])
+    _check_episodes(context, written, sorted({name for names in played.values() for name in names}))
+
+
+def check_benchmark(context: Context, written: Written) -> None:
+    """Hold a benchmark's scores to its conversations, and those to their calls."""
+    row = context.row("benchmarks", written.generation)
+    ids = [one["episode_id"] for one in context.rows("benchmark_episodes", written.generation)]
+    if row is not None:
+        _check_mean(context, f"benchmarks {written.name}", row, ids)
+    _check_episodes(context, written, ids)
+
+
+def _check_mean(context: Context, where: str, row: dict[str, Any], ids: list[str]) -> None:
+    found = context.warehouse.rows(
+        "SELECT coalesce(avg(reward), 0) AS mean_reward, coalesce(avg(success::INT), 0) AS success_rate, "
+        "list(DISTINCT policy_digest) AS policies FROM episodes WHERE list_contains(?, episode_id)",
+        [ids],
+    )[0]
+    for column in ("mean_reward", "success_rate"):
+        if abs(found[column] - row[column]) > TOLERANCE:
+            message = f"Its {column} is {row[column]}, and its conversations give {found[column]}."
+            context.audit.add("broken", where, message)
+    if found["policies"] not in (None, [], [row["policy_digest"]]):
+        message = (
+            f"Its conversations are of policies {sorted(found['policies'])}, not of {row['policy_digest']}."
+        )
+        context.audit.add("broken", where, message)
+
+
+def _check_episodes(context: Context, written: Written, ids: Sequence[str]) -> None:
+    listed = MEMBERS[written.generation.stage].table
+    for begin in range(0, len(ids), BATCH):
+        batch = list(ids[begin : begin + BATCH])
+        records = context.warehouse.rows("SELECT * FROM episodes WHERE list_contains(?, episode_id)", [batch])
+        for missing in sorted(set(batch) - {record["episode_id"] for record in records}):
+            message = f"Conversation {missing} is missing, and {listed} of {written.name} lists it."
+            context.audit.add("broken", f"episodes {missing}", message)
+        goals = [record["goal_id"] for record in records]
+        source, corpus = context.ancestor(written, "goals"), context.ancestor(written, "corpus")
+        known = context.goals(source, goals) if source is not None else {}
+        for record in records:
+            episode = episode_from_record(record)
+            where = f"episodes {episode.episode_id}"
+            context.audit.checked["conversations"] += 1
+            right = episode_id(episode.policy_digest, episode.goal_id, episode.seed, episode.settings_digest)
+            if right != episode.episode_id:
+                message = (
+                    f"Conversation {episode.episode_id} has the policy, goal, seed and settings of {right}."
+                )
+                context.audit.add("broken", where, message)
+            if record["success"] != episode.success:
+                message = f"Conversation {episode.episode_id} has reward {episode.reward} and success "
+                context.audit.add("broken", where, message + f"{record['success']}.")
+            if episode.goal_id in known and corpus is not None and episode.failure is None:
+                goal, semantics = known[episode.goal_id]
+                world = worlds(context.corpus(corpus), semantics)(goal)
+                context.audit.broken(where, episode_faults(episode, world))
+
+
+def episode_faults(episode: Episode, world: ToolWozWorld) -> list[str]:
+    """Play a conversation's calls again and say where its rewards differ from what they earn."""
+    replay(world, episode.calls)
+    earned, reward = tuple(sorted(world.milestones())), world.outcome(episode.messages)
+    name = f"Conversation {episode.episode_id}"
+    found = []
+    if episode.earned != earned:
+        found.append(f"{name}: earned {episode.earned} is stored, {earned} is right.")
+    if episode.reward != reward:
+        found.append(f"{name}: reward {episode.reward} is stored, {reward} is right.")
+    return found
+
+
+def replay(world: ToolWozWorld, calls: Sequence[CallRecord]) -> None:
+    """Make stored calls again."""
+    for call in calls:
+        world.call(call.tool, call.arguments)
+
+
+def check_promotion(context: Context, written: Written) -> None:
+    """Hold a promotion to the candidate and the policy that it decided between."""
+    row = context.row("promotions", written.generation)
+    if row is None:
+        return
+    where = f"promotions {row['policy_digest']}"
+    policy = context.row("policies", written.input("policy"))
+    trained = context.row("trainings", written.input("adapter"))
+    if trained is not None:
+        linked(context, where, row, trained, ("policy_digest", "adapter_digest"), "training")
+        if policy is not None and row["previous_digest"] != policy["policy_digest"]:
+            message = (
+                f"It was held against policy {row['previous_digest']}, not against that of the iteration."
+            )
+            context.audit.add("broken", where, message)
+    elif policy is not None:
+        linked(context, where, row, policy, ("policy_digest", "base_digest"), "policy")

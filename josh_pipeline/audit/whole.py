@@ -1,0 +1,102 @@
+"""The audit of a home, or of what one iteration descends from."""
+
+from collections.abc import Callable
+
+from josh_pipeline.audit.context import Context, Reading
+from josh_pipeline.audit.findings import Audit
+from josh_pipeline.audit.sealing import check_generation, check_seals, check_strays, unsealed_content
+from josh_pipeline.audit.searched import check_preferences, check_rollouts
+from josh_pipeline.audit.sources import check_base, check_corpus, check_goals, check_policy
+from josh_pipeline.audit.trained import check_adapter, check_benchmark, check_evaluation, check_promotion
+from josh_pipeline.errors import UserError
+from josh_pipeline.home import Home
+from josh_pipeline.ids import content_id
+from josh_pipeline.progress import Progress
+from josh_pipeline.store.lineage import History, Written, ancestors, history
+from josh_pipeline.store.warehouse import Generation
+
+CHECKS: dict[str, Callable[[Context, Written], None]] = {
+    "corpus": check_corpus,
+    "goals": check_goals,
+    "cold_start": check_base,
+    "policy": check_policy,
+    "preferences": check_preferences,
+    "adapter": check_adapter,
+    "evaluation": check_evaluation,
+    "promotion": check_promotion,
+    "benchmark": check_benchmark,
+}
+"""Stage to what computes its rows anew; labels are checked with the trees that they are of."""
+
+
+def audit_home(
+    home: Home, iteration: str | None, progress: Progress
+) -> tuple[Audit, History, set[Generation]]:
+    """Check every link of a home's lineage.
+
+    Args:
+        iteration: check only what its current generations descend from; None for all.
+
+    Returns:
+        The audit, every generation of the store, and those that were looked at.
+
+    Raises:
+        UserError: the store holds nothing of that iteration.
+    """
+    warehouse = home.warehouse()
+    with Reading(warehouse) as reading:
+        known = history(warehouse)
+        context = Context(home, warehouse, known, Audit(), reading)
+        chosen = _audited(context, iteration, progress)
+    return context.audit, known, chosen
+
+
+def _audited(context: Context, iteration: str | None, progress: Progress) -> set[Generation]:
+    known = context.known
+    roots = [g for g, written in known.items() if written.current and iteration in (None, g.scope)]
+    if not roots:
+        what = "Nothing" if iteration is None else f"Nothing of iteration {iteration}"
+        raise UserError(f"{what} is in this home yet: run josh iterate first.")
+    descended = ancestors(known, roots)
+    chosen = set(known) if iteration is None else descended
+    progress.start("Seals", None)
+    check_seals(context, chosen)
+    if iteration is None:
+        check_strays(context)
+        _note_unsealed(context)
+    progress.finish("Seals")
+    progress.start("Links", len(chosen))
+    for generation, written in known.items():
+        if generation in chosen:
+            check_generation(context, written)
+            # What nothing current descends from is held to its seals alone.
+            if generation in descended and not written.removed:
+                _computed_anew(context, written, chosen)
+            context.reading.let_others_in()
+            progress.advance("Links")
+    progress.finish("Links")
+    return chosen
+
+
+def _computed_anew(context: Context, written: Written, chosen: set[Generation]) -> None:
+    generation = written.generation
+    if generation.stage == "rollouts":
+        labels = [
+            one
+            for one in chosen
+            if one.stage == "labels" and one in context.known and generation in context.known[one].inputs
+        ]
+        check_rollouts(context, written, [one for one in labels if not context.known[one].removed])
+    elif generation.stage in CHECKS:
+        CHECKS[generation.stage](context, written)
+
+
+def _note_unsealed(context: Context) -> None:
+    for table, number in unsealed_content(context.warehouse).items():
+        message = f"{number} rows of table {table} have no seal: a release that kept none wrote them."
+        context.audit.add("unsealed", table, message)
+
+
+def store_digest(known: History) -> str:
+    """Return one digest of all generations of a store: worth keeping outside the home."""
+    return content_id("store", sorted([written.name, written.digest] for written in known.values()))
