@@ -129,6 +129,29 @@ def test_a_rerun_of_rollouts_plays_no_tree_again_and_supersedes_the_generation(
     assert generation == [{"generation": 2}]
 
 
+def test_a_spent_budget_leaves_an_iteration_with_what_it_has_and_a_larger_one_goes_on(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_budget(tokens: int) -> None:
+        budget = loop.settings.budget.model_copy(update={"max_tokens": tokens})
+        few = loop.settings.search.model_copy(update={"in_flight": 2})
+        loop.settings = loop.settings.model_copy(update={"budget": budget, "search": few})
+        loop.digest = loop.home.keep_settings(loop.settings)
+        loop.run("iteration", "001", ["policy", "beam_rollouts"])
+
+    play_with(monkeypatch, lambda digest: 0.3)
+    loop.run("baseline", "000")
+    with_budget(10_000)
+    spent = "sum(prompt_tokens + completion_tokens)"
+    first = loop.rows(f"SELECT count(*) AS n, {spent} AS tokens FROM current_trees")[0]
+    assert 0 < first["n"] < 8 and first["tokens"] >= 10_000  # type: ignore[operator]
+    kept = loop.rows("SELECT rollout_id, run_id FROM trees WHERE failure IS NULL ORDER BY 1")
+    with_budget(10_000_000)
+    assert loop.rows("SELECT count(*) AS n, count(failure) AS cut FROM current_trees") == [{"n": 8, "cut": 0}]
+    after = loop.rows("SELECT rollout_id, run_id FROM trees ORDER BY 1")
+    assert all(tree in after for tree in kept), "a finished tree is not searched again"
+
+
 def test_an_iteration_that_comes_too_early_says_what_to_materialize_first(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
