@@ -155,7 +155,13 @@ class TrainingBase(Section):
         "adamw_torch", description="'adamw_8bit' keeps its state in 8 bits; it needs bitsandbytes."
     )
     start: Literal["base", "previous"] = Field("previous", description="Weights training starts from.")
-    threads: int = Field(0, ge=0, description="CPU threads; 0 lets torch choose.")
+    packed: bool = Field(
+        True, description="Compute prefixes that rows share once; false: TRL's own trainers, row by row."
+    )
+    processes: int = Field(
+        1, ge=0, description="Processes that train, one a GPU; 0 trains in the pipeline's own process."
+    )
+    threads: int = Field(0, ge=0, description="CPU threads of a process; 0 lets torch choose.")
     gradient_checkpointing: bool = Field(False, description="Less memory for a third more time.")
     lora: LoraSettings = Field(LoraSettings(), description="The adapter.")
 
@@ -170,20 +176,28 @@ class KtoSettings(TrainingBase):
     """KTO on single assistant messages."""
 
     method: Literal["kto"] = Field("kto", description="Learns from single labelled messages.")
-    batch_size: int = Field(4, ge=2, description="At least 2: the KL term needs a neighbour.")
-    learning_rate: float = Field(5e-7, gt=0, description="Peak learning rate.")
+    batch_size: int = Field(16, ge=2, description="At least 2: the KL term needs a neighbour.")
     beta: float = Field(0.1, gt=0, description="Pull towards the reference.")
     desirable_weight: float = Field(1.0, gt=0, description="Of the loss of desirable messages.")
     undesirable_weight: float = Field(1.0, gt=0, description="Of the loss of undesirable messages.")
+    sft_weight: float = Field(1.0, ge=0, description="Of an SFT term on the desirable messages.")
     reference: Literal["base", "previous"] = Field("base", description="Policy that it is held to.")
+
+    @model_validator(mode="after")
+    def _sft_term_needs_packing(self) -> Self:
+        if self.sft_weight and not self.packed:
+            raise ValueError("TRL's KTO has no SFT term: set training.sft_weight to 0, or packed to true")
+        return self
 
 
 class DpoSettings(TrainingBase):
     """DPO on pairs that share a prompt."""
 
     method: Literal["dpo"] = Field("dpo", description="Learns from pairs after the same prompt.")
+    batch_size: int = Field(16, ge=1, description="Pairs a device and step.")
     learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
     beta: float = Field(0.1, gt=0, description="Pull towards the reference.")
+    sft_weight: float = Field(1.0, ge=0, description="Of an SFT term on the chosen messages.")
     reference: Literal["base", "previous"] = Field("base", description="Policy that it is held to.")
 
 
@@ -201,7 +215,7 @@ class EvaluationSettings(Section):
     max_requests: int = Field(3, ge=1, description="Requests an agent turn.")
     bootstrap: int = Field(10_000, ge=100, description="Resamples of the paired bootstrap.")
     max_drift: float = Field(
-        1.5, gt=0, description="Nats a token from the foundation on general texts; a candidate above is refused."
+        1.5, gt=0, description="Nats a token on general texts; a candidate that drifts further is refused."
     )
 
 

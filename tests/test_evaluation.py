@@ -8,27 +8,33 @@ import pytest
 from fakes import PrizeWorld, ScriptedPolicy, TinyAgent, TinyUser, failing, said
 from report_samples import GOAL
 
+from josh_pipeline.dialogue.messages import Message
 from josh_pipeline.evaluation.benchmark import evaluate
 from josh_pipeline.evaluation.episode import Episode
 from josh_pipeline.evaluation.summary import score
 from josh_pipeline.policies.policy import Policy
 from josh_pipeline.progress import Snapshot, ThrottledProgress
 from josh_pipeline.search.spending import Ledger
-from josh_pipeline.search.tree import CallRecord
-from josh_pipeline.settings import EvaluationSettings
+from josh_pipeline.search.tree import CallRecord, Usage
+from josh_pipeline.settings import EvaluationSettings, Prices
 from josh_pipeline.toolwoz.goal import Goal
 
 GOALS = tuple(replace(GOAL, goal_id=f"goal-{index}") for index in range(5))
 
 
 def play(
-    policy: Policy, goals: Sequence[Goal] = GOALS, trials: int = 1, in_flight: int = 3, user_turns: int = 4
+    policy: Policy,
+    goals: Sequence[Goal] = GOALS,
+    trials: int = 1,
+    in_flight: int = 3,
+    user_turns: int = 4,
+    user_fails_at: int | None = None,
 ) -> list[Episode]:
     return asyncio.run(
         evaluate(
             goals,
             lambda goal: PrizeWorld("ab"),
-            lambda goal, seed, meter: TinyUser(turns=user_turns),
+            lambda goal, seed, meter: TinyUser(turns=user_turns, fails_at=user_fails_at),
             policy,
             TinyAgent(),
             EvaluationSettings(max_messages=6),
@@ -36,7 +42,7 @@ def play(
             7,
             ThrottledProgress(lambda snapshot: None, lambda text: None),
             settings_digest="settings",
-            ledger=Ledger(),
+            ledger=Ledger(agent_prices=Prices(prompt=1.0, completion=2.0)),
             trials=trials,
         )
     )
@@ -70,16 +76,42 @@ def test_policies_meet_the_same_users_and_trials_meet_different_ones() -> None:
     assert not {e.episode_id for e in one} & {e.episode_id for e in other}
 
 
-def test_what_fails_is_an_episode_that_keeps_what_was_earned() -> None:
+def test_what_fails_keeps_what_was_said_done_and_earned_before_it() -> None:
     def answer(request: object) -> str:
         if answers:
             return answers.pop(0)
         raise failing("timeout")
 
-    answers = ["GET a"]
+    answers = ["Hello.", "GET a"]
     episode = play(ScriptedPolicy(answer), goals=GOALS[:1])[0]
     assert (episode.failure, episode.reward, episode.earned) == ("timeout", 0.5, (0,))
     assert episode.failure_message == "A scripted timeout failure."
+    assert [(message.role, message.content) for message in episode.messages] == [
+        ("user", "Turn 0, I heard nothing."),
+        ("assistant", "Hello."),
+        ("user", "Turn 1, I heard Hello.."),
+        ("assistant", "GET a"),
+        ("tool", "{'rows': [{'prize': 'a'}]}"),
+    ]
+    assert [call.earned for call in episode.calls] == [(0,)]
+    assert (episode.turns, episode.error_turns, episode.user_done) == (2, 0, False)
+
+
+def test_a_user_that_fails_ends_the_conversation_with_what_was_said() -> None:
+    episode = play(said("Hello."), goals=GOALS[:1], user_fails_at=1)[0]
+    assert (episode.failure, episode.turns, len(episode.messages)) == ("user", 1, 2)
+
+
+def test_each_conversation_counts_what_it_asked_of_the_model() -> None:
+    policy = said("GET a", "GET b", "Here you are.")
+    episodes = play(policy)
+    assert sum(episode.usage.requests for episode in episodes) == len(policy.asked)
+    usage = episodes[0].usage
+    assert usage.completion_tokens == sum(
+        len(message.content) for message in episodes[0].messages if message.role == "assistant"
+    )
+    assert usage.cost == pytest.approx((usage.prompt_tokens + 2 * usage.completion_tokens) / 1e6)
+    assert usage.seconds > 0 and usage.failed_requests == 0
 
 
 def test_progress_and_checkpoints_follow_each_episode() -> None:
@@ -113,7 +145,7 @@ def episode(goal: str, earned: tuple[int, ...], *tools: str, **changes: object) 
     blank = Episode(
         episode_id=goal, goal_id=goal, policy_digest="p", seed=0, settings_digest="s", trial=0, messages=(),
         calls=calls, earned=earned, reward=len(earned) / 3, turns=4, error_turns=0, user_done=True,
-        failure=None, failure_message=None,
+        failure=None, failure_message=None, usage=Usage(4, 0, 900, 700, 40, 0, 0, 0, 0, 0.5, 1.5),
     )  # fmt: skip
     return replace(blank, **changes)
 
@@ -161,6 +193,39 @@ def test_each_conversation_without_success_has_one_class_of_error() -> None:
     assert sum(found.errors.values()) == 4
     assert found.faulty_calls == pytest.approx(1 / 5)
     assert found.error_turns == pytest.approx(2 / 20)
+
+
+def test_searches_and_bookings_are_told_apart_and_faults_are_counted_by_kind() -> None:
+    calls = (
+        CallRecord("find_hotel", {}, {"error": "There is no such tool."}, 0, ()),
+        CallRecord("search_hotel", {"stars": "4", "colour": "red"}, {"error": "No such parameter."}, 0, ()),
+        CallRecord("search_hotel", {"stars": ["4"]}, {"error": "A string, please."}, 0, ()),
+        CallRecord("search_hotel", {"stars": "4"}, {"rows": []}, 0, ()),
+    )
+    talk = (
+        Message("user", "Hi."),
+        Message("assistant", "{broken"),
+        Message("tool", "Write a call or a sentence.", error=True),
+        Message("assistant", "Sorry."),
+        Message("user", "Bye."),
+    )
+    found = score(
+        [episode("goal-0", (0, 2), calls=calls, messages=talk), episode("goal-1", (), failure="timeout")],
+        {goal.goal_id: goal for goal in GOALS},
+    )
+    assert {b.name: (b.n, b.reward, b.success) for b in found.by_act} == {
+        "booking": (2, 0.0, 0.0),
+        "search": (2, 0.5, 0.5),
+    }
+    assert found.faults == {
+        "unknown tool": 1,
+        "unknown parameter": 1,
+        "value that is no text": 1,
+        "unreadable reply": 1,
+    }
+    assert (found.calls, found.faulty_calls) == (4, 0.75)
+    assert found.failures == {"timeout": 1}
+    assert (found.usage.requests, found.usage.prompt_tokens, found.usage.cost) == (8, 1800, 1.0)
 
 
 def test_trials_of_a_goal_give_pass_hat_k_and_do_not_narrow_the_interval() -> None:

@@ -23,6 +23,7 @@ from josh_pipeline.report.load_tree import load_drawn_tree
 from josh_pipeline.report.scores import score_record
 from josh_pipeline.report.write import write_report
 from josh_pipeline.search.codec import node_records, tree_record
+from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import load_settings
 from josh_pipeline.stages.corpus import store_corpus
 from josh_pipeline.stages.episodes import EPISODE_SCHEMA, episode_record
@@ -48,7 +49,7 @@ def episodes(goals: Sequence[Goal], policy: str) -> list[Episode]:
             settings_digest="s", trial=0, messages=conversation(f"I am policy {policy}."), calls=(),
             earned=tuple(range(len(goal.calls))) if index in solved else (),
             reward=1.0 if index in solved else 0.0, turns=2, error_turns=0, user_done=True, failure=None,
-            failure_message=None,
+            failure_message=None, usage=Usage(3, 0, 1_200, 900, 60, 0, 0, 0, 0, 0.02, 1.5),
         )
         for index, goal in enumerate(goals)
     ]  # fmt: skip

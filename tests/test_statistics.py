@@ -9,7 +9,6 @@ from josh_pipeline.evaluation.statistics import (
     paired_bootstrap,
     paired_values,
     pass_hat_k,
-    regression_test,
     wilson,
 )
 
@@ -79,20 +78,6 @@ def test_values_are_paired_by_goal_whatever_their_order() -> None:
         paired_values({"a": 1.0, "b": 1.0}, {"a": 1.0, "c": 1.0})
     with pytest.raises(ValueError, match="cannot be paired"):
         paired_bootstrap([], [])
-
-
-def test_a_regression_is_what_the_whole_interval_shows() -> None:
-    goals = [f"goal-{i:03}" for i in range(100)]
-    good = {g: float(i < 60) for i, g in enumerate(goals)}
-    bad = {g: float(i < 30) for i, g in enumerate(goals)}
-    slightly = good | {"goal-000": 0.0}
-    assert regression_test(good, bad).regressed
-    assert "a regression" in regression_test(good, bad).sentence
-    assert not regression_test(bad, good).regressed
-    assert "a gain" in regression_test(bad, good).sentence
-    assert not regression_test(good, slightly).regressed
-    assert not regression_test(good, good).regressed
-    assert "holds zero" in regression_test(good, good).sentence
 
 
 def test_pass_hat_k_counts_the_ways_to_draw_k_successes() -> None:

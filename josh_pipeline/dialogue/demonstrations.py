@@ -79,7 +79,7 @@ async def demonstrate(
 async def scripted_talk(goal: Goal, world: World, careless: Carelessness, seed: int, max_turns: int) -> Talk:
     """Let the scripted agent talk with the agenda user; ``world`` then holds what was earned."""
     user = AgendaUser(goal, seed, max_turns)
-    return await converse(
+    talk = await converse(
         OracleAgent(goal, user, careless, seed),
         CompactAgent("compact"),
         user,
@@ -89,3 +89,6 @@ async def scripted_talk(goal: Goal, world: World, careless: Carelessness, seed: 
         max_messages=2 * max_turns,
         seed=lambda turn, request: derived_seed(seed, turn, request),
     )
+    if talk.failure is not None:
+        raise talk.failure
+    return talk

@@ -68,6 +68,7 @@ async def evaluate(
                 world=make_world(goal),
                 user=make_user(goal, conversation_seed, account.user),
                 policy=LimitedPolicy(MeteredPolicy(policy, account.agent), lane),
+                account=account,
                 agent=agent,
                 settings=settings,
                 settings_digest=settings_digest,

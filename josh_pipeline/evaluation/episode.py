@@ -1,15 +1,17 @@
 """An evaluated conversation: one goal, one user, one policy, no search."""
 
+import time
 from dataclasses import dataclass
 
 from josh_pipeline.dialogue.agents.base import AgentFormat
-from josh_pipeline.dialogue.conversation import Talk, converse
+from josh_pipeline.dialogue.conversation import converse
 from josh_pipeline.dialogue.messages import Conversation
 from josh_pipeline.dialogue.users.base import User
-from josh_pipeline.errors import ErrorKind, RolloutError
+from josh_pipeline.errors import ErrorKind
 from josh_pipeline.ids import content_id, derived_seed
 from josh_pipeline.policies.policy import Policy, Sampling
-from josh_pipeline.search.tree import CallRecord
+from josh_pipeline.search.spending import Account
+from josh_pipeline.search.tree import CallRecord, Usage
 from josh_pipeline.settings import EvaluationSettings
 from josh_pipeline.world import World
 
@@ -22,15 +24,16 @@ class Episode:
         episode_id: content hash of (policy digest, goal id, seed, settings digest).
         goal_id, policy_digest, seed, settings_digest: what was played.
         trial: 0, 1, ... where a goal is played several times.
-        messages: everything, internal messages included, without the system message; empty where the
-            conversation failed.
-        calls: executed calls, in order; empty where the conversation failed.
-        earned: milestones of the goal that were earned, also before a failure.
+        messages: everything up to the end or the failure, internal messages included, without the system
+            message.
+        calls: executed calls, in order.
+        earned: milestones of the goal that were earned.
         reward: the world's outcome.
-        turns: the agent's turns.
+        turns: the agent's turns; one that a failure cut short counts.
         error_turns: those that used their requests up without speaking.
         user_done: the user ended the conversation; else the limit on messages, or a failure did.
         failure, failure_message: set where policy or user could not answer.
+        usage: what it cost; its seconds overlap those of the conversations beside it.
     """
 
     episode_id: str
@@ -48,6 +51,7 @@ class Episode:
     user_done: bool
     failure: ErrorKind | None
     failure_message: str | None
+    usage: Usage
 
     @property
     def success(self) -> bool:
@@ -66,6 +70,7 @@ async def play(
     world: World,
     user: User,
     policy: Policy,
+    account: Account,
     agent: AgentFormat,
     settings: EvaluationSettings,
     settings_digest: str,
@@ -77,24 +82,20 @@ async def play(
     Args:
         goal_id: names the goal.
         world: fresh; it changes with the calls.
+        account: counts what policy and user ask of their models.
         seed: of this conversation; seeds of requests derive from it and their place.
     """
-    talk = Talk(messages=(), turns=(), user_done=False)
-    failure: ErrorKind | None = None
-    failure_message: str | None = None
-    try:
-        talk = await converse(
-            policy,
-            agent,
-            user,
-            world,
-            sampling=Sampling(temperature=0.0, max_tokens=settings.max_tokens),
-            max_requests=settings.max_requests,
-            max_messages=settings.max_messages,
-            seed=lambda turn, request: derived_seed(seed, turn, request),
-        )
-    except RolloutError as fault:
-        failure, failure_message = fault.kind, fault.message
+    begin = time.monotonic()
+    talk = await converse(
+        policy,
+        agent,
+        user,
+        world,
+        sampling=Sampling(temperature=0.0, max_tokens=settings.max_tokens),
+        max_requests=settings.max_requests,
+        max_messages=settings.max_messages,
+        seed=lambda turn, request: derived_seed(seed, turn, request),
+    )
     return Episode(
         episode_id=episode_id(policy.digest, goal_id, seed, settings_digest),
         goal_id=goal_id,
@@ -109,6 +110,7 @@ async def play(
         turns=len(talk.turns),
         error_turns=sum(turn.error_turn for turn in talk.turns),
         user_done=talk.user_done,
-        failure=failure,
-        failure_message=failure_message,
+        failure=talk.failure.kind if talk.failure else None,
+        failure_message=talk.failure.message if talk.failure else None,
+        usage=account.usage(time.monotonic() - begin),
     )

@@ -1,4 +1,4 @@
-"""Statistics of a benchmark: intervals, paired differences, pass^k, and the test that gates promotion.
+"""Statistics of a benchmark: intervals, paired differences, and pass^k.
 
 Rewards of conversations are paired by goal: both policies play the same goals with the same seeds, so
 the difference of two means is taken goal by goal.
@@ -46,32 +46,6 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
-@dataclass(frozen=True)
-class RegressionTest:
-    """Whether a policy got worse, on the goals that gate promotion.
-
-    Attributes:
-        difference: paired, after minus before.
-        regressed: the whole interval lies below zero.
-    """
-
-    difference: Difference
-    regressed: bool
-
-    @property
-    def sentence(self) -> str:
-        """The finding, for a table or a check's description."""
-        d = self.difference
-        found = (
-            "a regression"
-            if self.regressed
-            else "a gain"
-            if d.low > 0
-            else "no regression: the interval holds zero"
-        )
-        return f"{d.diff:+.3f} [{d.low:+.3f}, {d.high:+.3f}] on {d.n} paired goals: {found}"
-
-
 def wilson(successes: float, n: int) -> Interval:
     """Return the 95 % Wilson score interval of a proportion (Wilson 1927); [0, 1] where n is 0.
 
@@ -95,6 +69,25 @@ def wilson(successes: float, n: int) -> Interval:
     return Interval(low, high)
 
 
+def bootstrap(values: Sequence[float], resamples: int = 10_000, seed: int = 0) -> Interval:
+    """Bootstrap the mean of values: its 2.5 % and 97.5 % percentiles over the resamples.
+
+    Args:
+        values: at least one.
+        resamples: how often the values are drawn again, with replacement.
+        seed: of the draws; equal seeds give equal intervals.
+    """
+    found = np.asarray(values, dtype=np.float64)
+    generator = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    for begin in range(0, resamples, RESAMPLES_AT_ONCE):
+        end = min(begin + RESAMPLES_AT_ONCE, resamples)
+        drawn = generator.integers(0, len(found), size=(end - begin, len(found)))
+        means[begin:end] = found[drawn].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Interval(float(low), float(high))
+
+
 def paired_bootstrap(
     before: Sequence[float], after: Sequence[float], resamples: int = 10_000, seed: int = 0
 ) -> Difference:
@@ -102,11 +95,10 @@ def paired_bootstrap(
 
     Args:
         before, after: values of the same goals in the same order.
-        resamples: how often the pairs are drawn again, with replacement.
-        seed: of the draws; equal seeds give equal intervals.
+        resamples, seed: see ``bootstrap``.
 
     Returns:
-        The mean difference with its 2.5 % and 97.5 % percentiles over the resamples.
+        The mean difference with its 95 % interval.
 
     Raises:
         ValueError: the sequences differ in length, or are empty.
@@ -114,14 +106,8 @@ def paired_bootstrap(
     if len(before) != len(after) or not before:
         raise ValueError(f"{len(before)} values before and {len(after)} after cannot be paired")
     differences = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
-    generator = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    for begin in range(0, resamples, RESAMPLES_AT_ONCE):
-        end = min(begin + RESAMPLES_AT_ONCE, resamples)
-        drawn = generator.integers(0, len(differences), size=(end - begin, len(differences)))
-        means[begin:end] = differences[drawn].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Difference(len(differences), float(differences.mean()), float(low), float(high))
+    interval = bootstrap(differences.tolist(), resamples, seed)
+    return Difference(len(differences), float(differences.mean()), interval.low, interval.high)
 
 
 def paired_values(
@@ -137,23 +123,6 @@ def paired_values(
         raise ValueError(f"the two evaluations differ in {only} goals and cannot be paired")
     keys = sorted(before)
     return tuple(before[k] for k in keys), tuple(after[k] for k in keys)
-
-
-def regression_test(
-    before: Mapping[str, float], after: Mapping[str, float], resamples: int = 10_000, seed: int = 0
-) -> RegressionTest:
-    """Ask whether the paired bootstrap shows a regression of the mean reward.
-
-    Args:
-        before, after: goal id to reward; the same goals.
-        resamples, seed: see ``paired_bootstrap``.
-
-    Returns:
-        The difference; ``regressed`` only where its whole 95 % interval is below zero, so that chance
-        alone stops one policy in forty that is as good as before.
-    """
-    difference = paired_bootstrap(*paired_values(before, after), resamples=resamples, seed=seed)
-    return RegressionTest(difference, regressed=difference.high < 0)
 
 
 def pass_hat_k(successes: Sequence[int], trials: int, k: int) -> float:

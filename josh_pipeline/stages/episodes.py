@@ -14,6 +14,7 @@ from josh_pipeline.evaluation.benchmark import episode_seed, evaluate
 from josh_pipeline.evaluation.episode import Episode, episode_id
 from josh_pipeline.search.checkpoint import Checkpointer
 from josh_pipeline.search.codec import (
+    USAGE,
     call_from,
     call_value,
     conversation_from_text,
@@ -21,6 +22,7 @@ from josh_pipeline.search.codec import (
     json_text,
 )
 from josh_pipeline.search.spending import Ledger
+from josh_pipeline.search.tree import Usage
 from josh_pipeline.stages.playing import open_table, playing_digest
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.stages.step import Step
@@ -165,6 +167,7 @@ def episode_record(episode: Episode) -> dict[str, Any]:
         "user_done": episode.user_done,
         "failure": episode.failure,
         "failure_message": episode.failure_message,
+        **{name: getattr(episode.usage, name) for name in USAGE},
     }
 
 
@@ -178,5 +181,6 @@ def episode_from_record(record: Mapping[str, Any]) -> Episode:
         messages=conversation_from_text(record["messages"]),
         calls=tuple(call_from(value) for value in json.loads(record["calls"])),
         earned=tuple(json.loads(record["earned"])),
+        usage=Usage(**{name: record[name] for name in USAGE}),
         **{name: record[name] for name in plain},
     )

@@ -1,15 +1,18 @@
 """Step ``benchmark_evaluation``: the policy before and after, on the same held-out goals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
+from josh_pipeline.evaluation.drift import Drift
 from josh_pipeline.evaluation.episode import Episode
-from josh_pipeline.evaluation.statistics import paired_bootstrap
+from josh_pipeline.evaluation.gate import Gate
+from josh_pipeline.evaluation.statistics import paired_bootstrap, paired_values
 from josh_pipeline.evaluation.summary import Score, score
 from josh_pipeline.ids import canonical_json
+from josh_pipeline.stages.drift import drift_frame, drift_of, drift_record
 from josh_pipeline.stages.episodes import Player, played
 from josh_pipeline.stages.goals import played_kind
 from josh_pipeline.stages.policy import PolicyRow, policy_of
@@ -47,6 +50,8 @@ class EvaluationSummary:
         scores: by (side, role); a baseline has no ``before``.
         comparisons: none for a baseline.
         failures: conversations that failed, of the policy that is evaluated.
+        drift: of the policy that is evaluated, from the foundation; None with its reason for an endpoint's.
+        max_drift: the limit in the settings.
     """
 
     generation: Generation
@@ -54,6 +59,16 @@ class EvaluationSummary:
     scores: dict[tuple[Side, Role], Score]
     comparisons: tuple[Comparison, ...]
     failures: int
+    drift: Drift | None
+    no_drift: str | None
+    max_drift: float
+
+    @property
+    def gate(self) -> Gate | None:
+        """What decides on promotion; None for a baseline, which is held against nothing."""
+        found = self.compared(GATE, "reward")
+        drift = self.drift.mean if self.drift else None
+        return gate_of(asdict(found), drift, self.max_drift) if found else None
 
     def compared(self, role: Role, metric: str) -> Comparison | None:
         """Return one comparison."""
@@ -85,7 +100,9 @@ def evaluate_candidate(step: Step, iteration: str) -> EvaluationSummary:
         side: played(step, row, player, [goal for role in goals for goal in goals[role]])
         for side, player in players.items()
     }
-    return _written(step, iteration, goals, episodes, inputs)
+    made = players["after"]
+    drift = drift_record(step, row, made.digest, made.adapter_path)
+    return _written(step, iteration, goals, episodes, drift, inputs)
 
 
 def _goals(step: Step, row: PolicyRow) -> dict[Role, list[Goal]]:
@@ -104,6 +121,7 @@ def _written(
     iteration: str,
     goals: dict[Role, list[Goal]],
     episodes: dict[Side, list[Episode]],
+    drift: dict[str, Any],
     inputs: list[Generation],
 ) -> EvaluationSummary:
     kind = played_kind(step)
@@ -127,12 +145,32 @@ def _written(
     tables = {
         "evaluation_episodes": pl.DataFrame(members),
         "evaluations": pl.DataFrame(evaluations),
+        "drifts": drift_frame(drift),
     }
     if comparisons:
         tables["comparisons"] = pl.DataFrame([asdict(c) | {"goal_kind": kind} for c in comparisons])
     generation = step.warehouse.publish("evaluation", iteration, step.run_id, tables, inputs)
     failures = sum(episode.failure is not None for episode in episodes["after"])
-    return EvaluationSummary(generation, kind, scores, comparisons, failures)
+    return EvaluationSummary(
+        generation=generation,
+        kind=kind,
+        scores=scores,
+        comparisons=comparisons,
+        failures=failures,
+        drift=drift_of(drift),
+        no_drift=drift["reason"],
+        max_drift=drift["max_drift"],
+    )
+
+
+def gate_of(reward: Mapping[str, Any], drift: float | None, max_drift: float) -> Gate:
+    """Return what the gate looks at.
+
+    Args:
+        reward: comparison of the mean reward on the gate's goals, as ``comparisons`` holds it.
+    """
+    names = ("n", "before", "after", "difference", "low", "high")
+    return Gate(**{name: reward[name] for name in names}, drift=drift, max_drift=max_drift)
 
 
 def score_record(one: Score, episodes: Sequence[Episode]) -> dict[str, object]:
@@ -163,9 +201,14 @@ def compared(step: Step, parts: dict[tuple[Side, Role], list[Episode]]) -> tuple
 def comparison(
     step: Step, role: Role, metric: Metric, before: Sequence[Episode], after: Sequence[Episode]
 ) -> Comparison:
-    """Compare one figure; both sides hold the same goals in the same order."""
-    old = [float(getattr(episode, metric)) for episode in before]
-    new = [float(getattr(episode, metric)) for episode in after]
+    """Compare one figure, goal by goal.
+
+    Raises:
+        ValueError: the two sides played different goals.
+    """
+    old, new = paired_values(
+        *({one.goal_id: float(getattr(one, metric)) for one in side} for side in (before, after))
+    )
     found = paired_bootstrap(old, new, resamples=step.settings.evaluation.bootstrap)
     return Comparison(
         role=role,

@@ -8,9 +8,11 @@ from typing import Any
 
 import polars as pl
 
+from josh_pipeline.evaluation.gate import Gate
+from josh_pipeline.stages.evaluation import GATE, gate_of
 from josh_pipeline.stages.policy import PolicyRow, policy_of, successor
 from josh_pipeline.stages.step import Step
-from josh_pipeline.store.warehouse import Generation
+from josh_pipeline.store.warehouse import Generation, Warehouse
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,9 @@ class PromotionSummary:
 
 
 def promote(step: Step, iteration: str) -> PromotionSummary:
-    """Promote the candidate of an iteration unless its evaluation shows a regression.
+    """Promote the candidate of an iteration unless its evaluation shows a regression or too much drift.
+
+    A base is the first of its line and always stands: it may have drifted further than a candidate may.
 
     Raises:
         UserError: the iteration has not been evaluated.
@@ -51,12 +55,8 @@ def promote(step: Step, iteration: str) -> PromotionSummary:
         }
     else:
         inputs.append(step.require("adapter", iteration, "lora_adapter"))
-        gate = step.warehouse.rows(
-            "SELECT * FROM current_comparisons WHERE iteration = ? AND role = 'val' AND metric = 'reward'",
-            [iteration],
-        )[0]
-        promoted = gate["high"] >= 0
-        reason = regression_sentence(gate)
+        gate = stored_gate(step.warehouse, iteration)
+        promoted, reason = gate.passed, gate.sentence
         training = step.warehouse.rows("SELECT * FROM current_trainings WHERE iteration = ?", [iteration])[0]
         candidate = {
             "policy_digest": training["policy_digest"],
@@ -76,13 +76,14 @@ def promote(step: Step, iteration: str) -> PromotionSummary:
     )
 
 
-def regression_sentence(gate: dict[str, Any]) -> str:
-    """Say what a row of ``comparisons`` on the gating goals shows."""
-    shown = "a regression" if gate["high"] < 0 else "a gain" if gate["low"] > 0 else "no regression"
-    return (
-        f"Mean reward on {gate['n']} validation goals went from {gate['before']:.3f} to {gate['after']:.3f} "
-        f"({gate['difference']:+.3f} [{gate['low']:+.3f}, {gate['high']:+.3f}]): {shown}."
-    )
+def stored_gate(warehouse: Warehouse, iteration: str) -> Gate:
+    """Return what decides on an iteration's candidate, as its evaluation wrote it down."""
+    reward = warehouse.rows(
+        "SELECT * FROM current_comparisons WHERE iteration = ? AND role = ? AND metric = 'reward'",
+        [iteration, GATE],
+    )[0]
+    drift = warehouse.rows("SELECT * FROM current_drifts WHERE iteration = ?", [iteration])[0]
+    return gate_of(reward, drift["drift"], drift["max_drift"])
 
 
 def _write(

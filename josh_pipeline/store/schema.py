@@ -15,7 +15,7 @@ STAGE_TABLES: dict[str, tuple[str, ...]] = {
     "labels": ("labels", "tree_labels"),
     "preferences": ("preference_rows", "row_nodes"),
     "adapter": ("trainings", "training_curves"),
-    "evaluation": ("evaluation_episodes", "evaluations", "comparisons"),
+    "evaluation": ("evaluation_episodes", "evaluations", "comparisons", "drifts"),
     "promotion": ("promotions",),
     "benchmark": ("benchmarks", "benchmark_episodes"),
 }
@@ -49,6 +49,7 @@ ROW_KEYS: dict[str, tuple[str, ...]] = {
     "evaluation_episodes": ("side", "role", "goal_kind", "episode_id"),
     "evaluations": ("side", "role", "goal_kind"),
     "comparisons": ("role", "goal_kind", "metric"),
+    "drifts": ("policy_digest",),
     "promotions": ("policy_digest",),
     "benchmarks": ("policy_digest", "selection", "goal_kind"),
     "benchmark_episodes": ("episode_id",),

@@ -205,7 +205,12 @@ CREATE TABLE episodes (                   -- checkpointed
     seed BIGINT NOT NULL, settings_digest VARCHAR NOT NULL, trial INTEGER NOT NULL,
     run_id VARCHAR NOT NULL, reward DOUBLE NOT NULL, success BOOLEAN NOT NULL, earned JSON NOT NULL,
     messages JSON NOT NULL, calls JSON NOT NULL, turns BIGINT NOT NULL, error_turns BIGINT NOT NULL,
-    user_done BOOLEAN NOT NULL, failure VARCHAR, failure_message VARCHAR
+    user_done BOOLEAN NOT NULL, failure VARCHAR, failure_message VARCHAR,
+    requests BIGINT NOT NULL, failed_requests BIGINT NOT NULL, -- these and the next as in trees
+    prompt_tokens BIGINT NOT NULL, cached_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL,
+    user_requests BIGINT NOT NULL, user_failed_requests BIGINT NOT NULL,
+    user_prompt_tokens BIGINT NOT NULL, user_completion_tokens BIGINT NOT NULL,
+    cost DOUBLE NOT NULL, seconds DOUBLE NOT NULL
 );
 
 CREATE TABLE evaluation_episodes (        -- which conversations belong to an iteration
@@ -228,6 +233,16 @@ CREATE TABLE comparisons (                -- after minus before, paired over goa
     role VARCHAR NOT NULL, goal_kind VARCHAR NOT NULL, metric VARCHAR NOT NULL, n BIGINT NOT NULL,
     before DOUBLE NOT NULL, after DOUBLE NOT NULL, difference DOUBLE NOT NULL,
     low DOUBLE NOT NULL, high DOUBLE NOT NULL
+);
+
+CREATE TABLE drifts (                     -- of what an iteration made, from the foundation
+    iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    policy_digest VARCHAR NOT NULL, foundation_digest VARCHAR NOT NULL,
+    texts_digest VARCHAR NOT NULL,        -- drifts on other texts are not comparable
+    drift DOUBLE, low DOUBLE, high DOUBLE, -- nats a token, 95 % interval; null where it cannot be measured
+    texts BIGINT, tokens BIGINT, by_kind JSON, seconds DOUBLE,
+    max_drift DOUBLE NOT NULL,            -- the limit in the settings
+    reason VARCHAR                        -- why there is no drift
 );
 
 -- Stage promotion ---------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
 """One agent turn: requests, calls and results until the agent speaks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from josh_pipeline.dialogue.agents.base import AgentFormat
 from josh_pipeline.dialogue.messages import Conversation, Message
+from josh_pipeline.errors import RolloutError
 from josh_pipeline.policies.policy import Completion, Policy, Request, Sampling
 from josh_pipeline.search.tree import CallRecord
 from josh_pipeline.world import World
@@ -45,6 +46,19 @@ class Turn:
     completions: tuple[Completion, ...]
     calls: tuple[CallRecord, ...]
     error_turn: bool
+
+
+class TurnError(RolloutError):
+    """A failure inside a turn, with what the turn did before it.
+
+    Args:
+        fault: what happened.
+        turn: calls and results up to then; nothing was spoken.
+    """
+
+    def __init__(self, fault: RolloutError, turn: Turn) -> None:
+        super().__init__(fault.kind, fault.message)
+        self.turn = turn
 
 
 async def agent_step(
@@ -116,19 +130,29 @@ async def agent_turn(
         seed: the seed of the request with that position in this turn.
 
     Raises:
-        RolloutError: the policy could not answer.
+        TurnError: the policy could not answer.
     """
     steps: list[Step] = []
     while len(steps) < max_requests and not (steps and steps[-1].spoke):
-        so_far = conversation + tuple(m for step in steps for m in step.messages)
-        steps.append(await agent_step(policy, agent, world, so_far, sampling=sampling, seed=seed(len(steps))))
-    messages = tuple(m for step in steps for m in step.messages)
-    spoke = steps[-1].spoke
-    if not spoke:
-        messages += (Message(role="assistant", content=ERROR_SENTENCE, error=True),)
+        so_far = conversation + _messages(steps)
+        try:
+            step = await agent_step(policy, agent, world, so_far, sampling=sampling, seed=seed(len(steps)))
+        except RolloutError as fault:
+            raise TurnError(fault, _turn(steps, ())) from fault
+        steps.append(step)
+    if steps[-1].spoke:
+        return _turn(steps, ())
+    return _turn(steps, (Message(role="assistant", content=ERROR_SENTENCE, error=True),))
+
+
+def _messages(steps: Sequence[Step]) -> Conversation:
+    return tuple(message for step in steps for message in step.messages)
+
+
+def _turn(steps: Sequence[Step], fallback: Conversation) -> Turn:
     return Turn(
-        messages=messages,
+        messages=_messages(steps) + fallback,
         completions=tuple(step.completion for step in steps),
         calls=tuple(record for step in steps for record in step.calls),
-        error_turn=not spoke,
+        error_turn=bool(fallback),
     )

@@ -1,0 +1,70 @@
+"""The gate: whether a candidate becomes the next policy.
+
+Two questions, both answered by numbers. Has it got worse at its task? Only where the whole 95 % interval
+of the paired difference in mean reward, on goals that nothing else looks at, lies below zero: chance alone
+then stops one candidate in forty that is as good as before. Has it forgotten what it could do beside the
+task? Where its drift from the foundation is above the limit in the settings.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the gate looks at.
+
+    Attributes:
+        n: validation goals, paired.
+        before, after: the two mean rewards on them.
+        difference, low, high: after minus before, with its 95 % paired bootstrap interval.
+        drift: from the foundation, in nats a token; None where it cannot be measured.
+        max_drift: the limit.
+    """
+
+    n: int
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    drift: float | None
+    max_drift: float
+
+    @property
+    def regressed(self) -> bool:
+        """The evaluation shows a regression."""
+        return self.high < 0
+
+    @property
+    def forgot(self) -> bool:
+        """The candidate has drifted too far from the foundation."""
+        return self.drift is not None and self.drift > self.max_drift
+
+    @property
+    def passed(self) -> bool:
+        """The candidate is promoted."""
+        return not self.regressed and not self.forgot
+
+    @property
+    def regression_sentence(self) -> str:
+        """What the evaluation shows, with its numbers."""
+        shown = "a regression" if self.regressed else "a gain" if self.low > 0 else "no regression"
+        return (
+            f"Mean reward on {self.n} validation goals went from {self.before:.3f} to {self.after:.3f} "
+            f"({self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]): {shown}."
+        )
+
+    @property
+    def sentence(self) -> str:
+        """Why the candidate is promoted or refused."""
+        return f"{self.regression_sentence} {drift_sentence(self.drift, self.max_drift)}"
+
+
+def drift_sentence(drift: float | None, max_drift: float) -> str:
+    """Say how far a policy drifted, and whether that is too far."""
+    if drift is None:
+        return "Drift from the foundation was not measured."
+    found = f"Drift from the foundation: {drift:.3f} nats a token"
+    if drift > max_drift:
+        return f"{found}, above evaluation.max_drift ({max_drift:g})."
+    return f"{found}, within {max_drift:g}."

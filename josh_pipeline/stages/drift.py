@@ -1,0 +1,96 @@
+"""How far what an iteration made has drifted from the foundation, measured once a policy."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import polars as pl
+
+from josh_pipeline.evaluation.drift import Drift, measure_drift, texts_digest
+from josh_pipeline.ids import canonical_json
+from josh_pipeline.policies.quantization import quantization_config
+from josh_pipeline.stages.policy import PolicyRow
+from josh_pipeline.stages.step import Step
+from josh_pipeline.store.warehouse import Warehouse
+
+NO_WEIGHTS = "The weights of an endpoint's model are not here."
+DRIFT_SCHEMA: dict[str, Any] = {
+    "drift": pl.Float64, "low": pl.Float64, "high": pl.Float64, "texts": pl.Int64, "tokens": pl.Int64,
+    "by_kind": pl.String, "seconds": pl.Float64, "reason": pl.String,
+}  # fmt: skip
+
+
+def drift_record(step: Step, row: PolicyRow, policy_digest: str, adapter_path: str | None) -> dict[str, Any]:
+    """Return a policy's row of table ``drifts``, measuring what the store does not know.
+
+    Args:
+        row: of the iteration; it names the base.
+        policy_digest, adapter_path: of the policy.
+    """
+    base = step.warehouse.rows("SELECT * FROM current_base_models WHERE scope = ?", [row.base_scope])[0]
+    about = {
+        "policy_digest": policy_digest,
+        "foundation_digest": base["foundation_digest"],
+        "texts_digest": texts_digest(),
+    }
+    known = _known(step.warehouse, about)
+    if known is None:
+        known = _measured(step, row, base, policy_digest, adapter_path)
+    return about | known | {"max_drift": step.settings.evaluation.max_drift}
+
+
+def _known(warehouse: Warehouse, about: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return what was measured of the same policy, in any iteration."""
+    found = warehouse.rows(
+        f"SELECT {', '.join(DRIFT_SCHEMA)} FROM drifts WHERE policy_digest = $policy_digest "
+        "AND foundation_digest = $foundation_digest AND texts_digest = $texts_digest LIMIT 1",
+        about,
+    )
+    return found[0] if found else None
+
+
+def _measured(
+    step: Step, row: PolicyRow, base: Mapping[str, Any], policy_digest: str, adapter_path: str | None
+) -> dict[str, Any]:
+    empty: dict[str, Any] = dict.fromkeys(DRIFT_SCHEMA)
+    if not row.base_path:
+        return empty | {"reason": NO_WEIGHTS}
+    # Imported where it is used: torch takes seconds, and the assets import this module.
+    from josh_pipeline.policies.merge import merge
+
+    begin = time.monotonic()
+    adapter = step.home.absolute(adapter_path) if adapter_path else None
+    found = measure_drift(
+        merge(step.home.absolute(row.base_path), adapter, step.home.merged / policy_digest),
+        step.home.absolute(base["foundation_path"]),
+        step.progress,
+        quantization_config(step.settings.policy.quantization),
+    )
+    record = asdict(found)
+    return empty | {
+        "drift": record.pop("mean"),
+        **record,
+        "by_kind": canonical_json(found.by_kind),
+        "seconds": time.monotonic() - begin,
+    }
+
+
+def drift_frame(record: Mapping[str, Any]) -> pl.DataFrame:
+    """Return a row of table ``drifts`` as a frame."""
+    return pl.DataFrame([record], schema_overrides=DRIFT_SCHEMA)
+
+
+def drift_of(record: Mapping[str, Any]) -> Drift | None:
+    """Read a row of table ``drifts``; None where there was nothing to measure."""
+    if record["drift"] is None:
+        return None
+    return Drift(
+        mean=record["drift"],
+        low=record["low"],
+        high=record["high"],
+        texts=record["texts"],
+        tokens=record["tokens"],
+        by_kind=json.loads(record["by_kind"]),
+    )

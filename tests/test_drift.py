@@ -1,0 +1,89 @@
+"""Drift from the foundation: exact, zero for the foundation itself, larger for what was changed more."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_model import tiny_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from josh_pipeline.evaluation.drift import Drift, general_texts, measure_drift, summarised
+from josh_pipeline.progress import Snapshot, ThrottledProgress
+
+
+@pytest.fixture(scope="module")
+def foundation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("drift") / "foundation")
+
+
+def changed(foundation: Path, folder: Path, size: float) -> Path:
+    """The foundation with noise on its weights."""
+    model = AutoModelForCausalLM.from_pretrained(foundation)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += size * torch.randn(weight.shape, generator=generator)
+    model.save_pretrained(folder)
+    return folder
+
+
+def drift(policy: Path, foundation: Path) -> Drift:
+    return measure_drift(policy, foundation, ThrottledProgress(lambda snapshot: None, lambda text: None))
+
+
+def test_the_texts_are_forty_of_six_kinds_and_none_is_of_the_task() -> None:
+    texts = general_texts()
+    kinds = Counter(text.kind for text in texts)
+    assert len(texts) == len({text.prompt for text in texts}) == 40
+    assert set(kinds) == {"chat", "facts", "arithmetic", "code", "instructions", "languages"}
+    assert min(kinds.values()) >= 5
+    words = {word for text in texts for word in f"{text.prompt} {text.answer}".lower().split()}
+    assert not words & {"hotel", "restaurant", "attraction", "booking", "reservation", "cambridge"}
+
+
+def test_the_foundation_has_not_drifted_from_itself(foundation: Path) -> None:
+    found = drift(foundation, foundation)
+    assert (found.mean, found.low, found.high) == (0.0, 0.0, 0.0)
+    # The tiny tokenizer writes a token a byte; each answer ends with one token more.
+    assert found.tokens == sum(len(text.answer.encode()) + 1 for text in general_texts())
+
+
+def test_more_change_is_more_drift_and_equal_weights_give_equal_numbers(
+    foundation: Path, tmp_path: Path
+) -> None:
+    little = drift(changed(foundation, tmp_path / "little", 0.01), foundation)
+    much = drift(changed(foundation, tmp_path / "much", 0.1), foundation)
+    assert 0 < little.low < little.mean < little.high < much.low
+    assert drift(tmp_path / "much", foundation) == much
+    assert set(much.by_kind) == {text.kind for text in general_texts()}
+
+
+def test_the_number_is_the_divergence_of_policy_from_foundation_over_the_answers(
+    foundation: Path, tmp_path: Path
+) -> None:
+    policy = changed(foundation, tmp_path / "policy", 0.05)
+    tokenizer = AutoTokenizer.from_pretrained(foundation)
+    models = [AutoModelForCausalLM.from_pretrained(folder).eval() for folder in (policy, foundation)]
+    values = []
+    for text in general_texts():
+        asked = f"<|im_start|>user\n{text.prompt}<|im_end|>\n<|im_start|>assistant\n"
+        prompt = tokenizer(asked)["input_ids"]
+        whole = torch.tensor([prompt + tokenizer(f"{text.answer}<|im_end|>")["input_ids"]])
+        with torch.no_grad():
+            new, old = (model(whole).logits[0, len(prompt) - 1 : -1].log_softmax(-1) for model in models)
+        values.append(torch.nn.functional.kl_div(old, new, reduction="none", log_target=True).sum(-1).mean())
+    assert drift(policy, foundation).mean == pytest.approx(float(sum(values) / len(values)), rel=1e-4)
+
+
+def test_each_text_weighs_the_same_and_each_kind_has_its_mean() -> None:
+    found = summarised([1.0, 3.0, 2.0, 2.0], ["chat", "chat", "code", "facts"], tokens=99)
+    assert (found.mean, found.texts, found.tokens) == (2.0, 4, 99)
+    assert found.by_kind == {"chat": 2.0, "code": 2.0, "facts": 2.0}
+    assert 1.0 <= found.low < 2.0 < found.high <= 3.0
+
+
+def test_progress_counts_the_texts_of_both_models(foundation: Path) -> None:
+    seen: list[Snapshot] = []
+    measure_drift(foundation, foundation, ThrottledProgress(seen.append, lambda text: None))
+    assert [(s.task, s.done, s.finished) for s in seen] == [("Drift from the foundation", 80, True)]

@@ -1,0 +1,48 @@
+"""The gate: what it refuses, and that its sentence holds the numbers that decided."""
+
+from dataclasses import replace
+
+import pytest
+
+from josh_pipeline.evaluation.gate import Gate
+from josh_pipeline.evaluation.statistics import paired_bootstrap
+
+GATE = Gate(60, 0.55, 0.5, difference=-0.05, low=-0.12, high=0.02, drift=0.7, max_drift=1.5)
+
+
+def gate_between(before: list[float], after: list[float]) -> Gate:
+    found = paired_bootstrap(before, after)
+    means = sum(before) / len(before), sum(after) / len(after)
+    return Gate(found.n, *means, found.diff, found.low, found.high, drift=0.1, max_drift=1.5)
+
+
+def test_only_an_interval_wholly_below_zero_is_a_regression() -> None:
+    good = [float(i < 60) for i in range(100)]
+    bad = [float(i < 30) for i in range(100)]
+    slightly = [0.0, *good[1:]]
+    worse = gate_between(good, bad)
+    assert worse.regressed and not worse.passed
+    assert worse.sentence.startswith(
+        "Mean reward on 100 validation goals went from 0.600 to 0.300 "
+        "(-0.300 [-0.390, -0.210]): a regression."
+    )
+    assert gate_between(bad, good).passed and "a gain" in gate_between(bad, good).sentence
+    for other in (slightly, good):
+        found = gate_between(good, other)
+        assert found.passed and "no regression" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("drift", "passed", "words"),
+    [
+        (0.7, True, "Drift from the foundation: 0.700 nats a token, within 1.5."),
+        (1.51, False, "Drift from the foundation: 1.510 nats a token, above evaluation.max_drift (1.5)."),
+        (None, True, "Drift from the foundation was not measured."),
+    ],
+)
+def test_drift_above_the_limit_is_refused_and_what_cannot_be_measured_is_not(
+    drift: float | None, passed: bool, words: str
+) -> None:
+    found = replace(GATE, drift=drift)
+    assert found.passed is passed
+    assert found.sentence.endswith(words)
