@@ -39,6 +39,11 @@ class Home:
         return self.root / "adapters"
 
     @property
+    def training(self) -> Path:
+        """Trainings at work: their checkpoints, until the adapter is written."""
+        return self.root / "training"
+
+    @property
     def merged(self) -> Path:
         """Checkpoints of base and adapter in one: a cache that may be deleted."""
         return self.root / "merged"

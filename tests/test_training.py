@@ -1,13 +1,10 @@
-"""Training through TRL on a tiny model: what carries loss, what is held against what, what comes out."""
+"""Training on a tiny model: what carries loss, what is held against what, what comes out."""
 
-import random
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_model import tiny_model
-from trl import SFTTrainer
 
 from josh_pipeline.dialogue.demonstrations import Demonstration
 from josh_pipeline.dialogue.messages import Conversation, Message
@@ -24,12 +21,14 @@ from josh_pipeline.settings import (
     SftSettings,
     TrainingSettings,
 )
-from josh_pipeline.training.examples import IGNORED, apart, kto_examples, sft_examples
+from josh_pipeline.training.examples import IGNORED, sft_tokens
 from josh_pipeline.training.run import TrainingResult, train, train_cold_start
-from josh_pipeline.training.trainers import sft_trainer
 
-SOURCE = Source("goal", "rollout", "policy")
 LORA = LoraSettings(r=2, alpha=4)
+
+
+def source(tree: int) -> Source:
+    return Source("goal", f"rollout-{tree}", "policy")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +48,7 @@ def conversation(number: int) -> Conversation:
 
 def sft_row(number: int, train: tuple[bool, ...] = (False, False, True, False, True)) -> SftRow:
     messages = conversation(number)
-    return SftRow(SOURCE, (), messages, train, (None,) * len(messages))
+    return SftRow(source(number), (), messages, train, (None,) * len(messages))
 
 
 def sampled(text: str) -> Sampled:
@@ -58,7 +57,7 @@ def sampled(text: str) -> Sampled:
 
 def kto_rows(prompts: int, completions: int = 2) -> list[Row]:
     return [
-        KtoRow(SOURCE, (), conversation(number)[:2], sampled(f"say {number} {turn}"), turn == 0)
+        KtoRow(source(number), (), conversation(number)[:2], sampled(f"say {number} {turn}"), turn == 0)
         for number in range(prompts)
         for turn in range(completions)
     ]
@@ -66,7 +65,7 @@ def kto_rows(prompts: int, completions: int = 2) -> list[Row]:
 
 def dpo_rows(prompts: int) -> list[Row]:
     return [
-        DpoRow(SOURCE, (), conversation(number)[:2], sampled("good"), sampled("bad"))
+        DpoRow(source(number), (), conversation(number)[:2], sampled("good"), sampled("bad"))
         for number in range(prompts)
     ]
 
@@ -84,29 +83,21 @@ def trained(
 
 def test_only_the_chosen_assistant_messages_carry_loss(base: Path):
     renderer = ChatRenderer(base)
-    example = sft_examples([sft_row(1, (False, False, False, False, True))], renderer, 512)[0]
+    example = sft_tokens(sft_row(1, (False, False, False, False, True)), renderer)
     assert renderer.decode([t for t in example.labels if t != IGNORED]) == "bye"
 
 
-def test_a_row_over_the_limit_is_refused_rather_than_cut(base: Path):
+def test_a_row_over_the_limit_is_refused_rather_than_cut(base: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"longer than training\.max_tokens = 20"):
-        sft_examples([sft_row(1)], ChatRenderer(base), 20)
-
-
-def test_the_loss_at_labelled_tokens_alone_equals_trls(base: Path, tmp_path: Path):
-    renderer = ChatRenderer(base)
-    examples = sft_examples([sft_row(number) for number in (1, 22, 333)], renderer, 512)
-    trainer = sft_trainer(examples, base, None, tmp_path, SftSettings(lora=LORA), 0, "none")
-    batch = trainer.data_collator([trainer.train_dataset[index] for index in range(3)])
-    ours = trainer.compute_loss(trainer.model, dict(batch))
-    theirs = SFTTrainer.compute_loss(trainer, trainer.model, dict(batch))
-    torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=2e-3)
+        trained(base, [sft_row(1)], SftSettings(max_tokens=20, processes=0), tmp_path)
 
 
 def test_a_cold_start_lowers_the_loss_on_its_demonstrations(base: Path, tmp_path: Path):
     demonstrations = [Demonstration("g", "d", conversation(n), 1.0) for n in range(8)]
     settings = ColdStartSettings(conversations=8, epochs=8, learning_rate=2e-2)
-    result = train_cold_start(demonstrations, base, tmp_path / "a", settings, 0, SilentProgress())
+    result = train_cold_start(
+        demonstrations, base, tmp_path / "a", settings, 0, SilentProgress(), SftSettings(processes=0)
+    )
     assert result.curve[-1]["loss"] < result.curve[0]["loss"] - 0.05
     assert result.rows == 8 and result.tokens > 0
 
@@ -114,9 +105,9 @@ def test_a_cold_start_lowers_the_loss_on_its_demonstrations(base: Path, tmp_path
 @pytest.mark.parametrize(
     ("rows", "settings"),
     [
-        ([sft_row(n) for n in range(4)], SftSettings(epochs=1, lora=LORA)),
-        (kto_rows(4), KtoSettings(epochs=1, learning_rate=1e-3, lora=LORA)),
-        (dpo_rows(4), DpoSettings(epochs=1, lora=LORA)),
+        ([sft_row(n) for n in range(4)], SftSettings(epochs=1, lora=LORA, processes=0)),
+        (kto_rows(4), KtoSettings(epochs=1, learning_rate=1e-3, lora=LORA, processes=0)),
+        (dpo_rows(4), DpoSettings(epochs=1, lora=LORA, processes=0)),
     ],
     ids=["sft", "kto", "dpo"],
 )
@@ -142,13 +133,14 @@ def test_kto_goes_on_from_and_refers_to_what_the_settings_say(
     one = trained(
         base,
         [sft_row(n) for n in range(4)],
-        SftSettings(epochs=4, learning_rate=0.05, lora=LORA),
+        SftSettings(epochs=4, learning_rate=0.05, lora=LORA, processes=0),
         tmp_path / "1",
     )
     settings = KtoSettings(
         epochs=1,
         learning_rate=1e-9,
         lora=LORA,
+        processes=0,
         start=start,
         reference=reference,
         warmup=0,  # type: ignore[arg-type]
@@ -163,35 +155,16 @@ def test_kto_goes_on_from_and_refers_to_what_the_settings_say(
     assert (abs(reward) > 1e-6) == (start != reference)
 
 
-def test_siblings_never_share_a_kto_batch_and_no_batch_holds_one_row(base: Path):
-    rows = [row for row in kto_rows(5, 3) if isinstance(row, KtoRow)] + [
-        replace(row, prompt=conversation(99)[:2]) for row in kto_rows(1, 2) if isinstance(row, KtoRow)
-    ]
-    ordered = kto_examples(rows, ChatRenderer(base), 512, batch_size=4, seed=0)
-    assert len(ordered) % 4 != 1
-    for begin in range(0, len(ordered), 4):
-        prompts = [row["prompt"][1]["content"] for row in ordered[begin : begin + 4]]
-        assert len(set(prompts)) == len(prompts)
-
-
-def test_keeping_siblings_apart_loses_and_doubles_nothing():
-    generator = random.Random(0)
-    for _ in range(50):
-        items = list(range(generator.randrange(1, 30)))
-        keys = [generator.randrange(4) for _ in items]
-        assert sorted(apart(items, keys, generator.randrange(2, 6), 1)) == items
-
-
 def test_kto_with_a_single_row_says_what_to_do(base: Path, tmp_path: Path):
     with pytest.raises(UserError, match="at least two rows"):
-        trained(base, kto_rows(1, 1), KtoSettings(lora=LORA), tmp_path / "a")
+        trained(base, kto_rows(1, 1), KtoSettings(lora=LORA, processes=0), tmp_path / "a")
 
 
 def test_a_merged_checkpoint_answers_as_base_and_adapter_do(base: Path, tmp_path: Path):
     result = trained(
         base,
         [sft_row(n) for n in range(4)],
-        SftSettings(epochs=4, learning_rate=0.05, lora=LORA),
+        SftSettings(epochs=4, learning_rate=0.05, lora=LORA, processes=0),
         tmp_path / "a",
     )
     folder = merge(base, result.adapter, tmp_path / "merged")

@@ -1,7 +1,6 @@
 """Step ``lora_adapter``: the harvested rows become the candidate's adapter."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Generation
 
 if TYPE_CHECKING:
-    from josh_pipeline.training.run import TrainingResult
+    from josh_pipeline.training.job import TrainingResult
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,11 @@ def train_adapter(step: Step, iteration: str) -> AdapterSummary:
     from josh_pipeline.training.run import train
 
     settings = step.settings.training
-    partial = step.home.adapters / f"partial-{step.run_id}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(exist_ok=True)
     result = train(
         rows,
         step.home.absolute(policy.base_path),
         step.home.absolute(policy.adapter_path) if policy.adapter_path else None,
-        partial,
+        step.home.training,
         settings,
         derived_seed("training", step.settings.seed, iteration, policy.attempt),
         step.progress,
@@ -77,7 +73,7 @@ def train_adapter(step: Step, iteration: str) -> AdapterSummary:
     )
     parent = policy.adapter_digest if settings.start == "previous" else None
     manifest = manifest_of(policy, parent, rows, result)
-    adapter = settle(result.adapter, step.home.adapters / result.digest, partial)
+    adapter = settle(result.adapter, step.home.adapters / result.digest, result.adapter.parent)
     # Beside the folder, not in it: the folder's digest covers all that lies in it.
     adapter.with_suffix(".json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
     candidate = policy_digest(policy.base_digest, result.digest)
@@ -125,5 +121,8 @@ def manifest_of(
         "corpus_digest": policy.corpus_digest,
         "rows_digest": content_id(sorted(row.row_id for row in rows)),
         "rows": len(rows),
+        "rows_trained": result.rows,
+        "rows_per_second": result.rows_per_second,
+        "repeated_prefix_share": result.repeated,
         "settings": result.record,
     }

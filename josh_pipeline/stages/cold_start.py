@@ -22,7 +22,7 @@ from josh_pipeline.store.warehouse import Generation
 from josh_pipeline.toolwoz.world import worlds
 
 if TYPE_CHECKING:
-    from josh_pipeline.training.run import TrainingResult
+    from josh_pipeline.training.job import TrainingResult
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,17 @@ def make_base(step: Step) -> BaseSummary:
 
     goals_source = step.require("goals", goals_scope(settings), "toolwoz_goals")
     demonstrations = _demonstrations(step, goals_source.scope)
-    partial = step.home.adapters / f"partial-{step.run_id}"
-    shutil.rmtree(partial, ignore_errors=True)
     seed = derived_seed("cold_start", settings.seed)
-    result = train_cold_start(demonstrations, published, partial, settings.cold_start, seed, step.progress)
-    adapter = settle(result.adapter, step.home.adapters / result.digest, partial)
+    result = train_cold_start(
+        demonstrations,
+        published,
+        step.home.training,
+        settings.cold_start,
+        seed,
+        step.progress,
+        settings.training,
+    )
+    adapter = settle(result.adapter, step.home.adapters / result.digest, result.adapter.parent)
     base_digest = content_id("base", digest, result.digest)
     base = merge(published, adapter, step.home.models / f"base-{base_digest}")
     row |= {

@@ -1,49 +1,27 @@
-"""One training run: a base model, at most one adapter to go on from, rows in, an adapter out."""
+"""One training: rows in, an adapter out, in the pipeline's own process or in processes of its own."""
 
-import json
+import math
+import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
+
 from josh_pipeline.dialogue.demonstrations import Demonstration
+from josh_pipeline.dialogue.messages import Conversation
+from josh_pipeline.errors import UserError
+from josh_pipeline.locks import alone
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.models import model_digest
 from josh_pipeline.policies.quantization import Quantization
 from josh_pipeline.progress import Progress
-from josh_pipeline.search.rows import DpoRow, KtoRow, Row, SftRow
+from josh_pipeline.search.rows import Row, SftRow, Source
 from josh_pipeline.settings import ColdStartSettings, SftSettings, TrainingSettings
-from josh_pipeline.training.examples import (
-    TokenExample,
-    demonstration_examples,
-    dpo_examples,
-    kto_examples,
-    sft_examples,
-)
-from josh_pipeline.training.trainers import dpo_trainer, kto_trainer, run_trainer, sft_trainer
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training run left.
-
-    Attributes:
-        adapter: folder of the adapter.
-        digest: content hash of the adapter's weights and configuration.
-        curve: what the trainer logged, an entry a step: step, epoch, loss, learning_rate, ...
-        rows, tokens: rows trained on in an epoch, and their tokens (0 where TRL counts none).
-        seconds: wall time, loading included.
-        record: the resolved settings of the run.
-    """
-
-    adapter: Path
-    digest: str
-    curve: list[dict[str, float]]
-    rows: int
-    tokens: int
-    seconds: float
-    record: dict[str, Any]
+from josh_pipeline.training.job import TrainingJob, TrainingResult
+from josh_pipeline.training.trainers import batched_rows, packed_trainer, plain_trainer
 
 
 def train_cold_start(
@@ -53,22 +31,39 @@ def train_cold_start(
     settings: ColdStartSettings,
     seed: int,
     progress: Progress,
+    training: TrainingSettings,
 ) -> TrainingResult:
     """Teach the foundation the agent's format by SFT on scripted conversations.
 
     Args:
         foundation: model folder.
-        out: where the adapter is written; replaced.
+        out: as for ``train``.
+        training: says with how many processes and threads.
 
     Raises:
         UserError: a conversation is too long for ``training.max_tokens``.
     """
     sft = SftSettings(
-        epochs=settings.epochs, learning_rate=settings.learning_rate, batch_size=settings.batch_size
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+        processes=training.processes,
+        threads=training.threads,
+        packed=training.packed,
     )
-    renderer = ChatRenderer(foundation)
-    examples = demonstration_examples(demonstrations, renderer, sft.max_tokens)
-    return _sft(examples, foundation, None, out, sft, seed, progress, "cold start", "none")
+    rows = tuple(_demonstrated(one, number) for number, one in enumerate(demonstrations))
+    job = TrainingJob("cold start", rows, foundation, None, sft, seed, "none")
+    return _trained(job, out, progress)
+
+
+def _demonstrated(demonstration: Demonstration, number: int) -> SftRow:
+    # The script's end: whatever follows the last assistant message teaches nothing.
+    messages: Conversation = demonstration.conversation
+    while messages and messages[-1].role != "assistant":
+        messages = messages[:-1]
+    source = Source(demonstration.goal_id, f"demonstration-{number}", "script")
+    train = tuple(message.role == "assistant" for message in messages)
+    return SftRow(source, (), messages, train, (None,) * len(messages))
 
 
 def train(
@@ -81,59 +76,104 @@ def train(
     progress: Progress,
     quantization: Quantization,
 ) -> TrainingResult:
-    """Train the next adapter.
+    """Train the next adapter; a training that was killed goes on from its last checkpoint.
 
     Args:
         rows: all of the kind that ``settings.method`` trains on.
         base: model folder of the base.
         adapter: the previous policy's adapter, None where that is the base itself.
-        out: where the adapter is written; replaced.
+        out: folder for trainings at work. Each has a folder of its own there, named by all that it
+            depends on, which holds its checkpoints and at the end its adapter; the caller takes the
+            adapter and removes the folder.
         quantization: of the frozen weights while training.
 
     Raises:
         UserError: rows are too long, or too few.
     """
-    renderer = ChatRenderer(base)
-    start = adapter if settings.start == "previous" else None
     task = f"{settings.method.upper()} training"
-    if settings.method == "sft":
-        chosen = [row for row in rows if isinstance(row, SftRow)]
-        examples = sft_examples(chosen, renderer, settings.max_tokens)
-        return _sft(examples, base, start, out, settings, seed, progress, task, quantization)
+    job = TrainingJob(task, tuple(rows), base, adapter, settings, seed, quantization)
+    return _trained(job, out, progress)
+
+
+def _trained(job: TrainingJob, out: Path, progress: Progress) -> TrainingResult:
+    work = out / job.digest
+    work.mkdir(parents=True, exist_ok=True)
+    with alone(work / "lock", "The same training runs already: wait for it."):
+        return train_here(job, work, progress)
+
+
+def train_here(job: TrainingJob, work: Path, progress: Progress) -> TrainingResult:
+    """Train in this process, or this process's share where several train.
+
+    Args:
+        work: folder of this training alone.
+    """
     began = time.monotonic()
-    reference = adapter if settings.reference == "previous" else None
-    if settings.method == "kto":
-        singles = [row for row in rows if isinstance(row, KtoRow)]
-        data = kto_examples(singles, renderer, settings.max_tokens, settings.batch_size, seed)
-        trainer = kto_trainer(data, renderer, base, start, reference, out, settings, seed, quantization)
-    else:
-        pairs = [row for row in rows if isinstance(row, DpoRow)]
-        data = dpo_examples(pairs, renderer, settings.max_tokens, seed)
-        trainer = dpo_trainer(data, renderer, base, start, reference, out, settings, seed, quantization)
-    curve = run_trainer(trainer, out, progress, task)
-    return _result(out, curve, len(data), 0, began, settings)
+    renderer = ChatRenderer(job.base)
+    rows = batched_rows(job, renderer)
+    checkpoints = work / "checkpoints"
+    steps_began = time.monotonic()
+    try:
+        trainer: Trainer
+        if job.settings.packed:
+            trainer = packed_trainer(job, rows, checkpoints)
+        else:
+            trainer = plain_trainer(job, rows, renderer, checkpoints)
+        # Without bars transformers prints every log entry; ours goes to the progress.
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(_Report(progress, job.task))
+        checkpoint = last_checkpoint(checkpoints)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            "The GPU's memory does not hold this training: lower training.batch_size, "
+            "or set training.gradient_checkpointing to true."
+        ) from None
+    adapter = work / "adapter"
+    if trainer.is_world_process_zero():
+        shutil.rmtree(adapter, ignore_errors=True)
+        trainer.model.save_pretrained(adapter, selected_adapters=["default"])
+        (adapter / "README.md").unlink(missing_ok=True)  # peft's empty model card names local paths
+    trainer.accelerator.wait_for_everyone()
+    resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    done = 1 - resumed / trainer.state.max_steps
+    return TrainingResult(
+        adapter=adapter,
+        digest=model_digest(adapter),
+        curve=[
+            {key: float(value) for key, value in entry.items() if math.isfinite(value)}
+            for entry in trainer.state.log_history
+            if "loss" in entry
+        ],
+        rows=rows.rows,
+        tokens=rows.plain_tokens,
+        repeated=rows.repeated,
+        seconds=time.monotonic() - began,
+        rows_per_second=rows.rows * job.settings.epochs * done / (time.monotonic() - steps_began),
+        record=job.settings.model_dump(mode="json"),
+    )
 
 
-def _sft(
-    examples: list[TokenExample],
-    base: Path,
-    start: Path | None,
-    out: Path,
-    settings: SftSettings,
-    seed: int,
-    progress: Progress,
-    task: str,
-    quantization: Quantization,
-) -> TrainingResult:
-    began = time.monotonic()
-    trainer = sft_trainer(examples, base, start, out, settings, seed, quantization)
-    curve = run_trainer(trainer, out, progress, task)
-    tokens = sum(len(example.input_ids) for example in examples)
-    return _result(out, curve, len(examples), tokens, began, settings)
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the last whole checkpoint; the trainer's state is written last."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def _result(
-    out: Path, curve: list[dict[str, float]], rows: int, tokens: int, began: float, settings: TrainingSettings
-) -> TrainingResult:
-    record = json.loads(settings.model_dump_json())
-    return TrainingResult(out, model_digest(out), curve, rows, tokens, time.monotonic() - began, record)
+class _Report(TrainerCallback):
+    """Passes steps on to a ``Progress``."""
+
+    def __init__(self, progress: Progress, task: str) -> None:
+        self._progress = progress
+        self._task = task
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._progress.start(self._task, state.max_steps)
+        if state.global_step:
+            self._progress.advance(self._task, state.global_step)
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._progress.advance(self._task)
+
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._progress.finish(self._task)

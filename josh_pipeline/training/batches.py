@@ -1,0 +1,120 @@
+"""Which rows are trained together: the rows of a tree share a batch, and KTO's neighbours never a tree."""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+def tree_batches(trees: Sequence[str], batch_size: int, seed: int) -> list[list[int]]:
+    """Deal rows into batches so that the rows of a tree stand in as few as possible.
+
+    Args:
+        trees: the tree of each row.
+
+    Returns:
+        Positions of rows; every batch but the last is full.
+    """
+    return _dealt(trees, range(len(trees)), batch_size, seed, halves=False)
+
+
+def mixed_batches(trees: Sequence[str], batch_size: int, seed: int) -> list[list[int]]:
+    """Deal rows as ``tree_batches``, but so that no row follows one of its own tree.
+
+    KTO estimates its KL term on mismatched pairs: each row's prompt with the completion of the row
+    before it in the batch, the first row's with the last one's. Siblings say nothing there, for their
+    prompts are beginnings of each other. So no tree gets more than half of a batch, and rows for which
+    that leaves no place are left out: those of a tree that outnumbers all others, and a last single one.
+
+    Args:
+        trees: the tree of each row.
+    """
+    dealt = _dealt(trees, range(len(trees)), batch_size, seed, halves=True)
+    return [_alternating(batch, trees) for batch in dealt]
+
+
+@dataclass
+class _Batch:
+    """A batch that is being filled: ``most`` rows of one tree at most."""
+
+    size: int
+    most: int
+    rows: list[int] = field(default_factory=list)
+    count: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def free(self) -> int:
+        return self.size - len(self.rows)
+
+    def room(self, tree: str) -> int:
+        return min(self.free, self.most - self.count[tree])
+
+    def add(self, row: int, tree: str) -> None:
+        self.rows.append(row)
+        self.count[tree] += 1
+
+    def remove(self, row: int, tree: str) -> None:
+        self.rows.remove(row)
+        self.count[tree] -= 1
+
+
+def _dealt(
+    trees: Sequence[str], rows: Sequence[int], batch_size: int, seed: int, halves: bool
+) -> list[list[int]]:
+    draw = random.Random(seed)
+    groups: dict[str, list[int]] = {}
+    for row in rows:
+        groups.setdefault(trees[row], []).append(row)
+    order = list(groups.items())
+    draw.shuffle(order)
+    full, rest = divmod(len(rows), batch_size)
+    sizes = [batch_size] * full + [rest] * (rest > 0)
+    batches = [_Batch(size, size // 2 if halves else size) for size in sizes]
+    left = []
+    for tree, waiting in sorted(order, key=lambda group: -len(group[1])):
+        draw.shuffle(waiting)
+        for wanted, row in zip(range(len(waiting), 0, -1), waiting, strict=True):
+            open_to = [batch for batch in batches if batch.room(tree) > 0]
+            if open_to:
+                # Where the tree is already, else where most of it fits, the fullest of those.
+                ranks = [(b.count[tree], min(wanted, b.room(tree)), -b.free) for b in open_to]
+                open_to[ranks.index(max(ranks))].add(row, tree)
+            elif not _swapped_in(row, trees, batches):
+                left.append(row)
+    if left:
+        kept = [row for row in rows if row not in set(left)]
+        return _dealt(trees, kept, batch_size, seed, halves)
+    whole = [batch.rows for batch in batches]
+    first = whole[:full]
+    draw.shuffle(first)
+    return first + whole[full:]
+
+
+def _swapped_in(row: int, trees: Sequence[str], batches: Sequence[_Batch]) -> bool:
+    """Place a row whose tree has its half of every batch with room, by moving another row there."""
+    tree = trees[row]
+    for roomy in batches:
+        if not roomy.free:
+            continue
+        for other in batches:
+            if other.count[tree] >= other.most:
+                continue
+            for moved in other.rows:
+                if trees[moved] != tree and roomy.room(trees[moved]) > 0:
+                    other.remove(moved, trees[moved])
+                    roomy.add(moved, trees[moved])
+                    other.add(row, tree)
+                    return True
+    return False
+
+
+def _alternating(batch: Sequence[int], trees: Sequence[str]) -> list[int]:
+    """Order a batch so that no two neighbours, the last and the first included, are of one tree."""
+    count = Counter(trees[row] for row in batch)
+    grouped = sorted(batch, key=lambda row: (-count[trees[row]], trees[row]))
+    ordered = list(batch)
+    # Every other place first: a group of at most half the places never meets itself.
+    places = [*range(0, len(batch), 2), *range(1, len(batch), 2)]
+    for place, row in zip(places, grouped, strict=True):
+        ordered[place] = row
+    return ordered

@@ -1,0 +1,79 @@
+"""The losses of KTO and DPO from the log-probabilities of completions, as TRL 1.16 computes them."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from josh_pipeline.settings import DpoSettings, KtoSettings
+
+Metrics = dict[str, tuple[Tensor, Tensor]]
+"""Names as TRL logs them; each a sum over rows and how many rows it is over."""
+
+
+def kto_loss(
+    policy: Tensor,
+    reference: Tensor,
+    desirable: Tensor,
+    lengths: Tensor,
+    settings: KtoSettings,
+    mean_of_processes: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Metrics]:
+    """Return the loss of n rows, and what is logged.
+
+    Args:
+        policy, reference: log-probabilities of the n completions, and then of the n mismatched ones
+            from which the KL term is estimated, (2n,).
+        desirable: labels, (n,).
+        lengths: tokens of each completion, (n,).
+        mean_of_processes: averages the KL term over the processes of a training.
+    """
+    ratios, mismatched = (policy - reference).chunk(2)
+    kl = mean_of_processes(mismatched.detach().mean()).clamp(min=0)
+    # Equation 7 of arXiv 2402.01306: what is gained over the KL term, or lost under it.
+    gains = torch.where(desirable, ratios - kl, kl - ratios)
+    weights = torch.where(desirable, settings.desirable_weight, settings.undesirable_weight)
+    loss = (weights * (1 - functional.sigmoid(settings.beta * gains))).mean()
+    rewards, scores = settings.beta * ratios.detach(), policy.detach().chunk(2)[0]
+    metrics = {"kl": (kl, torch.ones_like(kl))}
+    for side, chosen in (("chosen", desirable), ("rejected", ~desirable)):
+        metrics[f"rewards/{side}"] = (rewards[chosen].sum(), chosen.sum())
+        metrics[f"logps/{side}"] = (scores[chosen].sum(), chosen.sum())
+    return _with_sft(loss, metrics, policy.chunk(2)[0][desirable], lengths[desirable], settings.sft_weight)
+
+
+def dpo_loss(
+    policy: Tensor, reference: Tensor, lengths: Tensor, settings: DpoSettings
+) -> tuple[Tensor, Metrics]:
+    """Return the loss of n pairs, and what is logged.
+
+    Args:
+        policy, reference: log-probabilities of the n chosen completions, and then of the n rejected
+            ones, (2n,).
+        lengths: tokens of each chosen completion, (n,).
+    """
+    chosen, rejected = (policy - reference).chunk(2)
+    loss = -functional.logsigmoid(settings.beta * (chosen - rejected)).mean()
+    margins = (chosen - rejected).detach()
+    pairs = torch.tensor(len(margins), device=margins.device)
+    metrics = {
+        "rewards/accuracies": ((margins > 0).sum(), pairs),
+        "rewards/margins": (settings.beta * margins.sum(), pairs),
+    }
+    for side, ratios, scores in zip(
+        ("chosen", "rejected"), (chosen, rejected), policy.detach().chunk(2), strict=True
+    ):
+        metrics[f"rewards/{side}"] = (settings.beta * ratios.detach().sum(), pairs)
+        metrics[f"logps/{side}"] = (scores.sum(), pairs)
+    return _with_sft(loss, metrics, policy.chunk(2)[0], lengths, settings.sft_weight)
+
+
+def _with_sft(
+    loss: Tensor, metrics: Metrics, scores: Tensor, lengths: Tensor, weight: float
+) -> tuple[Tensor, Metrics]:
+    """Add the mean cross entropy over the tokens of the completions that are to be learned."""
+    if not weight:
+        return loss, metrics
+    metrics["nll"] = (-scores.detach().sum(), lengths.sum())
+    return loss - weight * scores.sum() / lengths.sum().clamp(min=1), metrics
