@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from josh_pipeline.audit.chain import Link, RowAudit
 from josh_pipeline.audit.dialogue import DialogueUse
 from josh_pipeline.audit.findings import Audit, Finding
-from josh_pipeline.audit.row import Link, RowAudit
 from josh_pipeline.audit.whole import store_digest
 from josh_pipeline.store.lineage import History, Written
 from josh_pipeline.store.warehouse import Generation

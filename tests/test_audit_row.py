@@ -1,0 +1,151 @@
+"""``josh audit ROW`` and ``josh audit --dialogue``: the chain of one row, both ways."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from finished_home import copied, step_of
+
+from josh_pipeline.audit.chain import RowAudit
+from josh_pipeline.audit.dialogue import dialogue_use
+from josh_pipeline.audit.row import audit_row
+from josh_pipeline.cli import main
+from josh_pipeline.errors import UserError
+from josh_pipeline.home import Home
+from josh_pipeline.settings import KtoSettings
+from josh_pipeline.stages.preferences import harvest_rows
+
+
+@pytest.fixture
+def home(finished: Home, tmp_path: Path) -> Home:
+    return copied(finished, tmp_path)
+
+
+def row_of(home: Home, iteration: str = "001") -> str:
+    rows = home.warehouse().rows(
+        "SELECT row_id FROM current_preference_rows WHERE iteration = ? ORDER BY position", [iteration]
+    )
+    return str(rows[0]["row_id"])
+
+
+def alter(home: Home, sql: str) -> None:
+    with home.warehouse().connection() as connection:
+        connection.execute(sql)
+
+
+def kinds(found: RowAudit) -> list[str]:
+    return list(dict.fromkeys(link.kind for link in found.links))
+
+
+def test_the_chain_of_a_row_goes_down_to_the_corpus_and_up_to_the_promotion(finished: Home) -> None:
+    found = audit_row(finished, row_of(finished)[:12])
+    assert found.audit.sound
+    assert kinds(found) == [
+        "row", "node", "tree", "goal", "dialogue", "corpus", "policy", "model", "run", "adapter",
+        "evaluation", "promotion", "generation",
+    ]  # fmt: skip
+    facts = {link.kind: link.facts for link in found.links}
+    store = finished.warehouse()
+    tree = store.rows("SELECT * FROM trees WHERE rollout_id = ?", [found.record["rollout_id"]])[0]
+    assert facts["tree"]["seed"] == tree["seed"] and facts["tree"]["policy"] == tree["policy_digest"]
+    goal = store.rows("SELECT * FROM goals WHERE goal_id = ?", [tree["goal_id"]])[0]
+    assert facts["goal"]["dialogue"] == goal["dialogue_id"]
+    run = store.rows("SELECT * FROM runs WHERE run_id = 'run-1'")[0]
+    assert facts["run"]["settings"] == run["settings_digest"]
+    assert facts["run"]["git_commit"] == (run["git_commit"] or "none: not a checkout")
+    trained = store.rows("SELECT * FROM trainings WHERE iteration = '001'")[0]
+    assert facts["adapter"]["candidate"] == trained["policy_digest"]
+    assert facts["promotion"]["promoted"] is True
+    digests = {link.name: link.facts["digest"] for link in found.links if link.kind == "generation"}
+    stored = store.rows("SELECT stage || '/' || scope || '/' || generation AS name, digest FROM generations")
+    assert digests.items() <= {row["name"]: row["digest"] for row in stored}.items()
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind"),
+    [
+        ("UPDATE trees SET reward = 0.5 WHERE rollout_id = '{rollout_id}'", "tree"),
+        ("UPDATE nodes SET messages = '[]' WHERE rollout_id = '{rollout_id}' AND round = 1", "tree"),
+        ("DELETE FROM trees WHERE rollout_id = '{rollout_id}'", "tree"),
+        ("DELETE FROM goals WHERE goal_id = '{goal_id}'", "goal"),
+        ("UPDATE preference_rows SET policy_digest = 'x' WHERE row_id = '{row_id}'", "row"),
+        ("UPDATE runs SET git_commit = 'another' WHERE run_id = 'run-1'", "run"),
+        ("UPDATE generations SET run_id = 'run-2' WHERE stage = 'goals'", "generation"),
+    ],
+)
+def test_the_link_that_does_not_hold_is_named(home: Home, sql: str, kind: str) -> None:
+    row = row_of(home)
+    record = home.warehouse().rows("SELECT * FROM preference_rows WHERE row_id = ?", [row])[0]
+    alter(home, sql.format(**record))
+    found = audit_row(home, row)
+    assert not found.audit.sound
+    assert kind in {link.kind for link in found.links if any(f.status == "broken" for f in link.findings)}
+
+
+def test_an_adapter_that_was_altered_shows_in_the_chain_of_its_rows(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = home.warehouse().rows("SELECT adapter_digest FROM trainings WHERE iteration = '001'")[0]
+    config = home.adapters / adapter["adapter_digest"] / "adapter_config.json"
+    config.write_text(config.read_text() + "\n")
+    assert main(["audit", row_of(home), "--home", str(home.root), "--json"]) == 1
+    links = json.loads(capsys.readouterr().out)["links"]
+    assert [link["kind"] for link in links if link["status"] == "broken"] == ["adapter"]
+
+
+def test_an_unknown_row_is_refused_with_what_to_give(home: Home) -> None:
+    with pytest.raises(UserError, match="No training row begins with 'ffffffffffff'"):
+        audit_row(home, "ffffffffffff")
+
+
+def test_a_row_s_page_is_one_file_a_reviewer_can_read_offline(home: Home, tmp_path: Path) -> None:
+    kto = home.settings().model_copy(update={"training": KtoSettings()})
+    harvest_rows(step_of(home, kto, "kto"), "001")
+    rows = home.warehouse().rows(
+        "SELECT row_id, desirable FROM current_preference_rows WHERE iteration = '001' "
+        "QUALIFY row_number() OVER (PARTITION BY desirable ORDER BY position) = 1"
+    )
+    assert {row["desirable"] for row in rows} == {True, False}
+    for row in rows:
+        page = tmp_path / f"{row['row_id']}.html"
+        assert main(["audit", row["row_id"], "--home", str(home.root), "--html", str(page)]) == 0
+        text = page.read_text()
+        found = audit_row(home, row["row_id"])
+        assert found.goal is not None and found.goal.message[0].split(".")[0] in text
+        assert ("KTO: desirable" if row["desirable"] else "KTO: undesirable") in text
+        assert "Let me think about it." in text, "a sibling"
+        assert all(link.name in text for link in found.links)
+        assert not re.search(r'(src|href)="http|url\(|@import', text), "it needs no network"
+        assert f"#box-{found.nodes[0][1].node_id}" in text, "the row's turn is outlined in the tree"
+
+
+def test_a_page_of_a_broken_row_says_so(home: Home, tmp_path: Path) -> None:
+    row = row_of(home)
+    alter(home, "UPDATE trees SET reward = 0.5")
+    page = tmp_path / "row.html"
+    assert main(["audit", row, "--home", str(home.root), "--html", str(page)]) == 1
+    assert "was altered since it was written" in page.read_text()
+
+
+def test_a_dialogue_is_followed_to_the_adapters_and_evaluations_that_saw_it(
+    finished: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = finished.warehouse()
+    trained = store.rows("SELECT DISTINCT dialogue_id FROM row_lineage WHERE iteration = '001' ORDER BY 1")[0]
+    use = dialogue_use(store, trained["dialogue_id"])
+    adapters = store.rows("SELECT adapter_digest, iteration FROM trainings ORDER BY iteration")
+    assert use.adapters[0]["adapter_digest"] == adapters[0]["adapter_digest"]
+    assert use.adapters[0]["through"] == "rows" and use.adapters[0]["rows"] >= 1
+
+    tested = store.rows("SELECT dialogue_id FROM goals WHERE role = 'test' AND kind = 'part'")
+    played = [dialogue_use(store, row["dialogue_id"]) for row in tested]
+    assert not any(use.adapters for use in played), "no adapter was trained on a test goal"
+    used = next(use for use in played if use.evaluations)
+    assert len(used.evaluations) == 5, "base in 000, before and after in 001 and 002"
+
+    name = f"{trained['dialogue_id']}.json"
+    assert main(["audit", "--dialogue", name, "--home", str(finished.root)]) == 0
+    assert adapters[0]["adapter_digest"] in capsys.readouterr().out
+    with pytest.raises(UserError, match="No corpus of this home has a dialogue 'NONE'"):
+        dialogue_use(store, "NONE")
