@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.columns import described
 from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
 from assets.preferences import preference_pairs
 from assets.resources import JoshResource
@@ -18,6 +19,7 @@ from josh_pipeline.stages.adapter import train_adapter
     kinds={"huggingface", "duckdb"},
     owners=OWNERS,
     deps=[preference_pairs],
+    metadata=described("lora_adapter"),
     description="The candidate: a LoRA adapter on the base, trained on the harvested rows with TRL. Its "
     "weights lie in the home under their digest, beside a manifest with the digests of the rows and of its "
     "parent. Tables `trainings`, `training_curves`.",
@@ -27,7 +29,7 @@ def lora_adapter(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.Ma
     with josh.step(context) as step:
         summary = train_adapter(step, context.partition_key)
     metadata = {
-        **stored(summary.generation, 1, "trainings"),
+        **stored("lora_adapter", summary.generation, 1),
         "policy digest": summary.policy_digest,
         "adapter digest": summary.adapter_digest,
         "went on from": summary.parent_digest or "the base",

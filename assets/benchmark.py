@@ -4,11 +4,13 @@ from dataclasses import asdict
 
 import dagster as dg
 
+from assets.columns import described
 from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
 from assets.promotion import promotion
 from assets.resources import JoshResource
 from assets.shown import stored, table
 from josh_pipeline.stages.benchmark import benchmark_whole
+from josh_pipeline.store.content import content_version
 
 
 @dg.asset(
@@ -18,6 +20,7 @@ from josh_pipeline.stages.benchmark import benchmark_whole
     kinds={"duckdb", "vllm"},
     owners=OWNERS,
     deps=[promotion],
+    metadata=described("toolwoz_benchmark"),
     description="The policy that stands after an iteration on whole test goals: a ToolWOZ score, also where "
     "the loop plays parts. Not part of an iteration; `josh iterate` ends with it where "
     "evaluation.whole_goals asks for it. Table `benchmarks`.",
@@ -26,10 +29,12 @@ def toolwoz_benchmark(context: dg.AssetExecutionContext, josh: JoshResource) -> 
     """Play whole goals greedily."""
     with josh.step(context) as step:
         found = benchmark_whole(step, context.partition_key)
+        version = content_version(step.warehouse, found.generation)
     one = found.score
     return dg.MaterializeResult(
+        data_version=dg.DataVersion(version),
         metadata={
-            **stored(found.generation, 1, "benchmarks"),
+            **stored("toolwoz_benchmark", found.generation, 1),
             "policy digest": one.policy,
             "goals": one.n,
             "mean reward (whole goals)": round(one.reward, 3),
@@ -37,5 +42,5 @@ def toolwoz_benchmark(context: dg.AssetExecutionContext, josh: JoshResource) -> 
             "95 % interval": f"{one.low:.3f} to {one.high:.3f}",
             "errors": dict(one.errors),
         }
-        | ({"by domain": table([asdict(part) for part in one.by_domain])} if one.by_domain else {})
+        | ({"by domain": table([asdict(part) for part in one.by_domain])} if one.by_domain else {}),
     )

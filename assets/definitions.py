@@ -13,14 +13,15 @@ from assets.automation import (
     whole_goals,
 )
 from assets.benchmark import toolwoz_benchmark
-from assets.resources import JoshResource
+from assets.resources import josh_resource
 
 defs = dg.Definitions(
-    assets=[*PREPARATION, *CHAIN, toolwoz_benchmark],
+    # So that an asset's page links to the function that makes it.
+    assets=dg.with_source_code_references([*PREPARATION, *CHAIN, toolwoz_benchmark]),
     jobs=[prepare, baseline, iteration, whole_goals],
     schedules=[weekly_retraining],
     sensors=[next_round],
-    resources={"josh": JoshResource()},
+    resources={"josh": josh_resource()},
     # One process a run: a step process costs 3 s on two cores, and steps free what they hold.
     executor=dg.in_process_executor,
 )

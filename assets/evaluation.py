@@ -3,6 +3,7 @@
 import dagster as dg
 
 from assets.adapter import lora_adapter
+from assets.columns import described
 from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
 from assets.policy import policy
 from assets.resources import JoshResource
@@ -12,6 +13,7 @@ from josh_pipeline.report.lines import line_of_iteration
 from josh_pipeline.report.load_scores import line_comparisons, line_scores
 from josh_pipeline.stages.evaluation import GATE, EvaluationSummary, evaluate_candidate
 from josh_pipeline.stages.step import Step
+from josh_pipeline.store.content import content_version
 
 
 @dg.asset(
@@ -32,6 +34,7 @@ from josh_pipeline.stages.step import Step
             "less than the policy before. A candidate that fails is not promoted.",
         )
     ],
+    metadata=described("benchmark_evaluation"),
     description="The policy before and the candidate after, greedy, on the same held-out goals with the same "
     "users: mean reward and success rate with 95 % intervals, and their paired differences. In `000` the "
     "base alone. Tables `episodes`, `evaluations`, `comparisons`.",
@@ -41,10 +44,12 @@ def benchmark_evaluation(context: dg.AssetExecutionContext, josh: JoshResource) 
     with josh.step(context) as step:
         summary = evaluate_candidate(step, context.partition_key)
         figures = drawn(step, context.partition_key)
+        version = content_version(step.warehouse, summary.generation)
     gate = summary.compared(GATE, "reward")
     return dg.MaterializeResult(
+        data_version=dg.DataVersion(version),
         metadata={
-            **stored(summary.generation, len(summary.scores), "evaluations"),
+            **stored("benchmark_evaluation", summary.generation, len(summary.scores)),
             **headline(summary),
             "scores": table(score_rows(summary)),
             "failed conversations": summary.failures,

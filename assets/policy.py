@@ -3,6 +3,7 @@
 import dagster as dg
 
 from assets.cold_start import cold_start
+from assets.columns import described
 from assets.goals import toolwoz_goals
 from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
 from assets.resources import JoshResource
@@ -17,6 +18,7 @@ from josh_pipeline.stages.policy import resolve_policy
     kinds={"duckdb"},
     owners=OWNERS,
     deps=[toolwoz_goals, cold_start],
+    metadata=described("policy"),
     description="What the iteration plays with: the policy that the preceding iteration promoted, or the "
     "base in `000`. The loop closes here: `promotion` of the preceding iteration reports this asset. "
     "Table `policies`.",
@@ -28,7 +30,7 @@ def policy(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.Material
     return dg.MaterializeResult(
         data_version=dg.DataVersion(row.policy_digest),
         metadata={
-            **stored(row.source, 1, "policies"),
+            **stored("policy", row.source, 1),
             "policy digest": row.policy_digest,
             "kind": row.kind,
             "attempt": row.attempt,

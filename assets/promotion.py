@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.columns import described
 from assets.evaluation import benchmark_evaluation
 from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
 from assets.resources import JoshResource
@@ -17,6 +18,7 @@ from josh_pipeline.stages.promotion import promote
     kinds={"duckdb"},
     owners=OWNERS,
     deps=[benchmark_evaluation],
+    metadata=described("promotion"),
     description="Whether the candidate becomes the next policy. If it does, this opens the next iteration "
     "and reports its `policy`; if it does not, that is written down, no partition is added, and running the "
     "iteration again makes a new attempt. Table `promotions`.",
@@ -40,7 +42,7 @@ def promotion(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.Mater
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{summary.policy_digest}-{summary.promoted}"),
         metadata={
-            **stored(summary.generation, 1, "promotions"),
+            **stored("promotion", summary.generation, 1),
             "promoted": summary.promoted,
             "reason": summary.reason,
             "attempt": summary.attempt,

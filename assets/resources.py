@@ -1,12 +1,12 @@
 """The one resource: a home and the settings of a run, and how a step reports from inside Dagster."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
+from assets.launchpad import settings_field
 from josh_pipeline.errors import UserError
 from josh_pipeline.home import open_home
 from josh_pipeline.progress import Progress, SilentProgress, Snapshot, ThrottledProgress
@@ -28,19 +28,17 @@ def shown_on(progress: Progress) -> Iterator[None]:
         _terminal.pop()
 
 
-class JoshResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Settings of a run. The home is ``$JOSH_HOME``, else ``./.josh``."""
+class Josh:
+    """A home and the settings of a run. The home is ``$JOSH_HOME``, else ``./.josh``.
 
-    profile: str = Field(
-        default="",
-        description="A shipped profile (quickstart, ...), the path of a YAML file, or the digest of settings "
-        "that this home has kept. Empty: the settings of the last run in this home, else quickstart.",
-    )
-    overrides: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Settings laid over the profile, nested as in its file, e.g. "
-        "{'search': {'goals': 24}, 'seed': 3}. All are validated before the step starts.",
-    )
+    Args:
+        profile: as the launchpad's field of that name.
+        settings: nested mapping laid over the profile's.
+    """
+
+    def __init__(self, profile: str = "", settings: Mapping[str, Any] | None = None) -> None:
+        self.profile = profile
+        self.overrides = dict(settings or {})
 
     @contextmanager
     def step(self, context: dg.AssetExecutionContext) -> Iterator[Step]:
@@ -49,6 +47,32 @@ class JoshResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             home = open_home()
             settings = home.settings(self.profile, self.overrides)
             yield start_step(home, settings, context.run.run_id, progress)
+
+
+JoshResource = dg.ResourceParam[Josh]
+"""The annotation by which an asset asks for the home."""
+
+
+def josh_resource() -> dg.ResourceDefinition:
+    """Return the resource ``josh``, with every setting in the launchpad.
+
+    It is no ``ConfigurableResource``: those cannot tell a setting that is left out from one set to null.
+    """
+
+    def made(context: dg.InitResourceContext) -> Josh:
+        return Josh(**context.resource_config)
+
+    profile = dg.Field(
+        str,
+        is_required=False,
+        description="A shipped profile (quickstart, ...), the path of a YAML file, or the digest of settings "
+        "that this home has kept. Left out: the settings of the last run in this home, else quickstart.",
+    )
+    return dg.ResourceDefinition(
+        made,
+        config_schema={"profile": profile, "settings": settings_field()},
+        description="The home, and the settings of a run.",
+    )
 
 
 @contextmanager

@@ -2,17 +2,14 @@
 
 import dagster as dg
 
+from assets.columns import described
 from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
 from assets.policy import policy
 from assets.resources import JoshResource
-from assets.shown import stored, table
+from assets.shown import WARN, judged, stored
+from assets.trees import tree_links
 from josh_pipeline.stages.rollouts import roll_out
-
-SHOWN_TREES = (
-    "SELECT t.rollout_id AS tree, t.goal_id AS goal, t.reward, count(*) AS nodes, t.rounds "
-    "FROM current_trees t JOIN current_nodes n USING (iteration, rollout_id) WHERE t.iteration = ? "
-    "GROUP BY ALL ORDER BY t.reward DESC, nodes DESC LIMIT 8"
-)
+from josh_pipeline.stages.verdicts import trees_rewarded
 
 
 @dg.asset(
@@ -22,6 +19,17 @@ SHOWN_TREES = (
     kinds={"duckdb", "vllm"},
     owners=OWNERS,
     deps=[policy],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "trees_rewarded",
+            asset="beam_rollouts",
+            blocking=False,
+            partitions_def=ITERATIONS,
+            description="Some trees earned a reward, and few failed as a whole: else there is nothing to "
+            "learn from.",
+        )
+    ],
+    metadata=described("beam_rollouts"),
     description="The JOSH search: for each training goal a tree of conversations that branches at the "
     "agent's turns and collapses onto the branch that earns a reward. Holds every node, what was sampled, "
     "every call and its result, and the reward seen online. Finished trees are kept at once, so an "
@@ -31,11 +39,12 @@ def beam_rollouts(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.M
     """Search the goals of this attempt that have no tree yet."""
     with josh.step(context) as step:
         summary = roll_out(step, context.partition_key)
-        shown = step.warehouse.rows(SHOWN_TREES, [context.partition_key])
+        rewarded = trees_rewarded(step, context.partition_key)
+        links = tree_links(step, context.partition_key)
     usage = summary.usage
     metadata = {
-        **stored(summary.generation, summary.trees, "trees"),
-        "trees": summary.trees,
+        **stored("beam_rollouts", summary.generation, summary.trees),
+        "number of trees": summary.trees,
         "trees made by earlier runs": summary.stored,
         "trees with full reward": summary.solved,
         "trees with any reward": summary.rewarded,
@@ -53,11 +62,15 @@ def beam_rollouts(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.M
         "failed requests of the user's model": usage.user_failed_requests,
         "tokens of the user's model": usage.user_prompt_tokens + usage.user_completion_tokens,
         "cost": round(usage.cost, 4),
-        "trees to look at (josh tree ID)": table(shown),
+        **links,
     }
     if summary.run is not None:
         metadata |= {
             "seconds": round(summary.run.usage.seconds),
             "failed branches": {str(kind): n for kind, n in summary.run.failed_branches.items()},
         }
-    return dg.MaterializeResult(data_version=dg.DataVersion(summary.content), metadata=metadata)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(summary.content),
+        metadata=metadata,
+        check_results=[judged("trees_rewarded", rewarded, WARN)],
+    )

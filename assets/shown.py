@@ -7,8 +7,16 @@ from typing import Any
 import dagster as dg
 from matplotlib.figure import Figure
 
+from assets.columns import described
 from josh_pipeline.report.drawing import png
+from josh_pipeline.report.words import shortened
+from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.verdicts import Verdict
 from josh_pipeline.store.warehouse import Generation
+
+ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
+SAMPLE_ROWS = 5
+SAMPLE_WIDTH = 160
 
 
 def figure(drawn: Figure, dpi: int = 90) -> dg.MarkdownMetadataValue:
@@ -30,10 +38,33 @@ def cell(value: Any) -> str | int | float | bool:
     return round(value, 3) if isinstance(value, float) else "" if value is None else str(value)
 
 
-def stored(generation: Generation, rows: int, name: str) -> dict[str, Any]:
-    """Return the metadata that names the table, its rows and the generation."""
-    return {
-        "dagster/table_name": f"josh.duckdb: {name}",
+def sample(step: Step, sql: str, parameters: Sequence[Any]) -> dict[str, Any]:
+    """Return the first rows of a query as metadata, long texts cut; nothing where there is no row."""
+    rows = step.warehouse.rows(f"{sql} LIMIT {SAMPLE_ROWS}", parameters)
+    cut = [
+        {
+            name: shortened(value, SAMPLE_WIDTH) if isinstance(value, str) else value
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
+    return {"sample": table(cut)} if cut else {}
+
+
+def stored(asset: str, generation: Generation, rows: int) -> dict[str, Any]:
+    """Return the metadata that names an asset's first table, its rows, its columns and the generation."""
+    return described(asset) | {
         "dagster/partition_row_count" if len(generation.scope) == 3 else "dagster/row_count": rows,
         "generation": generation.number,
     }
+
+
+def judged(name: str, verdict: Verdict, severity: dg.AssetCheckSeverity) -> dg.AssetCheckResult:
+    """Return a verdict as the result of a check."""
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=verdict.passed,
+        severity=severity,
+        description=verdict.sentence,
+        metadata=dict(verdict.numbers),
+    )

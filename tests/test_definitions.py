@@ -1,16 +1,16 @@
-"""The Dagster layer as loaded: the graph, what is on by default, schedule and sensor."""
+"""The Dagster layer as loaded: the graph, its checks, its columns, and what is on by default."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
-import pytest
-from dagster._core.definitions.partitions.context import partition_loading_context
 
-from assets.automation import MOST_ITERATIONS, next_round, weekly_retraining
+import assets
+from assets.automation import next_round, weekly_retraining
+from assets.columns import LINEAGE, TABLES
 from assets.definitions import defs
 from assets.launch import INSTANCE
 from assets.partitions import ITERATIONS, LOOP_POOL
+from josh_pipeline.store.columns import columns
 
 LOOP = {
     "policy": {"toolwoz_goals", "cold_start"},
@@ -53,50 +53,52 @@ def test_everything_in_the_loop_is_partitioned_by_iteration_and_runs_one_at_a_ti
     assert INSTANCE["concurrency"]["pools"] == {"granularity": "run", "default_limit": 1}
 
 
-def test_disagreeing_labels_and_unsound_rows_block_but_a_regression_does_not() -> None:
+CHECKS = {
+    "corpus_complete": True,
+    "corpus_unchanged": False,
+    "goals_solvable": False,
+    "user_ceiling": False,
+    "trees_rewarded": False,
+    "labels_agree": True,
+    "rows_sound": True,
+    "nothing_leaks": True,
+    "calls_unseen": False,
+    "labels_balanced": False,
+    "no_regression": False,
+}
+"""Each check of the assets here, and whether it blocks. A regression does not: a refusal is a result."""
+
+
+def test_what_must_never_be_trained_on_blocks_and_the_rest_warns() -> None:
     graph = defs.resolve_asset_graph()
-    blocking = {key.name: graph.get_check_spec(key).blocking for key in graph.asset_check_keys}
-    assert blocking == {"labels_agree": True, "rows_sound": True, "no_regression": False}
+    checks = {key.name: graph.get_check_spec(key) for key in graph.asset_check_keys}
+    assert {name: checks[name].blocking for name in CHECKS} == CHECKS
+    assert all(check.description and len(check.description) > 60 for check in checks.values())
+
+
+def test_the_page_of_every_asset_lists_its_columns_and_links_to_its_code() -> None:
+    for name in TABLES:
+        metadata = specs()[name].metadata
+        listed = [column.name for column in metadata["dagster/column_schema"].columns]
+        assert listed == [f"{table}.{one.name}" for table in TABLES[name] for one in columns()[table]]
+        (reference,) = metadata["dagster/code_references"].code_references
+        assert Path(reference.file_path).parent == Path(assets.__file__).parent
+
+
+def test_column_lineage_names_columns_that_exist_in_the_assets_that_hold_them() -> None:
+    owner = {table: name for name, tables in TABLES.items() for table in tables}
+    known = {f"{table}.{one.name}" for table in owner for one in columns()[table]}
+    assert {*LINEAGE, *(source for sources in LINEAGE.values() for source in sources)} <= known
+    for name, spec in specs().items():
+        if "dagster/column_lineage" in spec.metadata:
+            for deps in spec.metadata["dagster/column_lineage"].deps_by_column.values():
+                for dep in deps:
+                    assert owner[dep.column_name.split(".")[0]] == dep.asset_key.to_user_string() != name
 
 
 def test_schedule_and_sensor_are_off_until_somebody_switches_them_on() -> None:
     assert weekly_retraining.default_status == dg.DefaultScheduleStatus.STOPPED
     assert next_round.default_status == dg.DefaultSensorStatus.STOPPED
-
-
-def test_the_schedule_asks_for_the_newest_iteration_once_there_is_one() -> None:
-    with dg.instance_for_test() as instance:
-        monday = datetime(2026, 11, 23, 3, tzinfo=UTC)
-        context = dg.build_schedule_context(instance, scheduled_execution_time=monday)
-        assert isinstance(weekly_retraining(context), dg.SkipReason)
-        instance.add_dynamic_partitions("iteration", ["000", "002", "001"])
-        request = weekly_retraining(context)
-    assert isinstance(request, dg.RunRequest)
-    assert (request.partition_key, request.run_key) == ("002", "weekly-002-2026-11-23")
-
-
-@pytest.mark.parametrize(
-    ("promoted", "following", "asked"),
-    [
-        (True, "002", "002"),
-        (False, "none: not promoted", None),
-        (True, f"{MOST_ITERATIONS + 1:03d}", None),
-    ],
-)
-def test_the_sensor_goes_on_after_a_promotion_up_to_its_cap(
-    promoted: bool, following: str, asked: str | None
-) -> None:
-    @dg.asset(name="promotion", partitions_def=ITERATIONS)
-    def reported() -> dg.MaterializeResult:
-        return dg.MaterializeResult(metadata={"promoted": promoted, "next iteration": following})
-
-    with dg.instance_for_test() as instance, partition_loading_context(dynamic_partitions_store=instance):
-        instance.add_dynamic_partitions("iteration", ["001", following])
-        dg.materialize([reported], instance=instance, partition_key="001")
-        context = dg.build_sensor_context(instance, repository_def=defs.get_repository_def())
-        data = next_round.evaluate_tick(context)
-    assert [request.partition_key for request in data.run_requests or []] == ([asked] if asked else [])
-    assert bool(data.skip_message) == (asked is None)
 
 
 def test_the_library_imports_no_dagster() -> None:

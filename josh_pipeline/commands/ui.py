@@ -44,10 +44,13 @@ def refuse_taken(host: str, port: int) -> None:
 
 
 def dagster_dev(host: str, port: int, root: Path) -> list[str]:
-    """Return the command: with the checkout's workspace, or by module where the project is installed."""
+    """Return the command: with the checkout's workspace, or by module where the project is installed.
+
+    It is ``dagster dev`` with the pages of trees and reports beside Dagster's.
+    """
     workspace = root / "workspace.yaml"
     place = ["-w", str(workspace)] if workspace.is_file() else ["-m", "assets.definitions"]
-    return [sys.executable, "-m", "dagster", "dev", *place, "-h", host, "-p", str(port)]
+    return [sys.executable, "-m", "assets.serve", "dev", *place, "-h", host, "-p", str(port)]
 
 
 def serve(arguments: list[str]) -> int:

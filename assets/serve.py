@@ -1,0 +1,92 @@
+"""Dagster's UI with this project's pages beside it, on the same host and port.
+
+``python -m assets.serve dev ...`` is ``dagster dev`` whose webserver is started as
+``python -m assets.serve webserver ...``: Dagster's own, with further routes. So metadata can link to a
+search tree without naming a host, and what a page shows is read from the store when it is opened.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dagster._cli.dev
+import dagster_webserver.app
+from dagster._cli import main as dagster_main
+from dagster_shared.ipc import open_ipc_subprocess
+from dagster_webserver.cli import main as webserver_main
+from dagster_webserver.webserver import DagsterWebserver
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from assets.trees import PAGES
+from josh_pipeline.errors import UserError
+from josh_pipeline.home import Home, open_home
+from josh_pipeline.report.html import report_page
+from josh_pipeline.report.load import load_report
+from josh_pipeline.report.load_tree import load_drawn_tree
+from josh_pipeline.report.tree_view import tree_page
+
+
+class Webserver(DagsterWebserver):  # type: ignore[type-arg]
+    """Dagster's webserver, and the pages of a home."""
+
+    def build_routes(self) -> list[BaseRoute]:
+        """Put our routes first: Dagster's last one takes every path."""
+        return [*PAGE_ROUTES, *super().build_routes()]  # type: ignore[no-untyped-call]
+
+
+def page(render: Callable[[Home, str], str]) -> Callable[[Request], Response]:
+    """Return a route's function; what is not there is told in one sentence."""
+
+    def answer(request: Request) -> Response:
+        try:
+            return HTMLResponse(render(open_home(), request.path_params.get("name", "")))
+        except UserError as fault:
+            return PlainTextResponse(str(fault), status_code=404)
+
+    return answer
+
+
+def tree(home: Home, rollout: str) -> str:
+    """The page of a search tree, by the first digits of its id."""
+    return tree_page(load_drawn_tree(home.warehouse(), rollout))
+
+
+def report(home: Home, iteration: str) -> str:
+    """The report up to an iteration; up to the last one where none is named."""
+    return report_page(load_report(home.warehouse(), iteration or None, "trees"))
+
+
+PAGE_ROUTES = [
+    Route(f"{PAGES}/trees/{{name}}.html", page(tree)),
+    Route(f"{PAGES}/report.html", page(report)),
+    Route(f"{PAGES}/report-{{name}}.html", page(report)),
+]
+
+
+def opened(parts: Sequence[str], **kwargs: Any) -> subprocess.Popen[Any]:
+    """Start one of the processes of ``dagster dev``: of its webserver ours takes the place."""
+    ours = [part for name in parts for part in OURS.get(name, [name])]
+    return open_ipc_subprocess(ours, **kwargs)
+
+
+OURS = {"dagster_webserver": ["assets.serve", "webserver"]}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Be ``dagster dev`` or its webserver."""
+    role, *rest = arguments
+    if role == "webserver":
+        sys.argv = ["dagster-webserver", *rest]
+        dagster_webserver.app.DagsterWebserver = Webserver  # type: ignore[attr-defined]
+        webserver_main()  # type: ignore[no-untyped-call]
+    else:
+        sys.argv = ["dagster", role, *rest]
+        dagster._cli.dev.open_ipc_subprocess = opened  # type: ignore[attr-defined]
+        dagster_main()  # type: ignore[no-untyped-call]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
