@@ -15,6 +15,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,8 @@ def derive_cold(corpus: Corpus, semantics: Semantics) -> list[Goal]:
 def measure(corpus: Corpus, seconds: float) -> dict[str, float]:
     """Print every figure and return it by name."""
     figures: dict[str, float] = {}
-    goals = {s: [g for g in derive_goals(corpus, s) if g.excluded is None] for s in ("paper", "audited")}
+    both: tuple[Semantics, ...] = ("paper", "audited")
+    goals = {s: [g for g in derive_goals(corpus, s) if g.excluded is None] for s in both}
     calls = mixed_calls(goals["paper"], 20_000, seed=0)
     figures["checked"], figures["disagreements"] = 500, disagreements(corpus, calls[:500])
     frames = frames_of(corpus)
@@ -192,7 +194,7 @@ def measure(corpus: Corpus, seconds: float) -> dict[str, float]:
         ready = {goal.goal_id: Untouched(world(goal)) for goal in of_semantics}
         mixed = mixed_calls(of_semantics, 20_000, seed=0)
         figures[semantics] = rate([(ready[goal.goal_id], call) for goal, call in mixed], seconds)
-        figures[f"{semantics}_goals_s"] = seconds_of(lambda s=semantics: derive_cold(corpus, s))
+        figures[f"{semantics}_goals_s"] = seconds_of(partial(derive_cold, corpus, semantics))
         start = time.perf_counter()
         for goal in of_semantics:
             world(goal)

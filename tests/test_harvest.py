@@ -9,6 +9,7 @@ from josh_pipeline.search.harvest import golden_conversation, golden_end, harves
 from josh_pipeline.search.row_check import check_rows
 from josh_pipeline.search.rows import DpoRow, prompt_id
 from josh_pipeline.search.tree import Tree
+from josh_pipeline.stages.preferences import without_long
 
 MIXED = choosing("GET a", "GET b", "GET a b", "GET x", "?", "hello", "well", "hm")
 NOBODY: frozenset[str] = frozenset()
@@ -209,6 +210,14 @@ def test_unfiltered_rows_are_whole_random_conversations_of_the_number_asked_for(
     assert len(trees) < len(many.rows) < 10_000
     ends = {node.node_id for tree in trees for node in tree.nodes if node.end is not None}
     assert {link.node_id for link in many.links} & ends
+
+
+def test_a_desirable_row_that_is_too_long_takes_its_rivals_along():
+    result = harvest([grow(one_of_two("GET a", "no"), "a")], "kto", "paper", NOBODY)
+    lengths = {"GET a": 100, "no": 10, "here": 10}
+    kept = without_long(result, lambda row: lengths[row.completion.message.content], 50)  # type: ignore[union-attr]
+    assert texts(kept.rows) == [("here", True)]
+    assert {link.row_id for link in kept.links} == {kept.rows[0].row_id}
 
 
 def check(rows: object, max_tokens: int = 10_000) -> dict[str, bool]:

@@ -10,7 +10,7 @@ from josh_pipeline.dialogue.agents.factory import make_agent
 from josh_pipeline.search.harvest import HarvestResult, harvest
 from josh_pipeline.search.row_check import Finding, check_rows
 from josh_pipeline.search.row_codec import link_record, row_from_record, row_record
-from josh_pipeline.search.rows import KtoRow, Row, SftRow
+from josh_pipeline.search.rows import KtoRow, Row, SftRow, prompt_id
 from josh_pipeline.stages.policy import iterating_policy
 from josh_pipeline.stages.step import Step
 from josh_pipeline.stages.trees import stored_trees
@@ -100,8 +100,12 @@ def row_length(step: Step, base_path: str) -> Callable[[Row], int]:
 
 
 def without_long(harvested: HarvestResult, tokens: Callable[[Row], int], limit: int) -> HarvestResult:
-    """Leave out the rows that training would have to cut."""
-    kept = tuple(row for row in harvested.rows if tokens(row) <= limit)
+    """Leave out the rows that training would have to cut, and with a desirable row its undesirable rivals."""
+    fitting = [row for row in harvested.rows if tokens(row) <= limit]
+    answered = {prompt_id(r.tools, r.prompt) for r in fitting if isinstance(r, KtoRow) and r.desirable}
+    kept = tuple(
+        row for row in fitting if not isinstance(row, KtoRow) or prompt_id(row.tools, row.prompt) in answered
+    )
     ids = {row.row_id for row in kept}
     links = tuple(link for link in harvested.links if link.row_id in ids)
     trees = len({link.rollout_id for link in links})
