@@ -1,4 +1,6 @@
-"""Asset ``benchmark_evaluation`` and its check."""
+"""Asset ``benchmark_evaluation`` and its checks."""
+
+from dataclasses import asdict
 
 import dagster as dg
 
@@ -8,10 +10,11 @@ from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
 from assets.policy import policy
 from assets.resources import JoshResource
 from assets.shown import figure, stored, table
-from josh_pipeline.report.figures import paired_differences, success_by_iteration
+from josh_pipeline.evaluation.gate import drift_sentence
+from josh_pipeline.report.figures import drift_by_policy, paired_differences, success_by_iteration
 from josh_pipeline.report.lines import line_of_iteration
-from josh_pipeline.report.load_scores import line_comparisons, line_scores
-from josh_pipeline.stages.evaluation import GATE, EvaluationSummary, evaluate_candidate
+from josh_pipeline.report.load_scores import line_comparisons, line_drifts, line_scores
+from josh_pipeline.stages.evaluation import EvaluationSummary, evaluate_candidate
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.content import content_version
 
@@ -32,12 +35,22 @@ from josh_pipeline.store.content import content_version
             partitions_def=ITERATIONS,
             description="The paired bootstrap on the validation goals does not show that the candidate earns "
             "less than the policy before. A candidate that fails is not promoted.",
-        )
+        ),
+        dg.AssetCheckSpec(
+            "drift",
+            asset="benchmark_evaluation",
+            blocking=False,
+            partitions_def=ITERATIONS,
+            description="What the policy changed outside of its task, KL(policy ‖ foundation) on general "
+            "texts, is within evaluation.max_drift. A candidate that fails is not promoted; of a base "
+            "it is only said.",
+        ),
     ],
     metadata=described("benchmark_evaluation"),
     description="The policy before and the candidate after, greedy, on the same held-out goals with the same "
-    "users: mean reward and success rate with 95 % intervals, and their paired differences. In `000` the "
-    "base alone. Tables `episodes`, `evaluations`, `comparisons`.",
+    "users: mean reward and success rate with 95 % intervals, and their paired differences; and how far the "
+    "candidate has drifted from the foundation. In `000` the base alone. Tables `episodes`, `evaluations`, "
+    "`comparisons`, `drifts`.",
 )
 def benchmark_evaluation(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Play the held-out goals that have not been played."""
@@ -45,30 +58,53 @@ def benchmark_evaluation(context: dg.AssetExecutionContext, josh: JoshResource) 
         summary = evaluate_candidate(step, context.partition_key)
         figures = drawn(step, context.partition_key)
         version = content_version(step.warehouse, summary.generation)
-    gate = summary.compared(GATE, "reward")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(version),
         metadata={
             **stored("benchmark_evaluation", summary.generation, len(summary.scores)),
             **headline(summary),
             "scores": table(score_rows(summary)),
+            **breakdowns(summary),
             "failed conversations": summary.failures,
             **figures,
         }
         | ({"paired differences": table(comparison_rows(summary))} if summary.comparisons else {}),
-        check_results=[
-            dg.AssetCheckResult(
-                check_name="no_regression",
-                passed=gate is None or gate.high >= 0,
-                severity=dg.AssetCheckSeverity.WARN,
-                description="A base is held against nothing."
-                if gate is None
-                else f"{gate.difference:+.3f} [{gate.low:+.3f}, {gate.high:+.3f}] reward on {gate.n} goals.",
-                metadata={}
-                if gate is None
-                else {"difference": gate.difference, "low": gate.low, "high": gate.high, "goals": gate.n},
-            )
-        ],
+        check_results=[regression_check(summary), drift_check(summary)],
+    )
+
+
+def regression_check(summary: EvaluationSummary) -> dg.AssetCheckResult:
+    """Say whether the candidate got worse."""
+    gate = summary.gate
+    return dg.AssetCheckResult(
+        check_name="no_regression",
+        passed=gate is None or not gate.regressed,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=gate.regression_sentence if gate else "A base is held against nothing.",
+        metadata={"difference": gate.difference, "low": gate.low, "high": gate.high, "goals": gate.n}
+        if gate
+        else {},
+    )
+
+
+def drift_check(summary: EvaluationSummary) -> dg.AssetCheckResult:
+    """Say whether the policy has drifted too far from the foundation."""
+    found = summary.drift
+    return dg.AssetCheckResult(
+        check_name="drift",
+        passed=found is None or found.mean <= summary.max_drift,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=drift_sentence(found.mean, summary.max_drift) if found else summary.no_drift,
+        metadata={
+            "drift": found.mean,
+            "low": found.low,
+            "high": found.high,
+            "limit": summary.max_drift,
+            "texts": found.texts,
+            "by kind": dict(found.by_kind),
+        }
+        if found
+        else {},
     )
 
 
@@ -81,13 +117,37 @@ def drawn(step: Step, iteration: str) -> dict[str, dg.MarkdownMetadataValue]:
     figures = {"success by iteration": figure(success_by_iteration(scores, None))}
     if compared:
         figures["differences"] = figure(paired_differences(compared))
+    drifts = line_drifts(step.warehouse, line)
+    if any(one.drift for one in drifts):
+        figures["drift"] = figure(drift_by_policy(drifts))
     return figures
 
 
 def headline(summary: EvaluationSummary) -> dict[str, float]:
-    """The two figures of the benchmark, which the UI plots over iterations."""
+    """The figures of the benchmark that the UI plots over iterations."""
     after = summary.scores["after", "test"]
-    return {"mean reward (test)": round(after.reward, 3), "success rate (test)": round(after.success, 3)}
+    found = {"mean reward (test)": round(after.reward, 3), "success rate (test)": round(after.success, 3)}
+    return found | ({"drift": round(summary.drift.mean, 3)} if summary.drift else {})
+
+
+def breakdowns(summary: EvaluationSummary) -> dict[str, object]:
+    """Where the evaluated policy succeeds and fails on test goals, and what asking it took."""
+    after = summary.scores["after", "test"]
+    parts = [asdict(one) for one in (*after.by_domain, *after.by_act, *after.by_tool)]
+    wrong = [{"what": name, "conversations": n} for name, n in after.errors.items()]
+    faults = [{"what": name, "replies": n} for name, n in after.faults.items()]
+    return {
+        "by domain, act and tool": table(parts),
+        **({"what went wrong first": table(wrong)} if wrong else {}),
+        **({"faulty replies": table(faults)} if faults else {}),
+        "agent turns a conversation": round(after.turns, 2),
+        "requests": after.usage.requests,
+        "prompt tokens": after.usage.prompt_tokens,
+        "cached prompt tokens": after.usage.cached_tokens,
+        "sampled tokens": after.usage.completion_tokens,
+        "tokens of the user's model": after.usage.user_prompt_tokens + after.usage.user_completion_tokens,
+        "cost": round(after.usage.cost, 4),
+    }
 
 
 def score_rows(summary: EvaluationSummary) -> list[dict[str, object]]:

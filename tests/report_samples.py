@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from josh_pipeline.dialogue.messages import Message, ToolCall
+from josh_pipeline.evaluation.drift import Drift
 from josh_pipeline.evaluation.statistics import wilson
 from josh_pipeline.evaluation.summary import Breakdown
 from josh_pipeline.policies.policy import Completion
@@ -13,10 +14,12 @@ from josh_pipeline.report.data import (
     Comparison,
     CorpusFacts,
     Cost,
+    Decision,
     Example,
     HarvestYield,
     InjectedFaults,
     Played,
+    PolicyDrift,
     PolicyScore,
     ReportData,
     TrainingCurve,
@@ -187,8 +190,12 @@ def policy_score(name: str, success: float, n: int = 150, **changes: Any) -> Pol
             Breakdown("book_hotel", 40, success - 0.1, max(success - 0.1, 0.0), 0.0, 1.0),
             Breakdown("search_hotel", 70, success + 0.1, success + 0.1, 0.0, 1.0),
         ),
+        by_act=(
+            Breakdown("booking", 40, success - 0.1, max(success - 0.1, 0.0), 0.0, 1.0),
+            Breakdown("search", n, success + 0.1, success + 0.1, 0.0, 1.0),
+        ),
         errors={"search wrong": round((1 - success) * 90), "booking not made": round((1 - success) * 60)},
-        turns=4.2, faulty_calls=0.012,
+        turns=4.2, error_turns=0.004, faulty_calls=0.012, faults={"unknown tool": 2}, pass_k=(success,),
     )  # fmt: skip
     return replace(blank, **changes)
 
@@ -200,6 +207,13 @@ def comparison(before: str, after: str, change: tuple[float, float, float], **ch
         won=48, lost=7, both=31, neither=64,
     )  # fmt: skip
     return replace(blank, **changes)
+
+
+def policy_drift(name: str, mean: float, **changes: Any) -> PolicyDrift:
+    kinds = {"chat": 1.6 * mean, "code": 0.7 * mean, "facts": 0.7 * mean}
+    found = Drift(mean, mean - 0.1, mean + 0.12, texts=40, tokens=651, by_kind=kinds)
+    iteration = int(name[-1]) if name[-1].isdigit() else 0
+    return replace(PolicyDrift(iteration, name, found, max_drift=1.5, reason=None), **changes)
 
 
 def conversation(ending: str) -> tuple[Message, ...]:
@@ -248,6 +262,14 @@ def report_data() -> ReportData:
             comparison("cold start", "JOSH round 2", (0.35, 0.44, 0.53), mean_after=0.69, won=70, lost=4),
             comparison("cold start", "JOSH round 1", (0.1, 0.3, 0.4), role="val", n=60, metric="reward"),
         ),
+        decisions=(
+            Decision(1, "JOSH round 1", True, "Mean reward on 60 validation goals went up: a gain."),
+            Decision(2, "JOSH round 2", True, "Mean reward on 60 validation goals went up: a gain."),
+        ),
+        drifts=(
+            policy_drift("cold start", 0.65), policy_drift("JOSH round 1", 0.70),
+            policy_drift("JOSH round 2", 0.74),
+        ),
         curves=curves,
         harvests=(
             HarvestYield(1, 48, 20, 15, 12, 1, {"SFT conversations": 35},
@@ -256,15 +278,15 @@ def report_data() -> ReportData:
                          {r: (50 - 9 * r, max(0, 25 - 6 * r)) for r in range(1, 6)}),
         ),
         costs=(
-            Cost(0, "cold start", 230, 0, 0, 0, 138_000),
+            Cost(0, "cold start", 230, completion_tokens=138_000),
             Cost(0, "evaluation", 52, 800, 310_000, 251_000, 14_000),
             Cost(1, "rollouts", 94, 2_900, 1_210_000, 1_010_000, 51_000),
-            Cost(1, "training", 102, 0, 0, 0, 31_000),
+            Cost(1, "training", 102, completion_tokens=31_000),
             Cost(1, "evaluation", None, 790, 300_000, 241_000, 13_500),
         ),
         examples=(
-            Example("won", part, lost, won),
-            Example("lost", part, replace(won, policy="cold start"), replace(lost, policy="JOSH round 2")),
+            Example(2, "won", part, lost, won),
+            Example(2, "lost", part, replace(won, policy="cold start"), replace(lost, policy="JOSH round 2")),
         ),
         tree=drawn_tree(), tree_link="trees/5be0c7a1f4d2938e.html",
         settings=load_settings("quickstart", {"corpus": {"sample_dialogues": 700}}).model_dump(mode="json"),

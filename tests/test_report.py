@@ -8,14 +8,21 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from report_samples import comparison, policy_score, report_data
+from report_samples import comparison, policy_drift, policy_score, report_data
 from rich.console import Console
 
 from josh_pipeline.dialogue.messages import Message, ToolCall
 from josh_pipeline.report.data import Cost, HarvestYield, ReportData
 from josh_pipeline.report.drawing import png, svg
-from josh_pipeline.report.figures import by_domain, paired_differences, success_by_iteration, won_and_lost
-from josh_pipeline.report.html import headline, overall_change, report_page
+from josh_pipeline.report.figures import (
+    by_domain,
+    drift_by_policy,
+    paired_differences,
+    success_by_iteration,
+    won_and_lost,
+)
+from josh_pipeline.report.html import headline, overall_change, parting, report_page
+from josh_pipeline.report.pages import bubbles
 from josh_pipeline.report.scores import score_record, score_table
 from josh_pipeline.report.work_figures import cost, harvest_yield
 
@@ -94,6 +101,46 @@ def test_every_score_stands_in_the_table_and_the_user_ceiling_beside_it(html: st
     assert "user ceiling a perfect agent with this user 150 – 97.3 %" in text
 
 
+def test_the_report_shows_drift_with_its_limit_and_says_where_there_is_none(
+    html: str, data: ReportData
+) -> None:
+    text = Page(html).text
+    assert "KL(policy ‖ foundation)" in text and "651 tokens" in text and "40 general requests" in text
+    for one in data.drifts:
+        assert one.drift is not None
+        assert f"{one.drift.mean:.3f}" in text
+        assert f"[{one.drift.low:.3f}, {one.drift.high:.3f}]" in text
+    assert "limit for a candidate: 1.5" in text
+    nowhere = replace(data.drifts[-1], drift=None, reason="The weights are elsewhere.")
+    text = Page(report_page(replace(data, drifts=(nowhere,)))).text
+    assert "JOSH round 2 : not measured. The weights are elsewhere." in text
+
+
+def test_conversations_are_told_together_until_they_part(html: str, data: ReportData) -> None:
+    example = data.examples[0]
+    before, after = bubbles(example.before.messages), bubbles(example.after.messages)
+    assert parting(before, after) == 5
+    assert parting(before, before) == len(before)
+    assert parting(before, ()) == 0
+    assert Page(html).text.count(before[3].text) == len(data.examples), "the shared part stands once"
+    assert Page(html).text.count("Here they part.") == len(data.examples)
+
+
+def test_cost_is_summed_and_money_is_told_only_where_there_are_prices(html: str, data: ReportData) -> None:
+    text = Page(html).text
+    assert "4,490 requests, 1,820,000 prompt tokens of which 1,502,000 were cached" in text
+    assert "No prices are set, so nothing is said about money." in text
+    paid = replace(data, costs=(*data.costs, Cost(2, "rollouts", 60.0, 10, 100, 0, 50, 70, money=1.25)))
+    assert "In money, by the prices in the settings: 1.25." in Page(report_page(paid)).text
+
+
+def test_searches_bookings_and_faults_are_told_for_every_policy(html: str) -> None:
+    text = Page(html).text
+    assert "booking n = 40 15.0 % 45.0 % 59.0 %" in text
+    assert "unknown tool 2 2 2" in text
+    assert "turns that ended without an answer 0.4 % 0.4 % 0.4 %" in text
+
+
 def test_the_report_shows_examples_settings_versions_and_the_tree(html: str, data: ReportData) -> None:
     page = Page(html)
     assert "Your booking is made!" in page.text
@@ -138,13 +185,13 @@ def test_hostile_words_in_conversations_and_names_stay_words(data: ReportData) -
 def test_a_report_of_the_cold_start_alone_says_that_nothing_was_trained(data: ReportData) -> None:
     start = replace(
         data, scores=data.scores[:1], comparisons=(), harvests=(), curves=(), costs=(), examples=(),
-        tree=None, tree_link=None, ceiling=None,
+        tree=None, tree_link=None, ceiling=None, drifts=(), decisions=(),
     )  # fmt: skip
     page = Page(report_page(start))
     assert "Success 25 % before any round" in page.text
     assert "Nothing has been trained from search trees yet." in page.text
     assert "No training goal has been searched yet." in page.text
-    assert "#examples" not in page.links
+    assert "#examples" not in page.links and "#drift" not in page.links
     nothing = replace(start, scores=())
     assert "No policy has been evaluated yet" in Page(report_page(nothing)).text
 
@@ -202,10 +249,11 @@ def test_figures_can_be_drawn_of_nothing_and_of_many(count: int, data: ReportDat
     scores = [policy_score(f"JOSH round {i}", 0.1 * i) for i in range(count)]
     comparisons = [comparison("a", f"b{i}", (-0.1, 0.0, 0.1)) for i in range(count)]
     harvests = [HarvestYield(i, 0, 0, 0, 0, 0, {}, {}) for i in range(count)]
-    costs = [Cost(i, "rollouts", None, 0, 0, 0, 0) for i in range(count)]
+    costs = [Cost(i, "rollouts", None) for i in range(count)]
     figures = (
         success_by_iteration(scores, None), by_domain(scores), paired_differences(comparisons),
         won_and_lost(comparisons), harvest_yield(harvests), cost(costs),
+        drift_by_policy([policy_drift(f"JOSH round {i}", 0.1 * i) for i in range(count)]),
     )  # fmt: skip
     for figure in figures:
         assert ElementTree.fromstring(svg(figure)).tag.endswith("svg")

@@ -26,6 +26,7 @@ from josh_pipeline.search.codec import node_records, tree_record
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import load_settings
 from josh_pipeline.stages.corpus import store_corpus
+from josh_pipeline.stages.drift import drift_frame
 from josh_pipeline.stages.episodes import EPISODE_SCHEMA, episode_record
 from josh_pipeline.stages.evaluation import score_record as stored_score
 from josh_pipeline.stages.goals import store_goals, stored_goals
@@ -176,12 +177,23 @@ def write_evaluation(step: Step, iteration: str, before: str | None, after: str)
             "low": change.low, "high": change.high,
         }  # fmt: skip
         tables["comparisons"] = pl.DataFrame([comparison])
+    drift = {
+        "policy_digest": after, "foundation_digest": "f", "texts_digest": "t",
+        "drift": 0.5 + 0.1 * int(iteration),
+        "low": 0.4, "high": 0.9, "texts": 40, "tokens": 651, "by_kind": '{"chat": 0.8, "code": 0.4}',
+        "seconds": 9.0, "reason": None, "max_drift": 1.5,
+    }  # fmt: skip
+    if after == "two":
+        drift |= dict.fromkeys(("drift", "low", "high", "texts", "tokens", "by_kind", "seconds"))
+        drift |= {"reason": "The weights are elsewhere."}
+    tables["drifts"] = drift_frame(drift)
     step.warehouse.publish("evaluation", iteration, step.run_id, tables)
 
 
 def write_promotion(step: Step, iteration: str, candidate: str, promoted: bool) -> None:
     row = {
-        "attempt": 1, "line": "line", "promoted": promoted, "reason": "", "policy_digest": candidate,
+        "attempt": 1, "line": "line", "promoted": promoted, "reason": f"Said of {candidate}.",
+        "policy_digest": candidate,
         "base_digest": "base", "base_path": "models/base", "adapter_digest": None, "adapter_path": None,
         "previous_digest": None,
     }  # fmt: skip
@@ -273,15 +285,33 @@ def test_harvest_curves_costs_and_injected_faults_come_from_the_rows(data: Repor
     assert steps[:3] == [(0, "cold start"), (0, "evaluation"), (1, "rollouts")]
     assert all(c.seconds is not None and c.seconds >= 0 for c in data.costs)
     assert data.costs[2].prompt_tokens == 2 * 41_250
+    evaluations = [c for c in data.costs if c.step == "evaluation"]
+    assert [(c.requests, c.prompt_tokens) for c in evaluations] == [(3 * GOALS, 1_200 * GOALS)] * 3, (
+        "what a round compares with was counted where it was played"
+    )
+    assert evaluations[0].money == pytest.approx(0.02 * GOALS)
     assert data.ceiling is not None
     assert data.ceiling.n == GOALS
     assert data.ceiling.success > 0.5
 
 
-def test_examples_are_goals_that_changed_hands_in_the_last_round(data: ReportData) -> None:
+def test_drifts_and_decisions_of_the_gate_are_told_of_every_policy(data: ReportData) -> None:
+    assert [(d.name, d.drift and round(d.drift.mean, 3), d.reason) for d in data.drifts] == [
+        ("cold start", 0.5, None),
+        ("JOSH round 1", 0.6, None),
+        ("JOSH round 2", None, "The weights are elsewhere."),
+    ]
+    assert [(d.name, d.promoted, d.reason) for d in data.decisions] == [
+        ("JOSH round 1", True, "Said of one."),
+        ("JOSH round 2", False, "Said of two."),
+    ]
+
+
+def test_examples_are_goals_that_changed_hands_the_last_round_first(data: ReportData) -> None:
     examples = data.examples
-    assert [(e.kind, e.before.policy, e.after.policy) for e in examples] == [
-        ("lost", "JOSH round 1", "JOSH round 2")
+    assert [(e.iteration, e.kind, e.before.policy, e.after.policy) for e in examples] == [
+        (2, "lost", "JOSH round 1", "JOSH round 2"),
+        (1, "won", "cold start", "JOSH round 1"),
     ]
     assert (examples[0].before.reward, examples[0].after.reward) == (1.0, 0.0)
     assert any("I am policy two." in m.content for m in examples[0].after.messages)
@@ -298,7 +328,7 @@ def test_a_stored_tree_is_drawn_with_the_rows_of_its_nodes(warehouse: Warehouse)
 
 def test_report_and_tree_are_written_side_by_side(warehouse: Warehouse, tmp_path: Path) -> None:
     report = write_report(warehouse, tmp_path / "reports")
-    assert report.name == "report-002.html"
+    assert report.name == "report.html"
     text = report.read_text()
     assert "trees/tree-002.html" in text
     assert (tmp_path / "reports" / "trees" / "tree-002.html").is_file()

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from rich.console import Console
 
 from josh_pipeline.commands.options import quiet_libraries, settings_of
-from josh_pipeline.commands.report import written_report
 from josh_pipeline.commands.scores import print_scores
 from josh_pipeline.home import Home, open_home
 from josh_pipeline.locks import alone
 from josh_pipeline.policies.quantization import require
 from josh_pipeline.progress import SilentProgress, TerminalProgress
+from josh_pipeline.report.write import write_report
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.state import coming_iteration, missing_preparation, promoted
 from josh_pipeline.stages.step import Step
@@ -30,7 +30,7 @@ def command(options: argparse.Namespace) -> int:
     with alone(home.root / "iterate.lock", f"Another josh iterate works in {home.root}: wait, or stop it."):
         refused = iterate(home, settings, options.iterations, Console(stderr=True))
     print_scores(home)
-    print(f"Report: {written_report(home, None)}")
+    print(f"Report: {write_report(home.warehouse(), home.reports)}")
     return 1 if refused and options.require_promotion else 0
 
 

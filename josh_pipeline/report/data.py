@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from josh_pipeline.dialogue.messages import Conversation
+from josh_pipeline.evaluation.drift import Drift
 from josh_pipeline.evaluation.summary import Breakdown
 from josh_pipeline.report.tree_data import DrawnTree
 from josh_pipeline.toolwoz.goal import Goal
@@ -28,7 +29,9 @@ class PolicyScore:
         n, reward, success, low, high: see ``evaluation.summary.Score``.
         promoted: None for what a line starts from, and while the gate has not spoken.
         trees, full_trees, rows: what it was trained on; None where it was not trained by a round.
-        by_domain, by_tool, errors, turns, faulty_calls: see ``evaluation.summary.Score``.
+        by_domain, by_tool, by_act, errors, turns, error_turns, faulty_calls, faults: see
+            ``evaluation.summary.Score``.
+        pass_k: pass^1, pass^2, ...; one where every goal was played once.
     """
 
     iteration: int
@@ -49,9 +52,41 @@ class PolicyScore:
     rows: int | None
     by_domain: tuple[Breakdown, ...]
     by_tool: tuple[Breakdown, ...]
+    by_act: tuple[Breakdown, ...]
     errors: Mapping[str, int]
     turns: float
+    error_turns: float
     faulty_calls: float
+    faults: Mapping[str, int]
+    pass_k: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PolicyDrift:
+    """How far a policy has drifted from the foundation.
+
+    Attributes:
+        name: of the policy.
+        drift: None where it could not be measured.
+        max_drift: the limit for a candidate.
+        reason: why there is no drift.
+    """
+
+    iteration: int
+    name: str
+    drift: Drift | None
+    max_drift: float
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the gate decided on a candidate, and why."""
+
+    iteration: int
+    name: str
+    promoted: bool
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -129,18 +164,22 @@ class Cost:
     Attributes:
         step: ``cold start``, ``rollouts``, ``training`` or ``evaluation``.
         seconds: wall time; None where it was not recorded.
-        requests: completions asked for; 0 for training.
+        requests: completions asked of the policy; 0 for training.
         prompt_tokens, cached_tokens: of the prompts, and how many of them the engine had cached.
         completion_tokens: sampled; for training the tokens of the rows.
+        user_tokens: prompt and sampled tokens of a simulated user that is a model.
+        money: in the currency of the prices in the settings; 0 without prices.
     """
 
     iteration: int
     step: str
     seconds: float | None
-    requests: int
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    user_tokens: int = 0
+    money: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -155,8 +194,13 @@ class Played:
 
 @dataclass(frozen=True)
 class Example:
-    """One goal that changed between two policies."""
+    """One goal that changed between two policies.
 
+    Attributes:
+        iteration: the one that trained the second of them.
+    """
+
+    iteration: int
     kind: Literal["won", "lost"]
     goal: Goal
     before: Played
@@ -211,6 +255,9 @@ class ReportData:
         model: name of the foundation.
         scores: in order of iteration; the cold start first.
         comparisons: each candidate against the policy before it, and the last against the first.
+        decisions: of the gate, a round each.
+        drifts: in order of iteration; the cold start first.
+        examples: of each round, the last one first.
         tree: one search tree to draw.
         tree_link: where its own page lies, relative to the report; None where it has none.
         settings: of the latest run, nested.
@@ -227,6 +274,8 @@ class ReportData:
     ceiling: Ceiling | None
     scores: tuple[PolicyScore, ...]
     comparisons: tuple[Comparison, ...]
+    decisions: tuple[Decision, ...]
+    drifts: tuple[PolicyDrift, ...]
     curves: tuple[TrainingCurve, ...]
     harvests: tuple[HarvestYield, ...]
     costs: tuple[Cost, ...]

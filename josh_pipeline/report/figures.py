@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from josh_pipeline.report.data import Ceiling, Comparison, PolicyScore
+from josh_pipeline.report.data import Ceiling, Comparison, PolicyDrift, PolicyScore
 from josh_pipeline.report.drawing import canvas
-from josh_pipeline.report.palette import BLUE, INK, LOST, MUTED, ORANGE, RULE, SERIES, WON
+from josh_pipeline.report.palette import BEFORE, BLUE, INK, LOST, MUTED, ORANGE, PURPLE, RULE, SERIES, WON
 from josh_pipeline.report.words import percent
 
 
 def success_by_iteration(scores: Sequence[PolicyScore], ceiling: Ceiling | None) -> Figure:
     """Success rate of every policy with its 95 % interval, mean reward beside it, the ceiling above."""
-    with canvas(6.6, 3.7) as (figure, (axes,)):
+    with canvas(max(6.6, 1.3 * len(scores)), 3.7) as (figure, (axes,)):
         places = range(len(scores))
         axes.plot(
             places, [s.reward for s in scores], color=ORANGE, marker="s", markersize=5, label="mean reward"
@@ -62,7 +62,7 @@ def by_domain(scores: Sequence[PolicyScore]) -> Figure:
         step = 0.62 / max(len(scores), 1)
         for index, score in enumerate(scores):
             shares = {b.name: b for b in score.by_domain}
-            colour = SERIES[(index - 1) % len(SERIES)] if index else "#8A97A8"
+            colour = SERIES[(index - 1) % len(SERIES)] if index else BEFORE
             rows = [(place, shares[name]) for place, name in enumerate(domains) if name in shares]
             axes.errorbar(
                 [b.success for _, b in rows],
@@ -136,6 +136,40 @@ def won_and_lost(comparisons: Sequence[Comparison]) -> Figure:
         axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
         axes.grid(axis="y", visible=False)
         axes.set_title("Goals lost (left) and won (right)")
+    return figure
+
+
+def drift_by_policy(drifts: Sequence[PolicyDrift]) -> Figure:
+    """Drift of each policy from the foundation with its 95 % interval, and the limit for a candidate."""
+    measured = [(one.name, one.drift) for one in drifts if one.drift is not None]
+    with canvas(max(6.6, 1.3 * (len(measured) + 1)), 2.9) as (figure, (axes,)):
+        axes.plot(0, 0, marker="o", markersize=8, color=BEFORE)
+        for place, (_, found) in enumerate(measured, start=1):
+            axes.errorbar(
+                place, found.mean, yerr=[[found.mean - found.low], [found.high - found.mean]],
+                color=PURPLE, marker="o", markersize=8, capsize=4, zorder=4,
+            )  # fmt: skip
+            axes.annotate(
+                f"{found.mean:.2f}", (place, found.mean), xytext=(10, 0), textcoords="offset points",
+                va="center", fontweight="bold", color=PURPLE,
+            )  # fmt: skip
+        means = [0.0, *(found.mean for _, found in measured)]
+        axes.plot(range(len(means)), means, color=PURPLE, linewidth=1.2, zorder=1)
+        if drifts:
+            limit = drifts[-1].max_drift
+            axes.axhline(limit, color=LOST, linestyle=(0, (4, 3)), linewidth=1.2)
+            axes.annotate(
+                f"limit for a candidate: {limit:g}", (0, limit), xycoords=("axes fraction", "data"),
+                xytext=(4, -11), textcoords="offset points", fontsize=8.5, color=LOST,
+            )  # fmt: skip
+        axes.set_xticks(range(len(means)), ["foundation", *(name for name, _ in measured)])
+        axes.set_xlim(-0.35, max(len(measured), 1) + 0.6)
+        axes.set_ylim(
+            0, 1.08 * max([0.1, *(one.max_drift for one in drifts), *(f.high for _, f in measured)])
+        )
+        axes.set_ylabel("nats a token")
+        axes.grid(axis="x", visible=False)
+        axes.set_title("Drift from the foundation on general texts")
     return figure
 
 

@@ -1,12 +1,19 @@
 """The report as one HTML file that opens offline: tables, figures, conversations, settings."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from josh_pipeline.report.data import Comparison, Example, Played, ReportData
+from josh_pipeline.evaluation.summary import Breakdown
+from josh_pipeline.report.data import Comparison, Cost, Example, Played, PolicyScore, ReportData
 from josh_pipeline.report.drawing import svg
-from josh_pipeline.report.figures import by_domain, paired_differences, success_by_iteration, won_and_lost
+from josh_pipeline.report.figures import (
+    by_domain,
+    drift_by_policy,
+    paired_differences,
+    success_by_iteration,
+    won_and_lost,
+)
 from josh_pipeline.report.pages import Bubble, bubbles, page
 from josh_pipeline.report.scores import rate_text
 from josh_pipeline.report.tree_svg import dots
@@ -38,11 +45,12 @@ class _Shown:
     title: str
     message: str
     milestones: tuple[str, ...]
+    together: tuple[Bubble, ...]
     sides: tuple[_Side, ...]
 
 
 @dataclass(frozen=True)
-class _Tool:
+class _Share:
     name: str
     n: int
     success: tuple[float | None, ...]
@@ -61,13 +69,19 @@ def report_page(data: ReportData) -> str:
             "has_parts": any(score.goals == "parts" for score in data.scores),
             "resamples": data.settings.get("evaluation", {}).get("bootstrap", 10_000),
             "figures": report_figures(data),
-            "tools": _tools(data),
+            "acts": _shares(data, lambda score: score.by_act),
+            "tools": _shares(data, lambda score: score.by_tool),
             "error_names": sorted({name for score in data.main for name in score.errors}),
+            "fault_names": sorted({name for score in data.main for name in score.faults}),
+            "drifted": [one for one in data.drifts if one.drift is not None],
+            "drift_kinds": sorted({kind for one in data.drifts if one.drift for kind in one.drift.by_kind}),
+            "spent": _spent(data),
+            "priced": any(cost.money for cost in data.costs),
             "tree_svg": dots(data.tree) if data.tree else "",
             "tree_wish": sentences(data.tree.goal.message) if data.tree else "",
             "tree_milestones": milestone_texts(data.tree.goal) if data.tree else (),
             "tree_earned": earned_where(data.tree) if data.tree else (),
-            "examples": [_shown(example) for example in data.examples],
+            "examples": _by_round(data),
             "setting_groups": list(setting_groups(data.settings)),
         },
     )
@@ -83,6 +97,7 @@ def report_figures(data: ReportData) -> dict[str, str]:
         "domains": svg(by_domain(data.main)) if data.main else "",
         "differences": svg(paired_differences(tested)) if tested else "",
         "outcomes": svg(won_and_lost(won)) if won else "",
+        "drift": svg(drift_by_policy(data.drifts)) if any(one.drift for one in data.drifts) else "",
         "curves": svg(training_curves(data.curves)) if data.curves else "",
         "harvest": svg(harvest_yield(data.harvests)) if data.harvests else "",
         "cost": svg(cost(data.costs)) if data.costs else "",
@@ -152,6 +167,9 @@ def cards(data: ReportData, overall: Comparison | None) -> list[Card]:
         tone = "good" if overall.low > 0 else "bad" if overall.high < 0 else ""
         label = f"points, paired, 95 % interval [{100 * overall.low:+.1f}, {100 * overall.high:+.1f}]"
         found.append(Card(f"{100 * overall.difference:+.1f}", label, tone))
+    if data.drifts and (drift := data.drifts[-1].drift) is not None:
+        tone = "bad" if drift.mean > data.drifts[-1].max_drift else ""
+        found.append(Card(f"{drift.mean:.2f}", f"nats a token: drift of {data.drifts[-1].name}", tone))
     if data.harvests:
         trees, full = sum(h.trees for h in data.harvests), sum(h.full for h in data.harvests)
         found.append(Card(f"{full} of {trees}", "search trees with the full reward"))
@@ -186,24 +204,60 @@ def _value(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def _tools(data: ReportData) -> list[_Tool]:
-    names = sorted({b.name for score in data.main for b in score.by_tool})
+def _shares(data: ReportData, of: Callable[[PolicyScore], tuple[Breakdown, ...]]) -> list[_Share]:
+    """A row for each name of a breakdown, with the success of every policy that the figures show."""
+    names = sorted({share.name for score in data.main for share in of(score)})
     found = []
     for name in names:
-        shares = [next((b for b in score.by_tool if b.name == name), None) for score in data.main]
-        n = max(b.n for b in shares if b is not None)
-        found.append(_Tool(name, n, tuple(b.success if b else None for b in shares)))
+        shares = [next((one for one in of(score) if one.name == name), None) for score in data.main]
+        n = max(share.n for share in shares if share is not None)
+        found.append(_Share(name, n, tuple(share.success if share else None for share in shares)))
     return found
 
 
+def _spent(data: ReportData) -> Cost:
+    """All steps together; time that was not recorded is left out."""
+    return Cost(
+        iteration=0,
+        step="together",
+        seconds=sum(cost.seconds or 0.0 for cost in data.costs),
+        requests=sum(cost.requests for cost in data.costs),
+        prompt_tokens=sum(cost.prompt_tokens for cost in data.costs),
+        cached_tokens=sum(cost.cached_tokens for cost in data.costs),
+        completion_tokens=sum(cost.completion_tokens for cost in data.costs),
+        user_tokens=sum(cost.user_tokens for cost in data.costs),
+        money=sum(cost.money for cost in data.costs),
+    )
+
+
+def _by_round(data: ReportData) -> list[tuple[str, list[_Shown]]]:
+    """The examples by the policy that won or lost, the last one first."""
+    found: dict[str, list[_Shown]] = {}
+    for example in data.examples:
+        found.setdefault(example.after.policy, []).append(_shown(example))
+    return list(found.items())
+
+
 def _shown(example: Example) -> _Shown:
-    def side(played: Played) -> _Side:
-        return _Side(played.policy, played.reward, played.earned, bubbles(played.messages))
+    before, after = bubbles(example.before.messages), bubbles(example.after.messages)
+    parted = parting(before, after)
+
+    def side(played: Played, messages: tuple[Bubble, ...]) -> _Side:
+        return _Side(played.policy, played.reward, played.earned, messages[parted:])
 
     return _Shown(
         kind=example.kind,
         title=goal_kind(example.goal),
         message=sentences(example.goal.message),
         milestones=milestone_texts(example.goal),
-        sides=(side(example.before), side(example.after)),
+        together=before[:parted],
+        sides=(side(example.before, before), side(example.after, after)),
     )
+
+
+def parting(before: Sequence[Bubble], after: Sequence[Bubble]) -> int:
+    """Return how many messages two conversations have in common before they part."""
+    same = 0
+    while same < min(len(before), len(after)) and before[same] == after[same]:
+        same += 1
+    return same

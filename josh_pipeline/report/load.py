@@ -3,26 +3,30 @@
 import asyncio
 import json
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from josh_pipeline.dialogue.ceiling import user_ceiling
 from josh_pipeline.report.data import (
     Ceiling,
     CorpusFacts,
-    Cost,
-    Example,
     HarvestYield,
     InjectedFaults,
-    Played,
     ReportData,
     TrainingCurve,
 )
 from josh_pipeline.report.lines import Line, line_of_iteration
-from josh_pipeline.report.load_scores import line_comparisons, line_scores, outcomes
+from josh_pipeline.report.load_costs import line_costs
+from josh_pipeline.report.load_examples import line_examples
+from josh_pipeline.report.load_scores import (
+    line_comparisons,
+    line_decisions,
+    line_drifts,
+    line_scores,
+    outcomes,
+)
 from josh_pipeline.report.load_tree import UNDESIRABLE, label, load_drawn_tree, telling_tree
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.corpus import stored_corpus
-from josh_pipeline.stages.episodes import stored_episodes
 from josh_pipeline.stages.goals import stored_goals
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.store.warehouse import Warehouse
@@ -34,12 +38,6 @@ ROW_KINDS = {
     ("kto", False): "KTO undesirable",
     ("dpo", True): "DPO pairs",
 }
-STEPS = (
-    ("rollouts", "rollouts", "policy"),
-    ("adapter", "training", "preferences"),
-    ("evaluation", "evaluation", "adapter"),
-)
-"""Stages whose cost is shown: (stage, its name for people, the stage before it)."""
 
 
 def load_report(
@@ -75,10 +73,12 @@ def load_report(
         ceiling=_ceiling(warehouse, last, settings),
         scores=tuple(line_scores(warehouse, line)),
         comparisons=tuple(line_comparisons(warehouse, line, settings.evaluation.bootstrap)),
+        decisions=tuple(line_decisions(warehouse, line)),
+        drifts=tuple(line_drifts(warehouse, line)),
         curves=_curves(warehouse, line),
         harvests=tuple(harvest_of(warehouse, row.iteration) for row in line.rounds),
-        costs=_costs(warehouse, line),
-        examples=_examples(warehouse, line),
+        costs=tuple(line_costs(warehouse, line)),
+        examples=tuple(line_examples(warehouse, line)),
         tree=tree,
         tree_link=f"{tree_folder}/{tree.tree.rollout_id}.html" if tree and tree_folder else None,
         settings=values,
@@ -200,87 +200,3 @@ def harvest_of(warehouse: Warehouse, iteration: str) -> HarvestYield:
         rows={ROW_KINDS[row["method"], row["desirable"]]: row["n"] for row in kinds},
         by_round={round_: (good, bad) for round_, (good, bad) in by_round.items()},
     )
-
-
-def _costs(warehouse: Warehouse, line: Line) -> tuple[Cost, ...]:
-    base = warehouse.rows(
-        "SELECT seconds, tokens FROM current_base_models WHERE scope = ? AND demonstrations > 0",
-        [line.rows[0].base_scope],
-    )
-    costs = [Cost(0, "cold start", row["seconds"], 0, 0, 0, row["tokens"]) for row in base]
-    for row in line.rows:
-        costs += _round_costs(warehouse, row)
-    return tuple(costs)
-
-
-def _round_costs(warehouse: Warehouse, policy: PolicyRow) -> list[Cost]:
-    """What an iteration's long steps took: the time from the end of the step before, in the same run."""
-    written = {
-        row["stage"]: (row["run_id"], row["created_at"])
-        for row in warehouse.rows(
-            "SELECT stage, run_id, created_at FROM generations WHERE scope = ? AND current",
-            [policy.iteration],
-        )
-    }
-    sums = warehouse.rows(
-        "SELECT coalesce(sum(requests), 0)::BIGINT AS requests, "
-        "coalesce(sum(prompt_tokens), 0)::BIGINT AS prompt, "
-        "coalesce(sum(cached_tokens), 0)::BIGINT AS cached, "
-        "coalesce(sum(completion_tokens), 0)::BIGINT AS completion FROM current_trees WHERE iteration = ?",
-        [policy.iteration],
-    )[0]
-    trained = warehouse.rows("SELECT tokens FROM current_trainings WHERE iteration = ?", [policy.iteration])
-    costs = []
-    for stage, step, before in STEPS:
-        if stage not in written:
-            continue
-        run, ended = written[stage]
-        begin = written.get(before) or written.get("policy")
-        seconds = (ended - begin[1]).total_seconds() if begin and begin[0] == run else None
-        if stage == "rollouts":
-            tokens = sums["requests"], sums["prompt"], sums["cached"], sums["completion"]
-        else:
-            tokens = 0, 0, 0, trained[0]["tokens"] if stage == "adapter" and trained else 0
-        costs.append(Cost(int(policy.iteration), step, seconds, *tokens))
-    return costs
-
-
-def _examples(warehouse: Warehouse, line: Line) -> tuple[Example, ...]:
-    """One goal that the last round won, one that it lost: the first by goal id, not hand-picked."""
-    if not line.rounds:
-        return ()
-    row = line.rounds[-1]
-    before = outcomes(warehouse, row.iteration, "before", "test")
-    after = outcomes(warehouse, row.iteration, "after", "test")
-    found = []
-    kinds: tuple[tuple[Literal["won", "lost"], bool], ...] = (("won", True), ("lost", False))
-    for kind, solved_after in kinds:
-        changed = sorted(
-            key
-            for key in before.keys() & after.keys()
-            if (before[key][1], after[key][1]) == (not solved_after, solved_after)
-        )
-        if changed:
-            found.append(_example(warehouse, line, row, kind, changed[0]))
-    return tuple(found)
-
-
-def _example(
-    warehouse: Warehouse, line: Line, row: PolicyRow, kind: Literal["won", "lost"], key: tuple[str, int]
-) -> Example:
-    ids = {
-        found["side"]: found["episode_id"]
-        for found in warehouse.rows(
-            "SELECT side, episode_id FROM current_episodes WHERE iteration = ? AND role = 'test' "
-            "AND goal_id = ? AND trial = ?",
-            [row.iteration, *key],
-        )
-    }
-
-    def played(side: str) -> Played:
-        episode = stored_episodes(warehouse, [ids[side]])[0]
-        name = line.name_of(episode.policy_digest)
-        return Played(name, episode.messages, episode.reward, episode.earned)
-
-    goal = stored_goals(warehouse, row.goals_scope, ids=[key[0]])[0]
-    return Example(kind, goal, played("before"), played("after"))

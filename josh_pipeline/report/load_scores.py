@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from josh_pipeline.evaluation.statistics import paired_bootstrap
 from josh_pipeline.evaluation.summary import Breakdown
-from josh_pipeline.report.data import Comparison, GoalKind, Metric, PolicyScore
+from josh_pipeline.report.data import Comparison, Decision, GoalKind, Metric, PolicyDrift, PolicyScore
 from josh_pipeline.report.lines import Line, all_lines
+from josh_pipeline.stages.drift import drift_of
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.store.warehouse import Warehouse
 
@@ -76,10 +77,42 @@ def _score(
         rows=taken["rows"] if taken else None,
         by_domain=tuple(Breakdown(**share) for share in details["by_domain"]),
         by_tool=tuple(Breakdown(**share) for share in details["by_tool"]),
+        # Scores of the first schema lack what has a default here.
+        by_act=tuple(Breakdown(**share) for share in details.get("by_act", ())),
         errors=details["errors"],
         turns=details["turns"],
+        error_turns=details["error_turns"],
         faulty_calls=details["faulty_calls"],
+        faults=details.get("faults", {}),
+        pass_k=tuple(details["pass_k"]),
     )
+
+
+def line_drifts(warehouse: Warehouse, line: Line) -> list[PolicyDrift]:
+    """Drifts of a line's policies; none for iterations that were evaluated before it was measured."""
+    return [
+        PolicyDrift(
+            iteration=int(row.iteration),
+            name=line.name_of(found["policy_digest"]),
+            drift=drift_of(found),
+            max_drift=found["max_drift"],
+            reason=found["reason"],
+        )
+        for row in line.rows
+        for found in warehouse.rows("SELECT * FROM current_drifts WHERE iteration = ?", [row.iteration])
+    ]
+
+
+def line_decisions(warehouse: Warehouse, line: Line) -> list[Decision]:
+    """What the gate decided on each round's candidate."""
+    return [
+        Decision(int(row.iteration), line.name_of(found["policy_digest"]), found["promoted"], found["reason"])
+        for row in line.rounds
+        for found in warehouse.rows(
+            "SELECT * FROM current_promotions WHERE iteration = ? AND policy_digest = ?",
+            [row.iteration, line.candidates[row.iteration]],
+        )
+    ]
 
 
 def _taken(warehouse: Warehouse, iteration: str) -> dict[str, int]:

@@ -41,7 +41,10 @@ def training_curves(curves: Sequence[TrainingCurve]) -> Figure:
 
 def harvest_yield(harvests: Sequence[HarvestYield]) -> Figure:
     """Left: trees by reward, an iteration a bar. Right: turns that gave rows, by search round."""
-    with canvas(9.6, 3.1, panels=2, widths=(1, 1.1)) as (figure, (trees, rows)):
+    with canvas(9.6, max(3.1, 1.1 + 0.42 * len(harvests)), panels=2, widths=(1, 1.1)) as (
+        figure,
+        (trees, rows),
+    ):
         kinds = (
             ("full reward", GOLDEN, [h.full for h in harvests]),
             ("some reward", "#F6D58F", [h.partial for h in harvests]),

@@ -17,8 +17,9 @@ def write_report(warehouse: Warehouse, folder: Path, iteration: str | None = Non
     """Write the report of a line of iterations, up to one of them.
 
     Args:
-        folder: where it is put, as ``report-<iteration>.html``; made where it does not exist.
-        iteration: partition key; None for the last one that was evaluated.
+        folder: where it is put; made where it does not exist.
+        iteration: partition key, which goes into the file's name: ``report-<iteration>.html``; None for
+            the last one that was evaluated: ``report.html``.
 
     Returns:
         The report's path.
@@ -27,7 +28,7 @@ def write_report(warehouse: Warehouse, folder: Path, iteration: str | None = Non
         UserError: nothing has been evaluated, not that iteration, or the folder cannot be written to.
     """
     data = load_report(warehouse, iteration, TREES)
-    report = folder / f"report-{max(score.iteration for score in data.scores):03d}.html"
+    report = folder / (f"report-{iteration}.html" if iteration else "report.html")
     pages = {report: report_page(data)}
     if data.tree is not None:
         pages[folder / TREES / f"{data.tree.tree.rollout_id}.html"] = tree_page(data.tree)
