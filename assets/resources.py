@@ -9,6 +9,7 @@ import dagster as dg
 from assets.launchpad import settings_field
 from josh_pipeline.errors import UserError
 from josh_pipeline.home import open_home
+from josh_pipeline.locks import at_work
 from josh_pipeline.progress import Progress, SilentProgress, Snapshot, ThrottledProgress
 from josh_pipeline.stages.step import Step, start_step
 
@@ -46,7 +47,8 @@ class Josh:
         with told(), both(context) as progress:
             home = open_home()
             settings = home.settings(self.profile, self.overrides)
-            yield start_step(home, settings, context.run.run_id, progress)
+            with at_work(home.root):
+                yield start_step(home, settings, context.run.run_id, progress)
 
 
 JoshResource = dg.ResourceParam[Josh]

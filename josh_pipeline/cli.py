@@ -69,6 +69,8 @@ def parser() -> argparse.ArgumentParser:
     _report(commands)
     _tree(commands)
     _audit(commands)
+    _export(commands)
+    _gc(commands)
     _ui(commands)
     return top
 
@@ -256,6 +258,32 @@ def _audit(commands: Commands) -> None:
         "--seal", action="store_true", help="seal what an older release left unsealed, if all is sound"
     )
     command.add_argument("--json", action="store_true", help="one JSON object")
+    _home(command)
+
+
+def _export(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "export",
+        "export",
+        "write tables as Parquet and training rows as JSON lines for TRL, with a manifest",
+        "josh export 001 --out rows --format jsonl",
+    )
+    command.add_argument("iteration", nargs="?", metavar="ITERATION", help="(default: all)")
+    command.add_argument("--out", required=True, metavar="FOLDER", help="made where it does not exist")
+    command.add_argument("--format", choices=("parquet", "jsonl"), help="(default: both)")
+    _home(command)
+
+
+def _gc(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "gc",
+        "gc",
+        "remove superseded generations, adapters and checkpoints that nothing kept descends from",
+        "josh gc --dry-run",
+    )
+    command.add_argument("--dry-run", action="store_true", help="only show what would go")
     _home(command)
 
 

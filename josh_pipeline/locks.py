@@ -1,4 +1,4 @@
-"""One process at a time, where two would do the same work."""
+"""Who may be in a home at the same time as whom."""
 
 import fcntl
 from collections.abc import Iterator
@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from josh_pipeline.errors import UserError
+
+WORK_LOCK = "work.lock"
+"""Held by every step that is under way; alone by what clears a home."""
 
 
 @contextmanager
@@ -23,4 +26,12 @@ def alone(path: Path, sentence: str) -> Iterator[None]:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(sentence) from None
+        yield
+
+
+@contextmanager
+def at_work(root: Path) -> Iterator[None]:
+    """Mark a home as in use by one of any number of steps; waits while it is being cleared."""
+    with (root / WORK_LOCK).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
         yield

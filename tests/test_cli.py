@@ -16,7 +16,20 @@ from tiny_loop import SETTINGS, play_with, tiny_profile
 from josh_pipeline.cli import main, parser
 from josh_pipeline.home import open_home
 
-COMMANDS = ("iterate", "goals", "replay", "solvability", "evaluate", "scores", "report", "tree", "ui")
+COMMANDS = (
+    "iterate",
+    "goals",
+    "replay",
+    "solvability",
+    "evaluate",
+    "scores",
+    "report",
+    "tree",
+    "audit",
+    "export",
+    "gc",
+    "ui",
+)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from josh_pipeline.commands.options import quiet_libraries, settings_of
 from josh_pipeline.home import open_home
+from josh_pipeline.locks import at_work
 from josh_pipeline.progress import TerminalProgress
 from josh_pipeline.stages.benchmark import Benchmark, Selection, benchmark
 from josh_pipeline.stages.cold_start import make_base
@@ -30,7 +31,7 @@ def command(options: argparse.Namespace) -> int:
         kind = "part" if options.goals == "parts" else "whole"
     elif options.split is not None:
         kind = "whole"
-    with TerminalProgress() as progress:
+    with at_work(home.root), TerminalProgress() as progress:
         step = start_step(home, settings, f"evaluate-{uuid.uuid4()}", progress)
         prepare(step)
         found = benchmark(step, options.policy, selection, kind, options.trials, options.number)

@@ -72,7 +72,10 @@ def train_adapter(step: Step, iteration: str) -> AdapterSummary:
         step.settings.policy.quantization,
     )
     parent = policy.adapter_digest if settings.start == "previous" else None
-    manifest = manifest_of(policy, parent, rows, result)
+    manifest = manifest_of(policy, parent, rows, result) | {
+        # Commits the adapter to all that its rows came from, down to the corpus: see store/seals.py.
+        "rows_generation": step.warehouse.digest_of(source)
+    }
     adapter = settle(result.adapter, step.home.adapters / result.digest, result.adapter.parent)
     # Beside the folder, not in it: the folder's digest covers all that lies in it.
     adapter.with_suffix(".json").write_text(json.dumps(manifest, indent=1, sort_keys=True))

@@ -217,6 +217,14 @@ class Warehouse:
         )
         return Generation(stage, scope, found[0]["generation"]) if found else None
 
+    def digest_of(self, generation: Generation) -> str | None:
+        """Return the digest of a generation; None where it is not sealed."""
+        found = self.rows(
+            "SELECT digest FROM generations WHERE stage = ? AND scope = ? AND generation = ?",
+            [generation.stage, generation.scope, generation.number],
+        )
+        return found[0]["digest"] if found else None
+
 
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
