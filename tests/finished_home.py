@@ -24,7 +24,7 @@ from josh_pipeline.stages.promotion import promote
 from josh_pipeline.stages.rollouts import roll_out
 from josh_pipeline.stages.step import Step, start_step
 
-SFT = {"method": "sft", "epochs": 1, "max_tokens": 8192, "lora": {"r": 2, "alpha": 4}}
+SFT = {"method": "sft", "epochs": 1, "max_tokens": 8192, "processes": 0, "lora": {"r": 2, "alpha": 4}}
 
 
 def run_iteration(home: Home, settings: Settings, key: str, run_id: str) -> None:

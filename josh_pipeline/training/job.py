@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ class TrainingResult:
 
     def to_json(self) -> dict[str, Any]:
         """Write it for another process on this machine."""
-        return asdict(replace(self, adapter=self.adapter.absolute())) | {"adapter": str(self.adapter)}
+        return asdict(self) | {"adapter": str(self.adapter)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "TrainingResult":

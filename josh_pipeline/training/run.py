@@ -1,7 +1,6 @@
 """One training: rows in, an adapter out, in the pipeline's own process or in processes of its own."""
 
 import math
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,9 @@ from josh_pipeline.progress import Progress
 from josh_pipeline.search.rows import Row, SftRow, Source
 from josh_pipeline.settings import ColdStartSettings, SftSettings, TrainingSettings
 from josh_pipeline.training.job import TrainingJob, TrainingResult
+from josh_pipeline.training.launch import train_in_processes
 from josh_pipeline.training.trainers import batched_rows, packed_trainer, plain_trainer
+from josh_pipeline.training.weights import write_adapter
 
 
 def train_cold_start(
@@ -99,7 +100,7 @@ def _trained(job: TrainingJob, out: Path, progress: Progress) -> TrainingResult:
     work = out / job.digest
     work.mkdir(parents=True, exist_ok=True)
     with alone(work / "lock", "The same training runs already: wait for it."):
-        return train_here(job, work, progress)
+        return (train_in_processes if job.settings.processes else train_here)(job, work, progress)
 
 
 def train_here(job: TrainingJob, work: Path, progress: Progress) -> TrainingResult:
@@ -131,9 +132,7 @@ def train_here(job: TrainingJob, work: Path, progress: Progress) -> TrainingResu
         ) from None
     adapter = work / "adapter"
     if trainer.is_world_process_zero():
-        shutil.rmtree(adapter, ignore_errors=True)
-        trainer.model.save_pretrained(adapter, selected_adapters=["default"])
-        (adapter / "README.md").unlink(missing_ok=True)  # peft's empty model card names local paths
+        write_adapter(trainer.model, job.base, adapter)
     trainer.accelerator.wait_for_everyone()
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     done = 1 - resumed / trainer.state.max_steps

@@ -1,5 +1,7 @@
 """The weights that training loads: a frozen base, and the adapter that is trained on it."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ def trainable(model: Any, start: Path | None, lora: LoraSettings, seed: int) -> 
         start: adapter to go on from; None draws a fresh one with ``seed``.
     """
     if start is not None:
-        return PeftModel.from_pretrained(model, start, is_trainable=True)
+        return _named_base(PeftModel.from_pretrained(model, start, is_trainable=True))
     transformers.set_seed(seed)
     config = LoraConfig(
         r=lora.r,
@@ -57,3 +59,24 @@ def set_reference(model: Any, reference: Path | None) -> None:
     model.delete_adapter("ref")
     if reference is not None:
         model.load_adapter(reference, "ref")
+        _named_base(model)
+
+
+def _named_base(model: Any) -> Any:
+    """Tell loaded adapters where their base lies: peft looks at it when it saves, on the hub if need be."""
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = model.get_base_model().name_or_path
+    return model
+
+
+def write_adapter(model: Any, base: Path, folder: Path) -> None:
+    """Write the trained adapter alone, so that equal weights give equal files wherever they are made."""
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder, selected_adapters=["default"])
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card names local paths
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text())
+    # peft writes a set in the order of this process's string hashes, and the base's place on this machine.
+    config["target_modules"] = sorted(config["target_modules"])
+    config["base_model_name_or_path"] = base.name
+    path.write_text(json.dumps(config, indent=2, sort_keys=True))

@@ -1,0 +1,94 @@
+"""Training in processes of its own, which give all of their memory back before anything is served."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from josh_pipeline.errors import UserError
+from josh_pipeline.progress import Progress
+from josh_pipeline.training.job import TrainingJob, TrainingResult
+
+WORKER = "josh_pipeline.training.worker"
+
+
+def train_in_processes(job: TrainingJob, work: Path, progress: Progress) -> TrainingResult:
+    """Train with ``settings.processes`` workers, one a GPU where there are GPUs.
+
+    Args:
+        work: folder of this training alone; what the workers print goes to ``log.txt`` in it.
+
+    Raises:
+        UserError: what a worker refused, or that the workers died.
+    """
+    (work / "job.json").write_text(job.to_json())
+    log = work / "log.txt"
+    result: TrainingResult | None = None
+    with _workers(job.settings.processes, work, log) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            kind, value = _message(line)
+            if kind == "error":
+                raise UserError(value)
+            if kind == "result":
+                result = TrainingResult.from_json(value)
+            elif kind in ("start", "advance"):
+                getattr(progress, kind)(*value)
+            elif kind in ("finish", "note"):
+                getattr(progress, kind)(value)
+    if result is None or process.returncode:
+        code = process.returncode
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        raise UserError(
+            f"The training {how}: read {log}, and run the step again to go on from its last checkpoint."
+        )
+    return result
+
+
+def _message(line: bytes) -> tuple[str, Any]:
+    """Read one line of a worker; what libraries print before it takes its output over is nothing."""
+    try:
+        ((kind, value),) = json.loads(line).items()
+    except (ValueError, AttributeError):
+        return "", None
+    return kind, value
+
+
+@contextmanager
+def _workers(processes: int, work: Path, log: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """Start the workers, and end them however the caller leaves."""
+    launcher = [sys.executable, "-m"]
+    if processes > 1:
+        launcher += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    environment = dict(os.environ)
+    if processes == 1:
+        # With several GPUs in sight a single process would spread each batch over all of them.
+        environment["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [*launcher, WORKER, str(work)],
+            # Nothing is written to it: it closes when this process ends, SIGKILL included, and they with it.
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=sink,
+            env=environment,
+            # Ctrl-C reaches this process alone, which ends the workers in order.
+            start_new_session=True,
+        )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        yield process
+        process.wait()
+    finally:
+        process.stdin.close()
+        process.stdout.close()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
