@@ -187,7 +187,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_shuffled_labels_are_stopped_by_the_gate_and_true_ones_pass(base: Path, tmp_path: Path) -> None:
     trees = searched(Weights(base, None, base), wishes(TRAIN_WORDS, 6))
     rows = [row for row in harvest(trees, "kto", "paper", frozenset()).rows if isinstance(row, KtoRow)]
-    assert sum(row.desirable for row in rows) > 60 and sum(not row.desirable for row in rows) > 20
+    assert min(sum(row.desirable for row in rows), sum(not row.desirable for row in rows)) > 30
     goals = wishes(VAL_WORDS, 1)
     before = played(Weights(base, None, base), goals)
     assert sum(episode.reward for episode in before) > 0.6 * len(before), "the base knows the task"
