@@ -5,10 +5,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -18,8 +18,12 @@ from tiny_loop import play_with, tiny_profile
 from josh_pipeline.commands.iterate import iterate
 from josh_pipeline.home import Home, open_home
 
+Found = TypeVar("Found")
+
 START_SECONDS = 120.0
+SCRIPTED = Path(__file__).with_name("scripted_ui.py")
 READY = "{repositoriesOrError{... on RepositoryConnection{nodes{location{name}}}}}"
+SELECTOR = {"repositoryLocationName": "josh", "repositoryName": "__repository__"}
 STATUS = "query($id: ID!){runOrError(runId:$id){... on Run{status}}}"
 
 
@@ -49,28 +53,48 @@ class Ui:
         raise AssertionError("The UI did not come up.")
 
     def wait_for(self, run_id: str) -> str:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
+        def ended() -> str | None:
             status = str(self.ask(STATUS, id=run_id)["runOrError"]["status"])
-            if status in ("SUCCESS", "FAILURE", "CANCELED"):
-                return status
+            return status if status in ("SUCCESS", "FAILURE", "CANCELED") else None
+
+        return self.wait_until(ended, f"the end of run {run_id}")
+
+    def wait_until(
+        self, look: Callable[[], Found | None], what: str, seconds: float = START_SECONDS
+    ) -> Found:
+        """Look twice a second until there is something, and return it."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = look()
+            if found is not None:
+                return found
             time.sleep(0.5)
-        raise AssertionError("The run did not end.")
+        raise AssertionError(f"Waited {seconds:.0f} s in vain for {what}.")
 
 
 @contextmanager
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ui]:
-    """Fill a home with one iteration of the tiny loop and serve it."""
+def served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted: bool = False, **changes: Any
+) -> Iterator[Ui]:
+    """Fill a home with one iteration of the tiny loop and serve it.
+
+    Args:
+        scripted: let the runs that the UI and its daemon start play with the scripted policy too.
+        changes: sections of the settings, see ``tiny_profile``.
+    """
     monkeypatch.setenv("JOSH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DAGSTER_HOME", "")
     home = open_home()
     play_with(monkeypatch, lambda digest: 0.8)
-    iterate(home, home.settings(str(tiny_profile(tmp_path))), 1, Console(stderr=True))
+    iterate(home, home.settings(str(tiny_profile(tmp_path, **changes))), 1, Console(stderr=True))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "josh_pipeline.cli", "ui", "--port", str(port), "--home", str(home.root)]
+    program = [str(SCRIPTED)] if scripted else ["-m", "josh_pipeline.cli", "ui"]
+    command = [sys.executable, *program, "--port", str(port), "--home", str(home.root)]
     with (tmp_path / "ui.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        # The scripted workspace names its module relative to the folder that Dagster is started in.
+        folder = SCRIPTED.parent if scripted else None
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, cwd=folder)
     try:
         yield Ui(home, port, process)
     finally:

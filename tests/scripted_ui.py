@@ -1,0 +1,19 @@
+"""``josh ui`` on the definitions of ``scripted_definitions.py``: ``scripted_ui.py ARGUMENT...``."""
+
+import sys
+from pathlib import Path
+
+from josh_pipeline.cli import main
+from josh_pipeline.commands import ui
+
+real_command = ui.dagster_dev
+
+
+def scripted(host: str, port: int, root: Path) -> list[str]:
+    """The same command, with the workspace that lies beside this file."""
+    return real_command(host, port, Path(__file__).parent)
+
+
+if __name__ == "__main__":
+    ui.dagster_dev = scripted
+    sys.exit(main(["ui", *sys.argv[1:]]))
