@@ -73,8 +73,23 @@ def shown(found: Benchmark) -> Table:
     table.add_row("success rate", f"{100 * one.success:.1f} % [{100 * one.low:.1f}, {100 * one.high:.1f}]")
     for k, share in enumerate(one.pass_k[1:], start=2):
         table.add_row(f"pass^{k}", f"{100 * share:.1f} %")
-    for part in one.by_domain:
+    for part in (*one.by_domain, *one.by_act):
         table.add_row(f"success, {part.name} (n={part.n})", f"{100 * part.success:.1f} %")
     for error, number in list(one.errors.items())[:5]:
         table.add_row(error, str(number))
+    table.add_row("agent turns a conversation", f"{one.turns:.1f}")
+    table.add_row("turns without an answer", f"{100 * one.error_turns:.1f} %")
+    table.add_row(f"calls refused with an error, of {one.calls}", f"{100 * one.faulty_calls:.1f} %")
+    for fault, number in one.faults.items():
+        table.add_row(f"  {fault}", str(number))
+    usage = one.usage
+    table.add_row("requests", f"{usage.requests:,}")
+    table.add_row("prompt tokens, of them cached", f"{usage.prompt_tokens:,}, {usage.cached_tokens:,}")
+    table.add_row("sampled tokens", f"{usage.completion_tokens:,}")
+    if usage.user_requests:
+        table.add_row(
+            "tokens of the user's model", f"{usage.user_prompt_tokens + usage.user_completion_tokens:,}"
+        )
+    if usage.cost:
+        table.add_row("cost", f"{usage.cost:.2f}")
     return table

@@ -7,7 +7,18 @@ from matplotlib.ticker import PercentFormatter
 
 from josh_pipeline.report.data import Ceiling, Comparison, PolicyDrift, PolicyScore
 from josh_pipeline.report.drawing import canvas
-from josh_pipeline.report.palette import BEFORE, BLUE, INK, LOST, MUTED, ORANGE, PURPLE, RULE, SERIES, WON
+from josh_pipeline.report.palette import (
+    BEFORE,
+    BLUE,
+    INK,
+    LOST,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    RULE,
+    WON,
+    series_colour,
+)
 from josh_pipeline.report.words import percent
 
 
@@ -62,7 +73,7 @@ def by_domain(scores: Sequence[PolicyScore]) -> Figure:
         step = 0.62 / max(len(scores), 1)
         for index, score in enumerate(scores):
             shares = {b.name: b for b in score.by_domain}
-            colour = SERIES[(index - 1) % len(SERIES)] if index else BEFORE
+            colour = series_colour(index)
             rows = [(place, shares[name]) for place, name in enumerate(domains) if name in shares]
             axes.errorbar(
                 [b.success for _, b in rows],
@@ -143,14 +154,14 @@ def drift_by_policy(drifts: Sequence[PolicyDrift]) -> Figure:
     """Drift of each policy from the foundation with its 95 % interval, and the limit for a candidate."""
     measured = [(one.name, one.drift) for one in drifts if one.drift is not None]
     with canvas(max(6.6, 1.3 * (len(measured) + 1)), 2.9) as (figure, (axes,)):
-        axes.plot(0, 0, marker="o", markersize=8, color=BEFORE)
+        axes.plot(0, 0, marker="o", markersize=8, color=BEFORE, clip_on=False, zorder=5)
         for place, (_, found) in enumerate(measured, start=1):
             axes.errorbar(
                 place, found.mean, yerr=[[found.mean - found.low], [found.high - found.mean]],
                 color=PURPLE, marker="o", markersize=8, capsize=4, zorder=4,
             )  # fmt: skip
             axes.annotate(
-                f"{found.mean:.2f}", (place, found.mean), xytext=(10, 0), textcoords="offset points",
+                f"{found.mean:.2f}", (place, found.mean), xytext=(9, -12), textcoords="offset points",
                 va="center", fontweight="bold", color=PURPLE,
             )  # fmt: skip
         means = [0.0, *(found.mean for _, found in measured)]

@@ -18,3 +18,8 @@ WON = GREEN
 LOST = VERMILION
 GOLDEN = ORANGE
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+
+
+def series_colour(index: int) -> str:
+    """Colour of a policy in figures of several: grey for what a line starts from, then one a round."""
+    return SERIES[(index - 1) % len(SERIES)] if index else BEFORE

@@ -7,11 +7,11 @@ from matplotlib.ticker import MaxNLocator
 
 from josh_pipeline.report.data import Cost, HarvestYield, TrainingCurve
 from josh_pipeline.report.drawing import canvas
-from josh_pipeline.report.palette import GOLDEN, LOST, MUTED, SERIES, WON
+from josh_pipeline.report.palette import BEFORE, GOLDEN, LOST, MUTED, SERIES, WON, series_colour
 from josh_pipeline.report.words import duration
 
 STEP_COLOURS = {
-    "cold start": "#8A97A8",
+    "cold start": BEFORE,
     "rollouts": SERIES[0],
     "training": SERIES[4],
     "evaluation": SERIES[2],
@@ -25,7 +25,7 @@ def training_curves(curves: Sequence[TrainingCurve]) -> Figure:
             axes.plot(
                 [step for step, _ in curve.points],
                 [loss for _, loss in curve.points],
-                color=SERIES[index % len(SERIES)],
+                color=series_colour(index),
                 linestyle=("-", (0, (5, 2)), (0, (1, 1.5)), "-.")[index % 4],
                 label=f"{curve.name} ({curve.method})",
             )
@@ -117,7 +117,7 @@ def cost(costs: Sequence[Cost]) -> Figure:
                 )  # fmt: skip
         tokens.set_yticks(places, [""] * len(costs))
         tokens.set_xlabel("thousand tokens")
-        tokens.legend(loc="lower right")
+        figure.legend(loc="outside lower right", ncols=3, columnspacing=1.2, handlelength=1)
         tokens.set_title("Tokens")
         for axes in (time, tokens):
             axes.set_ylim(max(len(costs), 2) - 0.4, -0.6)
