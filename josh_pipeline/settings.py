@@ -128,6 +128,7 @@ class HarvestSettings(Section):
         "partial",
         description="'paper' takes trees with the full reward only, 'partial' all that earned some.",
     )
+    replay: int = Field(0, ge=0, description="Iterations before this one whose rows are trained on again.")
 
 
 class LoraSettings(Section):

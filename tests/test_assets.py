@@ -9,6 +9,8 @@ import pytest
 from tiny_loop import play_with, tiny_profile
 
 from assets.launch import instance_of, run_job
+from josh_pipeline.audit.dialogue import dialogue_use
+from josh_pipeline.audit.whole import audit_home
 from josh_pipeline.errors import UserError
 from josh_pipeline.home import Home, open_home
 from josh_pipeline.progress import SilentProgress
@@ -184,6 +186,24 @@ def test_an_altered_reward_stops_the_run_at_the_labels(loop: Loop, monkeypatch: 
     assert not loop.rows("SELECT * FROM preference_rows")
 
 
+def test_replayed_rows_train_the_next_round_too_and_the_audit_follows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for loop in open_loop(tmp_path, monkeypatch, harvest={"mode": "partial", "replay": 1}):
+        play_with(monkeypatch, lambda digest: 0.8)
+        for job, iteration in (("baseline", "000"), ("iteration", "001"), ("iteration", "002")):
+            loop.run(job, iteration)
+        own = loop.rows("SELECT iteration, count(*) AS n FROM current_preference_rows GROUP BY 1 ORDER BY 1")
+        trained = loop.rows("SELECT rows FROM current_trainings ORDER BY iteration")
+        assert trained[0]["rows"] == own[0]["n"]
+        assert trained[1]["rows"] == own[0]["n"] + own[1]["n"]  # type: ignore[operator]
+        dialogue = loop.rows("SELECT dialogue_id FROM row_lineage WHERE iteration = '001' LIMIT 1")[0]
+        uses = dialogue_use(loop.home.warehouse(), str(dialogue["dialogue_id"])).adapters
+        assert {(use["iteration"], use["through"]) for use in uses} >= {("001", "rows"), ("002", "rows")}
+        audit, _, _ = audit_home(loop.home, None, SilentProgress())
+        assert audit.sound, audit.findings
+
+
 def test_settings_of_another_corpus_start_a_line_of_their_own_in_the_same_home(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,3 +216,39 @@ def test_settings_of_another_corpus_start_a_line_of_their_own_in_the_same_home(
     assert missing_preparation(loop.step) == ["multiwoz_dialogues", "toolwoz_goals"]
     loop.run("prepare", assets=missing_preparation(loop.step))
     assert coming_iteration(loop.step) == ("002", True), "001 was opened by the first line"
+
+
+def test_a_rerun_whose_policy_changed_never_mixes_old_rows_in(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play_with(monkeypatch, lambda digest: 0.8)
+    harvest = ["policy", "beam_rollouts", "reward_labels", "preference_pairs"]
+    loop.run("baseline", "000")
+    loop.run("iteration", "001")
+    loop.run("iteration", "002", harvest)
+    old = policies_of_rows(loop)
+
+    other = loop.settings.training.model_copy(update={"learning_rate": 1e-2})
+    loop.settings = loop.settings.model_copy(update={"training": other})
+    loop.digest = loop.home.keep_settings(loop.settings)
+    loop.run("iteration", "001", ["lora_adapter", "benchmark_evaluation", "promotion"])
+    assert policies_of_rows(loop) == old, "a rerun of 001 leaves the rows of 002 as they were, but stale"
+    loop.run("iteration", "002", harvest)
+    (new,) = policies_of_rows(loop)
+    assert {new} == {row["policy_digest"] for row in loop.rows(
+        "SELECT policy_digest FROM current_promotions WHERE iteration = '001'"
+    )}  # fmt: skip
+    assert new not in old
+    trees = loop.rows("SELECT DISTINCT policy_digest FROM current_trees WHERE iteration = '002'")
+    assert trees == [{"policy_digest": new}]
+    kept = loop.rows("SELECT DISTINCT policy_digest FROM preference_rows WHERE iteration = '002'")
+    assert len(kept) == 2, "what was superseded stays readable"
+
+
+def policies_of_rows(loop: Loop) -> set[object]:
+    """The policies whose turns are training rows of iteration 002."""
+    rows = loop.rows(
+        "SELECT DISTINCT t.policy_digest FROM current_row_nodes n JOIN trees t USING (rollout_id) "
+        "WHERE iteration = '002'"
+    )
+    return {row["policy_digest"] for row in rows}

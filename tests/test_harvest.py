@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from josh_pipeline.policies.policy import Request
 from josh_pipeline.search.harvest import golden_conversation, golden_end, harvest, harvest_unfiltered
+from josh_pipeline.search.replay import with_replayed
 from josh_pipeline.search.row_check import check_rows
 from josh_pipeline.search.rows import DpoRow, prompt_id
 from josh_pipeline.search.tree import Tree
@@ -218,6 +219,17 @@ def test_a_desirable_row_that_is_too_long_takes_its_rivals_along():
     kept = without_long(result, lambda row: lengths[row.completion.message.content], 50)  # type: ignore[union-attr]
     assert texts(kept.rows) == [("here", True)]
     assert {link.row_id for link in kept.links} == {kept.rows[0].row_id}
+
+
+def test_replayed_rows_add_what_newer_rows_do_not_judge():
+    tree = grow(one_of_two("GET a", "no"), "a")
+    good, rival, here = harvest([tree], "kto", "paper", NOBODY).rows
+    turned = dataclasses.replace(good, desirable=False)
+    pair = harvest([tree], "dpo", "paper", NOBODY).rows[0]
+    back = dataclasses.replace(pair, chosen=pair.rejected, rejected=pair.chosen)
+    assert with_replayed([good], [[turned, rival], [rival, here]]) == [good, rival, here]
+    assert with_replayed([good], [[pair]]) == [good], "a row of another method is left out"
+    assert with_replayed([pair], [[back]]) == [pair]
 
 
 def check(rows: object, max_tokens: int = 10_000) -> dict[str, bool]:

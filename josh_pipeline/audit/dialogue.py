@@ -10,7 +10,7 @@ ADAPTERS = """
 WITH saw AS (
     SELECT a.*, (
         SELECT count(DISTINCT r.row_id) FROM row_lineage r
-        JOIN adapter_rows b ON r.iteration = b.iteration AND r.generation = b.rows_generation
+        JOIN adapter_rows b ON r.iteration = b.rows_iteration AND r.generation = b.rows_generation
         WHERE b.adapter_digest = a.adapter_digest AND r.dialogue_id = a.dialogue_id
     ) AS rows
     FROM adapter_dialogues a WHERE a.dialogue_id = $dialogue

@@ -8,6 +8,8 @@ from josh_pipeline.audit.context import BATCH, Context
 from josh_pipeline.audit.sources import check_folder, linked
 from josh_pipeline.evaluation.episode import Episode, episode_id
 from josh_pipeline.ids import content_id
+from josh_pipeline.search.replay import with_replayed
+from josh_pipeline.search.row_codec import row_from_record
 from josh_pipeline.search.tree import CallRecord
 from josh_pipeline.stages.episodes import episode_from_record
 from josh_pipeline.stages.policy import policy_digest
@@ -25,20 +27,10 @@ def check_adapter(context: Context, written: Written) -> None:
     if row is None:
         return
     where = f"trainings {row['adapter_digest']}"
-    source = written.input("preferences")
     manifest = json.loads(row["manifest"])
     check_folder(context, where, row["adapter_path"], row["adapter_digest"])
     check_manifest(context, where, row, manifest)
-    if source in context.known and not context.known[source].removed:
-        ids = sorted(one["row_id"] for one in context.rows("preference_rows", source))
-        if content_id(ids) != row["rows_digest"]:
-            message = f"It was trained on rows with digest {row['rows_digest']}; those of {source.key} "
-            message += f"generation {source.number} have {content_id(ids)}."
-            context.audit.add("broken", where, message)
-        digest = context.known[source].digest
-        if digest is not None and manifest.get("rows_generation") not in (None, digest):
-            message = f"Its manifest names the rows of generation {manifest['rows_generation']}; that of "
-            context.audit.add("broken", where, message + f"{source.key} is {digest}.")
+    check_rows_of(context, where, row, manifest, written)
     right = policy_digest(row["base_digest"], row["adapter_digest"])
     if right != row["policy_digest"]:
         message = f"Candidate {row['policy_digest']} is not its base with its adapter: that is {right}."
@@ -49,6 +41,30 @@ def check_adapter(context: Context, written: Written) -> None:
         if row["parent_digest"] not in (None, policy["adapter_digest"]):
             message = f"It went on from adapter {row['parent_digest']}, which is not that of its policy."
             context.audit.add("broken", where, message)
+
+
+def check_rows_of(
+    context: Context, where: str, row: dict[str, Any], manifest: dict[str, Any], written: Written
+) -> None:
+    """Hold an adapter to the harvests that it was trained on: its own, and those that were replayed."""
+    own = written.input("preferences")
+    sources = [own, *written.replayed()] if own is not None else []
+    if not sources or any(one not in context.known or context.known[one].removed for one in sources):
+        return
+    harvests = [
+        [row_from_record(record) for record in context.rows("preference_rows", one, "position")]
+        for one in sources
+    ]
+    names = " and ".join(f"{one.key} generation {one.number}" for one in sources)
+    right = content_id(sorted(each.row_id for each in with_replayed(harvests[0], harvests[1:])))
+    if right != row["rows_digest"]:
+        message = f"It was trained on rows with digest {row['rows_digest']}; those of {names} have {right}."
+        context.audit.add("broken", where, message)
+    digests = [context.known[one].digest for one in sources]
+    committed = manifest.get("rows_generations")
+    if None not in digests and committed is not None and committed != digests:
+        message = f"Its manifest names the rows {', '.join(committed)}; those of {names} are "
+        context.audit.add("broken", where, f"{message}{', '.join(map(str, digests))}.")
 
 
 def check_manifest(context: Context, where: str, row: dict[str, Any], manifest: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from josh_pipeline.ids import content_id, derived_seed
 from josh_pipeline.search.rows import Row
 from josh_pipeline.stages.cold_start import curve_frame, settle
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, policy_digest
-from josh_pipeline.stages.preferences import NO_ROWS_ADVICE, stored_rows
+from josh_pipeline.stages.preferences import NO_ROWS_ADVICE, training_rows
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Generation
 
@@ -48,8 +48,7 @@ def train_adapter(step: Step, iteration: str) -> AdapterSummary:
         UserError: there are no rows, or the policy's weights are at an endpoint.
     """
     policy = iterating_policy(step, iteration)
-    source = step.require("preferences", iteration, "preference_pairs")
-    rows = stored_rows(step.warehouse, iteration)
+    rows, sources = training_rows(step, policy)
     if not policy.base_path:
         raise UserError(
             "The weights of a policy at an endpoint cannot be trained here: "
@@ -74,7 +73,7 @@ def train_adapter(step: Step, iteration: str) -> AdapterSummary:
     parent = policy.adapter_digest if settings.start == "previous" else None
     manifest = manifest_of(policy, parent, rows, result) | {
         # Commits the adapter to all that its rows came from, down to the corpus: see store/seals.py.
-        "rows_generation": step.warehouse.digest_of(source)
+        "rows_generations": [step.warehouse.digest_of(source) for source in sources]
     }
     adapter = settle(result.adapter, step.home.adapters / result.digest, result.adapter.parent)
     # Beside the folder, not in it: the folder's digest covers all that lies in it.
@@ -96,7 +95,7 @@ def train_adapter(step: Step, iteration: str) -> AdapterSummary:
     tables = {"trainings": pl.DataFrame([row], schema_overrides={"parent_digest": pl.String})}
     if result.curve:
         tables["training_curves"] = curve_frame(result.curve)
-    generation = step.warehouse.publish("adapter", iteration, step.run_id, tables, [policy.source, source])
+    generation = step.warehouse.publish("adapter", iteration, step.run_id, tables, [policy.source, *sources])
     return AdapterSummary(
         generation=generation,
         policy_digest=candidate,

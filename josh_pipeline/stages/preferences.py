@@ -8,10 +8,11 @@ import polars as pl
 
 from josh_pipeline.dialogue.agents.factory import make_agent
 from josh_pipeline.search.harvest import HarvestResult, harvest
+from josh_pipeline.search.replay import with_replayed
 from josh_pipeline.search.row_check import Finding, check_rows
 from josh_pipeline.search.row_codec import link_record, row_from_record, row_record
 from josh_pipeline.search.rows import KtoRow, Row, SftRow, prompt_id
-from josh_pipeline.stages.policy import iterating_policy
+from josh_pipeline.stages.policy import PolicyRow, iterating_policy, policy_of
 from josh_pipeline.stages.step import Step
 from josh_pipeline.stages.trees import stored_trees
 from josh_pipeline.store.warehouse import Generation, Warehouse
@@ -130,6 +131,24 @@ def _write(step: Step, iteration: str, harvested: HarvestResult, inputs: list[Ge
             "row_nodes": pl.DataFrame([link_record(link) for link in harvested.links]),
         }
     return step.warehouse.publish("preferences", iteration, step.run_id, tables, inputs)
+
+
+def training_rows(step: Step, policy: PolicyRow) -> tuple[list[Row], list[Generation]]:
+    """Return what an iteration trains on, and the harvests that it comes from, the iteration's own first.
+
+    These are its own rows, and those of the ``harvest.replay`` iterations before it on its line.
+    """
+    sources = [step.require("preferences", policy.iteration, "preference_pairs")]
+    earlier: list[list[Row]] = []
+    before = policy.predecessor
+    while before is not None and len(earlier) < step.settings.harvest.replay:
+        older = policy_of(step.warehouse, before)
+        if older.is_baseline:
+            break
+        sources.append(step.require("preferences", before, "preference_pairs"))
+        earlier.append(stored_rows(step.warehouse, before))
+        before = older.predecessor
+    return with_replayed(stored_rows(step.warehouse, policy.iteration), earlier), sources
 
 
 def stored_rows(warehouse: Warehouse, iteration: str) -> list[Row]:

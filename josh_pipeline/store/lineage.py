@@ -31,8 +31,19 @@ class Written:
         return f"{self.generation.key}/{self.generation.number}"
 
     def input(self, stage: str) -> Generation | None:
-        """The generation of a stage that it was made from."""
-        return next((one for one in self.inputs if one.stage == stage), None)
+        """The generation of a stage that it was made from; of several, the one of its own scope."""
+        found = [one for one in self.inputs if one.stage == stage]
+        own = [one for one in found if one.scope == self.generation.scope]
+        return next(iter(own + found), None)
+
+    def replayed(self) -> list[Generation]:
+        """The harvests of earlier iterations that an adapter was trained on too, newest first."""
+        found = [one for one in self.inputs if one.stage == "preferences"]
+        return sorted((one for one in found if one.scope != self.generation.scope), key=_scope, reverse=True)
+
+
+def _scope(generation: Generation) -> str:
+    return generation.scope
 
 
 History = dict[Generation, Written]
@@ -44,7 +55,10 @@ def history(warehouse: Warehouse) -> History:
     for row in warehouse.rows("SELECT * FROM generations ORDER BY created_at, stage, scope, generation"):
         generation = Generation(row["stage"], row["scope"], row["generation"])
         inputs = tuple(
-            Generation(*key.split("/", 1), number) for key, number in json.loads(row["inputs"]).items()
+            Generation(stage, scope, number)
+            for (stage, _, scope), number in (
+                (key.partition("/"), number) for key, number in json.loads(row["inputs"]).items()
+            )
         )
         found[generation] = Written(
             generation, row["run_id"], row["current"], inputs, row["created_at"], row["content"],

@@ -32,10 +32,10 @@ SELECT l.iteration, l.generation, l.row_id, l.part, l.node_id, l.rollout_id, t.p
        s.dialogue_id
 FROM row_nodes l JOIN trees t USING (rollout_id) LEFT JOIN goal_sources s USING (goal_id);
 
--- Adapter to the generation of rows that it was trained on.
+-- Adapter to the harvests that it was trained on: its iteration's own, and those that were replayed.
 CREATE OR REPLACE VIEW adapter_rows AS
 SELECT t.iteration, t.generation, t.adapter_digest, t.policy_digest, t.base_digest, t.parent_digest,
-       i.input_generation AS rows_generation, i.current
+       i.input_scope AS rows_iteration, i.input_generation AS rows_generation, i.current
 FROM trainings t JOIN generation_inputs i
 ON i.stage = 'adapter' AND i.scope = t.iteration AND i.generation = t.generation AND i.input_stage = 'preferences';
 
@@ -44,7 +44,8 @@ ON i.stage = 'adapter' AND i.scope = t.iteration AND i.generation = t.generation
 CREATE OR REPLACE VIEW adapter_dialogues AS
 SELECT DISTINCT a.adapter_digest, a.policy_digest, a.iteration, a.generation, a.current,
        r.dialogue_id, 'rows' AS through
-FROM adapter_rows a JOIN row_lineage r ON r.iteration = a.iteration AND r.generation = a.rows_generation
+FROM adapter_rows a JOIN row_lineage r
+ON r.iteration = a.rows_iteration AND r.generation = a.rows_generation
 UNION
 SELECT DISTINCT t.adapter_digest, t.policy_digest, t.iteration, t.generation, g.current,
        d.dialogue_id, 'demonstrations'
