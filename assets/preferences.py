@@ -4,19 +4,15 @@ import dagster as dg
 
 from assets.columns import described
 from assets.labels import reward_labels
+from assets.links import row_links
 from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
 from assets.resources import JoshResource
-from assets.shown import ERROR, WARN, figure, judged, sample, stored, table
+from assets.shown import ERROR, WARN, figure, judged, stored, table
 from josh_pipeline.report.load import harvest_of
 from josh_pipeline.report.work_figures import harvest_yield
 from josh_pipeline.stages.preferences import NO_ROWS_ADVICE, harvest_rows
 from josh_pipeline.stages.verdicts import calls_unseen, labels_balanced, nothing_leaks
 from josh_pipeline.store.content import content_version
-
-SAMPLE = (
-    "SELECT row_id AS row, goal_id AS goal, method, desirable, completion, rejected "
-    "FROM current_preference_rows WHERE iteration = ? ORDER BY position"
-)
 
 
 @dg.asset(
@@ -73,7 +69,7 @@ def preference_pairs(context: dg.AssetExecutionContext, josh: JoshResource) -> d
         unseen = calls_unseen(step, context.partition_key)
         balance = labels_balanced(step, context.partition_key)
         version = content_version(step.warehouse, summary.generation)
-        shown = sample(step, SAMPLE, [context.partition_key])
+        links = row_links(step, context.partition_key)
     blocking = [finding for finding in summary.findings if finding.blocking]
     advice = [] if summary.rows else [NO_ROWS_ADVICE]
     findings = [
@@ -89,7 +85,7 @@ def preference_pairs(context: dg.AssetExecutionContext, josh: JoshResource) -> d
             "trees that gave a row": summary.trees,
             "left out": dict(summary.refused),
             "harvest": figure(harvest_yield([yields])),
-            **shown,
+            **links,
         },
         check_results=[
             dg.AssetCheckResult(

@@ -3,11 +3,11 @@
 import dagster as dg
 
 from assets.columns import described
+from assets.links import tree_links
 from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
 from assets.policy import policy
 from assets.resources import JoshResource
 from assets.shown import WARN, judged, stored
-from assets.trees import tree_links
 from josh_pipeline.stages.rollouts import roll_out
 from josh_pipeline.stages.verdicts import trees_rewarded
 

@@ -20,12 +20,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from assets.trees import PAGES
+from assets.links import PAGES
+from josh_pipeline.audit.row import audit_row
 from josh_pipeline.errors import UserError
 from josh_pipeline.home import Home, open_home
 from josh_pipeline.report.html import report_page
 from josh_pipeline.report.load import load_report
 from josh_pipeline.report.load_tree import load_drawn_tree
+from josh_pipeline.report.row_page import load_row_page
 from josh_pipeline.report.tree_view import tree_page
 
 
@@ -54,6 +56,11 @@ def tree(home: Home, rollout: str) -> str:
     return tree_page(load_drawn_tree(home.warehouse(), rollout))
 
 
+def row(home: Home, prefix: str) -> str:
+    """The page of a training row, by the first digits of its id, with its whole lineage."""
+    return load_row_page(home.warehouse(), audit_row(home, prefix))
+
+
 def report(home: Home, iteration: str) -> str:
     """The report up to an iteration; up to the last one where none is named."""
     return report_page(load_report(home.warehouse(), iteration or None, "trees"))
@@ -61,6 +68,7 @@ def report(home: Home, iteration: str) -> str:
 
 PAGE_ROUTES = [
     Route(f"{PAGES}/trees/{{name}}.html", page(tree)),
+    Route(f"{PAGES}/rows/{{name}}.html", page(row)),
     Route(f"{PAGES}/report.html", page(report)),
     Route(f"{PAGES}/report-{{name}}.html", page(report)),
 ]

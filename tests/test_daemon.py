@@ -37,6 +37,15 @@ BACKFILL = (
     "mutation($p: LaunchBackfillParams!){launchPartitionBackfill(backfillParams:$p){__typename "
     "... on LaunchBackfillSuccess{backfillId} ... on PythonError{message}}}"
 )
+STALE = (
+    '{assetNodeOrError(assetKey:{path:["NAME"]}){... on AssetNode{staleStatus(partition:"KEY") '
+    'staleCauses(partition:"KEY"){reason key{path}}}}}'
+)
+LAUNCH = (
+    "mutation($p: ExecutionParams!){launchRun(executionParams:$p){__typename "
+    "... on LaunchRunSuccess{run{runId}} "
+    "... on PythonError{message} ... on RunConfigValidationInvalid{errors{message}}}}"
+)
 BACKFILL_STATUS = (
     "query($id: String!){partitionBackfillOrError(backfillId:$id){... on PartitionBackfill{status}}}"
 )
@@ -92,6 +101,33 @@ def test_sensor_and_schedule_run_the_next_iterations_and_say_why_they_stop(ui: U
     assert by["003"]["dagster/schedule_name"] == "weekly_retraining"
     lines = ui.home.warehouse().rows("SELECT iteration, predecessor FROM current_policies ORDER BY 1")
     assert [row["predecessor"] for row in lines[:4]] == [None, "000", "001", "002"]
+
+
+def stale(ui: Ui, asset: str, key: str) -> str:
+    """What the UI shows of a partition: fresh, stale or missing, and the reason."""
+    node = ui.ask(STALE.replace("NAME", asset).replace("KEY", key))["assetNodeOrError"]
+    return " ".join([node["staleStatus"], *(cause["reason"] for cause in node["staleCauses"])])
+
+
+def launch(ui: Ui, key: str, assets: list[str], config: dict[str, Any]) -> str:
+    """Materialize assets of a partition as the launchpad does, and return how the run ended."""
+    params = {
+        "selector": {**SELECTOR, "jobName": "iteration", "assetSelection": [{"path": [a]} for a in assets]},
+        "runConfigData": config,
+        "executionMetadata": {"tags": [{"key": "dagster/partition", "value": key}]},
+    }
+    return ui.wait_for(ui.ask(LAUNCH, p=params)["launchRun"]["run"]["runId"])
+
+
+def test_a_rerun_with_other_settings_shows_what_is_downstream_as_stale(ui: Ui) -> None:
+    assert stale(ui, "reward_labels", "001") == "FRESH"
+    config = {"resources": {"josh": {"config": {"settings": {"search": {"goals": 6}}}}}}
+    assert launch(ui, "001", ["beam_rollouts"], config) == "SUCCESS"
+    shown = stale(ui, "reward_labels", "001")
+    assert shown.startswith("STALE") and "data version" in shown
+    assert stale(ui, "beam_rollouts", "001") == "FRESH"
+    assert launch(ui, "001", ["beam_rollouts"], {}) == "SUCCESS"
+    assert stale(ui, "reward_labels", "001") == "FRESH", "the same trees as before, so the labels hold"
 
 
 def test_a_backfill_runs_iterations_in_order_each_on_what_the_one_before_promoted(ui: Ui) -> None:

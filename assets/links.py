@@ -1,4 +1,4 @@
-"""Links from the UI to the pages of search trees."""
+"""Links from the UI to the pages of search trees and of training rows."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from josh_pipeline.stages.step import Step
 
 PAGES = "/josh"
 """Where ``josh ui`` serves this project's pages, beside Dagster's own: links need no host and no port."""
-SHOWN_TREES = 12
-GOAL_WIDTH = 90
+SHOWN = 12
+TEXT_WIDTH = 90
 
 LINKED = (
     "SELECT t.rollout_id, t.reward, t.rounds, t.failure, count(*) AS nodes, "
@@ -38,8 +38,8 @@ def tree_links(step: Step, iteration: str) -> dict[str, Any]:
     if rollout is None:
         return {}
     rows = step.warehouse.rows(LINKED, [iteration])
-    half = SHOWN_TREES // 2
-    chosen = rows if len(rows) <= SHOWN_TREES else rows[:half] + rows[-half:]
+    half = SHOWN // 2
+    chosen = rows if len(rows) <= SHOWN else rows[:half] + rows[-half:]
     head = "| tree | reward | nodes | rounds | failed | the user wants |\n|---|---|---|---|---|---|\n"
     lines = [
         f"| [{row['rollout_id']}]({tree_address(row['rollout_id'])}) | {row['reward']:.2f} | {row['nodes']} "
@@ -53,6 +53,36 @@ def tree_links(step: Step, iteration: str) -> dict[str, Any]:
     }
 
 
+def row_links(step: Step, iteration: str) -> dict[str, Any]:
+    """Return a list of training rows, each with its page and its tree; nothing where there is no row."""
+    rows = step.warehouse.rows(
+        "SELECT row_id, rollout_id, method, desirable, completion FROM current_preference_rows "
+        "WHERE iteration = ? ORDER BY desirable, position",
+        [iteration],
+    )
+    if not rows:
+        return {}
+    half = SHOWN // 2
+    chosen = rows if len(rows) <= SHOWN else rows[:half] + rows[-half:]
+    head = "| row | label | tree | learnt from |\n|---|---|---|---|\n"
+    lines = [
+        f"| [{row['row_id']}]({PAGES}/rows/{row['row_id']}.html) | {label(row['method'], row['desirable'])} "
+        f"| [{row['rollout_id']}]({tree_address(row['rollout_id'])}) | {plain(row['completion'])} |"
+        for row in chosen
+    ]
+    title = f"{len(chosen)} of {len(rows)} rows, each with its page and the tree that it came from"
+    return {"rows to look at": dg.MetadataValue.md(f"{title}\n\n{head}" + "\n".join(lines))}
+
+
+def label(method: str, desirable: bool) -> str:
+    """Name the label of a row for people."""
+    if method != "kto":
+        return {"sft": "golden conversation", "dpo": "pair"}[method]
+    return "desirable" if desirable else "undesirable"
+
+
 def plain(text: str) -> str:
     """Return a text that a cell of a Markdown table shows as it is."""
-    return shortened(text, GOAL_WIDTH).replace("|", "/").replace("<", "‹").replace("[", "(")
+    for mark, other in (("|", "/"), ("<", "‹"), ("[", "("), ("]", ")"), ("`", "'"), ("*", "·")):
+        text = text.replace(mark, other)
+    return shortened(text, TEXT_WIDTH)
