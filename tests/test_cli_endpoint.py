@@ -66,6 +66,8 @@ def test_an_endpoint_is_evaluated_and_its_rows_are_kept_but_nothing_is_trained(
     assert Model.paths == {"/v1/chat/completions"}
     assert warehouse.rows("SELECT count(*) > 0 AS some FROM current_preference_rows") == [{"some": True}]
     assert warehouse.rows("SELECT * FROM trainings") == []
+    drift = warehouse.rows("SELECT drift, reason FROM current_drifts")
+    assert drift == [{"drift": None, "reason": "The weights of an endpoint's model are not here."}]
 
     assert main(["evaluate", "--number", "4", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
