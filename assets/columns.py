@@ -86,12 +86,16 @@ LINEAGE: Mapping[str, Sequence[str]] = {
 
 def described(asset: str) -> dict[str, Any]:
     """Return the metadata of an asset's definition: its tables, their columns and where those come from."""
-    tables = TABLES[asset]
     return {
-        "dagster/table_name": f"josh.duckdb: {tables[0]}",
-        "dagster/column_schema": schema(tables),
+        "dagster/table_name": table_name(asset),
+        "dagster/column_schema": schema(TABLES[asset]),
         **lineage(asset),
     }
+
+
+def table_name(asset: str) -> str:
+    """Return where an asset's first table lies."""
+    return f"josh.duckdb: {TABLES[asset][0]}"
 
 
 def schema(tables: Sequence[str]) -> dg.TableSchema:

@@ -43,6 +43,7 @@ def beam_rollouts(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.M
         links = tree_links(step, context.partition_key)
     usage = summary.usage
     metadata = {
+        **links,
         **stored("beam_rollouts", summary.generation, summary.trees),
         "number of trees": summary.trees,
         "trees made by earlier runs": summary.stored,
@@ -62,7 +63,6 @@ def beam_rollouts(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.M
         "failed requests of the user's model": usage.user_failed_requests,
         "tokens of the user's model": usage.user_prompt_tokens + usage.user_completion_tokens,
         "cost": round(usage.cost, 4),
-        **links,
     }
     if summary.run is not None:
         metadata |= {

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 from matplotlib.figure import Figure
 
-from assets.columns import described
+from assets.columns import lineage, table_name
 from josh_pipeline.report.drawing import png
 from josh_pipeline.report.words import shortened
 from josh_pipeline.stages.step import Step
@@ -52,8 +52,12 @@ def sample(step: Step, sql: str, parameters: Sequence[Any]) -> dict[str, Any]:
 
 
 def stored(asset: str, generation: Generation, rows: int) -> dict[str, Any]:
-    """Return the metadata that names an asset's first table, its rows, its columns and the generation."""
-    return described(asset) | {
+    """Return the metadata that names an asset's first table, its rows, its generation, and the lineage.
+
+    The columns are those of the definition: see ``described``.
+    """
+    return lineage(asset) | {
+        "dagster/table_name": table_name(asset),
         "dagster/partition_row_count" if len(generation.scope) == 3 else "dagster/row_count": rows,
         "generation": generation.number,
     }

@@ -59,13 +59,16 @@ def page(chromium: str, ui: Ui) -> Iterator[Page]:
     assert faults == []
 
 
-def test_the_browser_shows_the_graph_an_iteration_its_numbers_its_figure_and_its_run(
+def test_the_browser_shows_the_graph_materializes_a_partition_and_leads_to_figures_trees_and_rows(
     ui: Ui, page: Page
 ) -> None:
     ui.wait_until_ready()
     expect.set_options(timeout=PAGE_SECONDS * 1000)
     sees_the_graph(page, ui)
     sees_an_iteration(page, ui)
+    follows_the_link_to_a_tree(page, ui)
+    follows_the_link_to_a_row(page, ui)
+    materializes_a_partition(page, ui)
     sees_the_runs(page, ui)
 
     started = descendants(ui.process.pid)
@@ -105,6 +108,51 @@ def sees_an_iteration(page: Page, ui: Ui) -> None:
     image = page.locator("img[src^='data:image/png;base64,']")
     expect(image).to_be_visible()
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
+
+
+def follows_the_link_to_a_tree(page: Page, ui: Ui) -> None:
+    """The metadata of the rollouts links to the page of a tree, with every turn that the store has."""
+    page.goto(f"{ui.url}/assets/beam_rollouts?view=partitions&partition=001")
+    with page.expect_popup() as opened:
+        page.locator("a[href^='/josh/trees/']").first.click()
+    tree = opened.value
+    expect(tree.get_by_role("heading", name="Search tree")).to_be_visible()
+    rollout = tree.url.rsplit("/", 1)[1].removesuffix(".html")
+    turns = ui.home.warehouse().rows("SELECT node_id FROM nodes WHERE rollout_id = ?", [rollout])
+    drawn = tree.locator("#tree .node").evaluate_all("boxes => boxes.map(box => box.dataset.node)")
+    assert set(drawn) == {turn["node_id"] for turn in turns} != set()
+    tree.close()
+    missing = httpx.get(f"{ui.url}/josh/trees/none.html")
+    assert missing.status_code == 404 and "No rollout begins with 'none'" in missing.text
+
+
+def follows_the_link_to_a_row(page: Page, ui: Ui) -> None:
+    """The harvest's metadata links to the page of a training row; the report is beside it."""
+    page.goto(f"{ui.url}/assets/preference_pairs?view=partitions&partition=001")
+    entry = page.get_by_role("row").filter(has=page.get_by_text("rows to look at", exact=True))
+    entry.get_by_text("Show Markdown").click()
+    link = page.locator("a[href^='/josh/rows/']").first
+    expect(link).to_be_visible()
+    row = httpx.get(f"{ui.url}{link.get_attribute('href')}")
+    assert row.status_code == 200 and str(link.inner_text()) in row.text
+    report = httpx.get(f"{ui.url}/josh/report.html", timeout=60)
+    assert report.status_code == 200 and "trees/" in report.text
+
+
+def materializes_a_partition(page: Page, ui: Ui) -> None:
+    """A click runs the step: its rows are written as a new generation, and become current."""
+    page.goto(f"{ui.url}/assets/reward_labels?view=partitions&partition=001")
+    page.get_by_role("button", name="Materialize…").click()
+    page.get_by_role("button", name="Launch 1 run").click()
+
+    def written() -> bool | None:
+        found = ui.home.warehouse().rows(
+            "SELECT run_id FROM generations WHERE stage = 'labels' AND scope = '001' AND generation = 2 "
+            "AND current"
+        )
+        return bool(found) or None
+
+    assert ui.wait_until(written, "the second generation of labels")
 
 
 def sees_the_runs(page: Page, ui: Ui) -> None:
