@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.audit import audit
 from assets.automation import (
     CHAIN,
     PREPARATION,
@@ -17,7 +18,7 @@ from assets.resources import josh_resource
 
 defs = dg.Definitions(
     # So that an asset's page links to the function that makes it.
-    assets=dg.with_source_code_references([*PREPARATION, *CHAIN, toolwoz_benchmark]),
+    assets=dg.with_source_code_references([*PREPARATION, *CHAIN, toolwoz_benchmark, audit]),
     jobs=[prepare, baseline, iteration, whole_goals],
     schedules=[weekly_retraining],
     sensors=[next_round],

@@ -15,7 +15,6 @@ from assets.partitions import ITERATIONS
 from josh_pipeline.home import Home, open_home
 
 MONDAY = datetime(2026, 11, 23, 3, tzinfo=UTC)
-NOW = datetime.now(UTC)
 
 
 @pytest.fixture
@@ -69,9 +68,10 @@ def run_of_sensor(
 ) -> None:
     """A run that the sensor asked for, which began so long ago; it failed, or has not ended."""
     run = create_run_for_test(instance, "iteration", tags={"dagster/sensor_name": "next_round"} | tags)
-    moments = [(DagsterEventType.PIPELINE_START, NOW - began)]
+    start = datetime.now(UTC) - began
+    moments = [(DagsterEventType.PIPELINE_START, start)]
     if took is not None:
-        moments.append((DagsterEventType.PIPELINE_FAILURE, NOW - began + took))
+        moments.append((DagsterEventType.PIPELINE_FAILURE, start + took))
     for kind, moment in moments:
         event = DagsterEvent(event_type_value=kind.value, job_name="iteration")
         instance.report_dagster_event(event, run.run_id, timestamp=moment.timestamp())

@@ -73,6 +73,10 @@ def test_iterate_ends_with_scores_and_a_report_that_scores_and_report_repeat(
     assert main(["evaluate", "--policy", "1", "--number", "12", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["policy"], found["reward"]) == (lines[1]["policy"], lines[1]["reward"])
+    assert main(["evaluate", "--policy", "1", "--number", "12"]) == 0
+    shown = capsys.readouterr().out
+    assert "success, search (n=12)" in shown and "turns without an answer" in shown
+    assert f"{found['usage']['requests']:,}" in shown and found["usage"]["requests"] >= 12
     runs = open_home().warehouse().rows("SELECT DISTINCT seed FROM runs")
     assert runs == [{"seed": 3}], "evaluate goes on with the settings of the last run"
 

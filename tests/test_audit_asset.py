@@ -1,0 +1,46 @@
+"""Asset ``audit`` on a finished home: what its page shows, and what its check says."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from finished_home import copied
+
+from assets.audit import audit
+from assets.resources import Josh
+from josh_pipeline.home import Home
+
+
+def materialized(home: Home, monkeypatch: pytest.MonkeyPatch) -> dg.ExecuteInProcessResult:
+    monkeypatch.setenv("JOSH_HOME", str(home.root))
+    with dg.instance_for_test() as instance:
+        return dg.materialize([audit], resources={"josh": Josh()}, instance=instance)
+
+
+def test_a_sound_home_passes_and_shows_each_generation_with_its_digest(
+    finished: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = copied(finished, tmp_path)
+    result = materialized(home, monkeypatch)
+    (check,) = result.get_asset_check_evaluations()
+    assert check.passed
+    metadata = result.asset_materializations_for_node("audit")[0].metadata
+    shown = {one.data["generation"]: one.data["digest"] for one in metadata["generations"].records}
+    stored = home.warehouse().rows(
+        "SELECT stage || '/' || scope || '/' || generation AS name, digest FROM generations"
+    )
+    assert shown.items() >= {row["name"]: row["digest"] for row in stored}.items()
+    assert metadata["broken links"].value == 0 and metadata["checked: trees"].value == 16
+
+
+def test_an_altered_home_fails_the_check_and_names_what_is_broken(
+    finished: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = copied(finished, tmp_path)
+    with home.warehouse().connection() as connection:
+        connection.execute("UPDATE episodes SET reward = 0.5")
+    result = materialized(home, monkeypatch)
+    (check,) = result.get_asset_check_evaluations()
+    assert not check.passed and "links do not hold" in str(check.description)
+    findings = result.asset_materializations_for_node("audit")[0].metadata["findings"].records
+    assert {one.data["status"] for one in findings} == {"broken"}
