@@ -82,7 +82,7 @@ def export(home: Home, iteration: str | None, folder: Path, formats: Sequence[st
 def export_tables(warehouse: Warehouse, iteration: str | None, folder: Path) -> list[ExportedFile]:
     """Write every table as ``tables/<table>.parquet``: the current rows, in no particular order."""
     (folder / "tables").mkdir(exist_ok=True)
-    queries = {}
+    queries: dict[str, str] = {}
     for stage, tables in STAGE_TABLES.items():
         where = "" if iteration is None or stage in GLOBAL_STAGES else f" WHERE iteration = '{iteration}'"
         queries |= {table: f"FROM current_{table}{where}" for table in tables}

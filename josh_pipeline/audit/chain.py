@@ -142,12 +142,12 @@ class Chain:
             tree = trees.get(one["rollout_id"])
             node = tree.by_id.get(one["node_id"]) if tree is not None else None
             if node is None:
-                link = self._link("node", one["node_id"], "nodes", tree=one["rollout_id"])
+                link = self._link("node", one["node_id"], tree=one["rollout_id"])
                 self._note(link, [f"Node {one['node_id']} is missing, and the row comes from it."])
                 continue
             came_from.append((one["part"], node))
             self._link(
-                "node", node.node_id, "nodes", tree=one["rollout_id"], part=one["part"], round=node.round,
+                "node", node.node_id, tree=one["rollout_id"], part=one["part"], round=node.round,
                 path="·".join(map(str, node.path)), golden=node.golden, successful=node.successful,
                 earned=", ".join(str(milestone + 1) for milestone in node.earned) or "nothing",
                 completions=len(node.completions),
@@ -162,7 +162,6 @@ class Chain:
             "tree", tree.rollout_id, "trees", goal=tree.goal_id, policy=tree.policy_digest, seed=tree.seed,
             settings=tree.settings_digest, reward=tree.reward, rounds=tree.rounds, nodes=len(tree.nodes),
         )  # fmt: skip
-        self.keys.setdefault("nodes", set()).update(tree.by_id)
         self._note(link, tree_faults(tree))
         settings = context.settings(self.written)
         named = self.record["rollout_id"] == tree.rollout_id
@@ -286,11 +285,9 @@ class Chain:
     def _seals(self) -> None:
         """Hold each row that the chain names to its seal."""
         with self.context.warehouse.connection() as connection:
-            changed = [
-                row
-                for table, keys in self.keys.items()
-                for row in changed_keys(connection, table, sorted(keys))
-            ]
+            trees = sorted(self.keys.pop("trees", set()))
+            keys = {table: sorted(names) for table, names in self.keys.items()}
+            changed = changed_keys(connection, keys, trees)
         by_name = {(link.kind, link.name): link for link in self.links}
         for row in changed:
             where, message = changed_sentence(row)

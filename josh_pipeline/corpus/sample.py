@@ -61,9 +61,7 @@ def sample_corpus(dialogues: int, seed: int) -> Corpus:
     )
 
 
-def sample_digest(
-    dialogues: Sequence[Dialogue], databases: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> str:
+def sample_digest(dialogues: Sequence[Dialogue], databases: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Return the content hash of a sample corpus; its dialogues may come in any order."""
     ordered = sorted(dialogues, key=lambda one: int(one.dialogue_id[3:]))
     listed = [[one.dialogue_id, one.split, one.goal, one.log] for one in ordered]

@@ -123,8 +123,9 @@ def harvest(
 
     desirable: set[tuple[str, str]] = set()
     if method != "sft":
-        for tree, end in golden():
-            desirable |= {said.key for said in _said(tree, tree.walk(end)) if said.refusal is None}
+        for tree, golden_node in golden():
+            walk = tree.walk(golden_node)
+            desirable |= {said.key for said in _said(tree, walk) if said.refusal is None}
     for tree in trees:
         end = golden_end(tree)
         refusal = _tree_refusal(tree, end, mode, forbidden_goals)

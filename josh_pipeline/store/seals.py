@@ -8,6 +8,7 @@ digests of the generations that it was made from: so the digest of an adapter's 
 everything down to the corpus.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -210,42 +211,81 @@ def changed_rows(connection: duckdb.DuckDBPyConnection, table: str) -> list[Chan
 
     Rows of what was never sealed, or was removed, are left out.
     """
-    return _changed(connection, table, "true", [])
-
-
-def changed_keys(connection: duckdb.DuckDBPyConnection, table: str, keys: Sequence[str]) -> list[ChangedRow]:
-    """Hold the rows of a table that have one of these keys against their seals."""
-    return _changed(connection, table, "key IN (SELECT unnest(?))", [list(keys)])
-
-
-def _changed(
-    connection: duckdb.DuckDBPyConnection, table: str, wanted: str, values: list[Any]
-) -> list[ChangedRow]:
-    if table in CONTENT_TABLES:
-        sealed_units = f"SELECT DISTINCT unit FROM seals WHERE table_name = '{CONTENT_HEAD[table]}'"
-    elif table == RUNS:
-        sealed_units = f"SELECT '{RUNS}' WHERE EXISTS (FROM seals WHERE table_name = '{RUNS}')"
-    else:
-        sealed_units = (
-            "SELECT stage || '/' || scope || '/' || generation FROM generations "
-            f"WHERE stage = '{STAGE_OF_TABLE[table]}' AND digest IS NOT NULL AND removed_at IS NULL"
-        )
     # A run has no mark that says whether it was sealed: those that were not have no seal.
     known = f"AND key IN (SELECT key FROM seals WHERE table_name = '{RUNS}')" if table == RUNS else ""
     found = connection.execute(
-        f"WITH units(unit) AS ({sealed_units}), "
+        f"WITH units(unit) AS ({sealed_units(table)}), "
         f"weighed AS (SELECT unit, key, digest, 1 AS weight FROM ({sealed_rows(connection, table)}) "
-        f"WHERE {wanted} AND unit IN (FROM units) {known} UNION ALL "
-        f"SELECT unit, key, digest, -1 FROM seals "
-        f"WHERE table_name = '{table}' AND {wanted} AND unit IN (FROM units)), "
+        f"WHERE unit IN (FROM units) {known} UNION ALL "
+        f"SELECT unit, key, digest, -1 FROM seals WHERE table_name = '{table}' AND unit IN (FROM units)), "
         "differing AS (SELECT unit, key, sum(weight) AS weight FROM weighed GROUP BY unit, key, digest "
         "HAVING sum(weight) <> 0) "
         "SELECT unit, key, CASE WHEN bool_and(weight > 0) THEN 'added' WHEN bool_and(weight < 0) "
-        "THEN 'missing' ELSE 'altered' END FROM differing GROUP BY unit, key ORDER BY unit, key",
-        values * 2,
+        "THEN 'missing' ELSE 'altered' END FROM differing GROUP BY unit, key ORDER BY unit, key"
     ).fetchall()
     return [ChangedRow(table, *row) for row in found]
 
+
+def sealed_units(table: str) -> str:
+    """Return the SELECT of what was sealed, of a table's rows."""
+    if table in CONTENT_TABLES:
+        return f"SELECT DISTINCT unit FROM seals WHERE table_name = '{CONTENT_HEAD[table]}'"
+    if table == RUNS:
+        return f"SELECT '{RUNS}' WHERE EXISTS (FROM seals WHERE table_name = '{RUNS}')"
+    return (
+        "SELECT stage || '/' || scope || '/' || generation FROM generations "
+        f"WHERE stage = '{STAGE_OF_TABLE[table]}' AND digest IS NOT NULL AND removed_at IS NULL"
+    )
+
+
+def changed_keys(
+    connection: duckdb.DuckDBPyConnection, keys: Mapping[str, Sequence[str]], units: Sequence[str]
+) -> list[ChangedRow]:
+    """Hold some rows against their seals.
+
+    Args:
+        keys: table to the keys of its rows, of tables whose rows belong to generations.
+        units: trees, all of whose rows are looked at. They are compared one by one: DuckDB skips what
+            cannot be equal, and among millions of rows that is most.
+    """
+    now: list[tuple[str, str, str, str]] = []
+    sealed: list[tuple[str, str, str, str]] = []
+    seals = "SELECT unit, table_name, key, digest FROM seals WHERE"
+    for table in ("trees", "nodes"):
+        for unit in units:
+            rows = f"{sealed_rows(connection, table)} WHERE {CONTENT_TABLES[table]} = ?"
+            now += connection.execute(rows, [unit]).fetchall()
+            sealed += connection.execute(f"{seals} unit = ? AND table_name = ?", [unit, table]).fetchall()
+    for table, names in keys.items():
+        wanted = "IN (SELECT unnest(?))"
+        rows = f"{sealed_rows(connection, table)} WHERE {row_key(table)} {wanted}"
+        now += connection.execute(rows, [list(names)]).fetchall()
+        found = f"{seals} table_name = '{table}' AND key {wanted}"
+        sealed += connection.execute(found, [list(names)]).fetchall()
+    generations = connection.execute(
+        "SELECT stage || '/' || scope || '/' || generation FROM generations "
+        "WHERE digest IS NOT NULL AND removed_at IS NULL"
+    ).fetchall()
+    known = {row[0] for row in generations} | {unit for unit, table, _, _ in sealed if table == "trees"}
+    runs = {key for unit, _, key, _ in sealed if unit == RUNS}
+    weights: Counter[tuple[str, str, str, str]] = Counter()
+    for weight, several in ((1, now), (-1, sealed)):
+        for unit, table, key, digest in several:
+            if unit in known or key in runs:
+                weights[table, unit, key, digest] += weight
+    signs: dict[tuple[str, str, str], set[bool]] = {}
+    for (table, unit, key, _), weight in sorted(weights.items()):
+        if weight:
+            signs.setdefault((table, unit, key), set()).add(weight > 0)
+    return [ChangedRow(*row, CHANGE_OF[frozenset(seen)]) for row, seen in signs.items()]
+
+
+CHANGE_OF: Mapping[frozenset[bool], Change] = {
+    frozenset({True}): "added",
+    frozenset({False}): "missing",
+    frozenset({True, False}): "altered",
+}
+"""Whether there is a row without its seal, a seal without its row, or both."""
 
 CONTENT_HEAD = {table: members.content[0] for members in MEMBERS.values() for table in members.content}
 """Table named by content to the table that holds one row a tree or conversation."""
