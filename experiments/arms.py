@@ -1,20 +1,27 @@
 """What the trees of one iteration teach, by method: SFT, KTO and DPO side by side, and the control arm.
 
     python experiments/arms.py --home .josh --iteration 1 [--arms sft kto dpo control]
+    python experiments/arms.py --home .josh --iteration 3 --arms sft from_base replay
 
-Each arm harvests the same trees its own way and trains from the same weights for the same number of
-epochs, once at each learning rate of its grid. The rate is chosen on the goals of role `val`; the best of
-each arm then plays those of role `test`. The control arm is SFT on random conversations out of the same
-trees, as many as there are golden paths, whatever they earned: is it the reward that teaches, or only more
-training on the model's own words? Results are appended to experiments/arms-ITERATION.jsonl in the home as
-they come; a rerun makes only what is missing, and prints the table and what is unfinished.
+Each arm harvests the same trees its own way and trains from the same weights for the same number of epochs,
+once at each learning rate of its grid. The rate is chosen on the goals of role `val`; the best of each arm
+then plays those of role `test`. The control arm is SFT on random conversations out of the same trees, as
+many as there are golden paths, whatever they earned: is it the reward that teaches, or only more training
+on the model's own words?
+
+In a later iteration two more arms ask where to start. `sft` trains on the iteration's golden paths from
+where the iteration's settings say, the policy that searched; `from_base` on the same rows from the base's
+weights; `replay` from the base's weights on the rows of all iterations so far.
+
+Results are appended to experiments/arms-ITERATION.jsonl in the home as they come; a rerun makes only what
+is missing, and prints the table and what is unfinished.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -29,32 +36,35 @@ from josh_pipeline.home import open_home
 from josh_pipeline.ids import derived_seed
 from josh_pipeline.progress import TerminalProgress
 from josh_pipeline.search.harvest import harvest, harvest_unfiltered
-from josh_pipeline.search.rows import Row
+from josh_pipeline.search.rows import Method, Row
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import TrainingSettings
 from josh_pipeline.stages.cold_start import settle
 from josh_pipeline.stages.episodes import Player, played
 from josh_pipeline.stages.goals import played_kind
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, policy_digest
-from josh_pipeline.stages.preferences import row_length, without_long
+from josh_pipeline.stages.preferences import row_length, training_rows, without_long
 from josh_pipeline.stages.selection import evaluation_goals
 from josh_pipeline.stages.step import Step, iteration_key, start_step
 from josh_pipeline.stages.trees import stored_trees
 from josh_pipeline.toolwoz.roles import Role
 from josh_pipeline.training.run import train
 
-Arm = Literal["sft", "kto", "dpo", "control"]
+Arm = Literal["sft", "kto", "dpo", "control", "from_base", "replay"]
+METHODS: tuple[Arm, ...] = ("sft", "kto", "dpo", "control")
 
 RATES: Mapping[Arm, tuple[float, ...]] = {
     "sft": (1e-4, 3e-4, 1e-3),
     "kto": (1e-4, 3e-4, 1e-3),
     "dpo": (3e-5, 1e-4, 3e-4),
     "control": (1e-4, 3e-4, 1e-3),
+    "from_base": (1e-4, 3e-4, 1e-3),
+    "replay": (1e-4, 3e-4, 1e-3),
 }
 """Learning rates that each arm is tried at."""
 
-BATCH = {"sft": 4, "control": 4, "kto": 16, "dpo": 16}
-"""Rows a step: a golden path holds about four of the messages that KTO and DPO count one by one."""
+MESSAGE_BATCH = 16
+"""Rows a step of KTO and DPO, which count messages one by one; a golden path holds about four of them."""
 
 
 @dataclass(frozen=True)
@@ -125,19 +135,32 @@ class Experiment:
         tokens = row_length(self.step, self.policy.base_path)
         mode = self.step.settings.harvest.mode
         limit = self.step.settings.training.max_tokens
+        if arm == "replay":
+            return self.rows_so_far()
         if arm == "control":
             golden = without_long(harvest(self.trees, "sft", mode, frozenset()), tokens, limit)
             drawn = harvest_unfiltered(self.trees, len(golden.rows), self.seed, frozenset())
             return without_long(drawn, tokens, limit).rows
-        return without_long(harvest(self.trees, arm, mode, frozenset()), tokens, limit).rows
+        method: Method = "sft" if arm == "from_base" else arm
+        return without_long(harvest(self.trees, method, mode, frozenset()), tokens, limit).rows
+
+    def rows_so_far(self) -> Sequence[Row]:
+        """The golden paths of this iteration and of all before it on its line."""
+        settings = self.step.settings
+        replaying = settings.harvest.model_copy(update={"replay": int(self.key)})
+        step = replace(self.step, settings=settings.model_copy(update={"harvest": replaying}))
+        return training_rows(step, self.policy)[0]
 
     def settings(self, arm: Arm, rate: float) -> TrainingSettings:
         """The iteration's training settings, as far as the arm's method knows them."""
         shared = self.step.settings.training
-        names = ("epochs", "schedule", "warmup", "max_tokens", "start", "threads")
+        names = ("epochs", "batch_size", "schedule", "warmup", "max_tokens", "start", "threads")
         values = {name: getattr(shared, name) for name in names} | {"lora": shared.lora.model_dump()}
-        method = "sft" if arm == "control" else arm
-        values |= {"method": method, "learning_rate": rate, "batch_size": BATCH[arm]}
+        values |= {"learning_rate": rate, "method": arm if arm in ("kto", "dpo") else "sft"}
+        if arm in ("kto", "dpo"):
+            values["batch_size"] = MESSAGE_BATCH
+        if arm in ("from_base", "replay"):
+            values["start"] = "base"
         settings: TrainingSettings = TypeAdapter(TrainingSettings).validate_python(values)
         return settings
 
@@ -242,7 +265,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--home", required=True, type=Path)
     parser.add_argument("--iteration", type=int, default=1)
-    parser.add_argument("--arms", nargs="+", choices=tuple(RATES), default=tuple(RATES))
+    parser.add_argument("--arms", nargs="+", choices=tuple(RATES), default=METHODS)
     options: Any = parser.parse_args()
     quiet_libraries()
     home = open_home(options.home)

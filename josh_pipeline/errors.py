@@ -1,5 +1,7 @@
 """Errors that reach people, and the types of error a rollout can end in."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 ErrorKind = Literal["endpoint", "timeout", "context_length", "parse", "user", "world", "budget"]
@@ -26,3 +28,22 @@ class RolloutError(Exception):
         super().__init__(message)
         self.kind: ErrorKind = kind
         self.message = message
+
+
+@contextmanager
+def failing_as(kind: ErrorKind, part: str) -> Iterator[None]:
+    """Let whatever goes wrong in a part of one conversation end that conversation, and no other.
+
+    Args:
+        kind: of the failure that is raised instead.
+        part: names it in the message.
+
+    Raises:
+        RolloutError: the part raised; its own ``RolloutError`` goes through as it is.
+    """
+    try:
+        yield
+    except RolloutError:
+        raise
+    except Exception as fault:
+        raise RolloutError(kind, f"{part} raised {type(fault).__name__}: {fault}") from fault

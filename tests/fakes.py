@@ -100,7 +100,10 @@ def failing(kind: ErrorKind) -> RolloutError:
 
 @dataclass
 class PrizeWorld:
-    """Prizes are milestones 0, 1, ... named by letters; ``get`` earns one, anything else is an error."""
+    """Prizes are milestones 0, 1, ... named by letters; ``get`` earns one, anything else is an error.
+
+    To ask for prize ``0`` makes the world itself break.
+    """
 
     prizes: str
     won: frozenset[int] = frozenset()
@@ -120,6 +123,8 @@ class PrizeWorld:
 
     def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
         prize = arguments.get("prize", "")
+        if prize == "0":
+            raise ZeroDivisionError("a bug of the world")
         if tool != "get" or len(prize) != 1 or prize not in self.prizes:
             return ToolResult({"error": f"No prize {prize!r}."})
         self.won |= {self.prizes.index(prize)}
@@ -133,7 +138,10 @@ class PrizeWorld:
 
 
 class TinyAgent:
-    """Reads ``GET a b`` (calls), ``?`` (unreadable), and speech; results come back as ``tool`` messages."""
+    """Reads ``GET a b`` (calls), ``?`` (unreadable), and speech; results come back as ``tool`` messages.
+
+    At ``%`` it breaks.
+    """
 
     name = "tiny"
 
@@ -145,6 +153,8 @@ class TinyAgent:
 
     def read(self, completion: Completion) -> Reply:
         text = completion.text
+        if text == "%":
+            raise ValueError("a bug of the reader")
         if text == "?":
             return Reply(Message("assistant", text), (), None, "Write GET or speak.")
         if text.startswith("GET"):

@@ -6,6 +6,7 @@ from fakes import ScriptedPolicy, TinyUser, after_call, chance, choosing, failin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from josh_pipeline.dialogue.messages import Conversation
 from josh_pipeline.dialogue.users.base import UserReply
 from josh_pipeline.policies.policy import Completion, Request
 from josh_pipeline.search.concurrency import Limiter
@@ -176,7 +177,36 @@ def test_a_user_who_fails_later_costs_the_branch_but_keeps_what_it_earned():
     assert tree.reward == 0.5 and tree.failure == "user"
 
 
-def test_a_fault_of_the_program_is_not_swallowed():
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        ("GET 0", "world", "The tool get raised ZeroDivisionError: a bug of the world"),
+        ("%", "parse", "Reading the completion raised ValueError: a bug of the reader"),
+    ],
+)
+def test_what_breaks_the_world_or_the_reader_costs_its_branch_and_is_typed(text, kind, message):
+    def answer(request: Request) -> str:
+        if after_call(request):
+            return "here"
+        return broken.pop() if broken else "GET a"
+
+    broken = [text]
+    tree = grow(ScriptedPolicy(answer), prizes="a")
+    left, sound = in_round(tree, 1)
+    assert (left.failure, left.failure_message, left.end) == (kind, message, "failed")
+    assert sound.golden and tree.failure is None
+
+
+def test_a_user_that_breaks_costs_the_branch_and_is_typed():
+    class BrokenUser(TinyUser):
+        async def reply(self, conversation: Conversation) -> UserReply:
+            raise KeyError("name")
+
+    tree = grow(said(), user=BrokenUser())
+    assert (tree.failure, tree.failure_message) == ("user", "The user raised KeyError: 'name'")
+
+
+def test_a_fault_of_the_policy_s_program_is_not_swallowed():
     def answer(request: Request) -> str:
         raise ZeroDivisionError("a bug")
 

@@ -8,7 +8,7 @@ from josh_pipeline.dialogue.agents.base import AgentFormat
 from josh_pipeline.dialogue.agents.turn import Turn, TurnError, agent_turn
 from josh_pipeline.dialogue.messages import Conversation, Message, visible
 from josh_pipeline.dialogue.users.base import User
-from josh_pipeline.errors import RolloutError
+from josh_pipeline.errors import RolloutError, failing_as
 from josh_pipeline.policies.policy import Policy, Sampling
 from josh_pipeline.world import World
 
@@ -53,7 +53,8 @@ async def converse(
     turns: list[Turn] = []
     while True:
         try:
-            reply = await user.reply(visible(messages))
+            with failing_as("user", "The user"):
+                reply = await user.reply(visible(messages))
         except RolloutError as fault:
             return Talk(messages, tuple(turns), user_done=False, failure=fault)
         if reply.text:

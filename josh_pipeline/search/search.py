@@ -8,7 +8,7 @@ from josh_pipeline.dialogue.agents.base import AgentFormat
 from josh_pipeline.dialogue.agents.turn import ERROR_SENTENCE, agent_step, agent_turn
 from josh_pipeline.dialogue.messages import Conversation, Message, visible
 from josh_pipeline.dialogue.users.base import User
-from josh_pipeline.errors import ErrorKind, RolloutError
+from josh_pipeline.errors import ErrorKind, RolloutError, failing_as
 from josh_pipeline.ids import content_id, derived_seed
 from josh_pipeline.policies.policy import Completion, Policy, Sampling
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, concurrently
@@ -262,7 +262,8 @@ class _Search:
     async def user_step(self, leaf: _Branch) -> None:
         """Let the user answer; a failure or a farewell ends the leaf."""
         try:
-            reply = await self.user.reply(visible(leaf.conversation))
+            with failing_as("user", "The user"):
+                reply = await self.user.reply(visible(leaf.conversation))
         except RolloutError as fault:
             leaf.fail(fault)
             return

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from josh_pipeline.dialogue.agents.base import AgentFormat
 from josh_pipeline.dialogue.messages import Conversation, Message
-from josh_pipeline.errors import RolloutError
+from josh_pipeline.errors import RolloutError, failing_as
 from josh_pipeline.policies.policy import Completion, Policy, Request, Sampling
 from josh_pipeline.search.tree import CallRecord
 from josh_pipeline.world import World
@@ -77,7 +77,7 @@ async def agent_step(
         seed: of this request.
 
     Raises:
-        RolloutError: the policy could not answer.
+        RolloutError: the policy could not answer, or a part of the pipeline broke on what it said.
     """
     completion = await policy.complete(
         Request(
@@ -87,14 +87,16 @@ async def agent_step(
             seed=seed,
         )
     )
-    reply = agent.read(completion)
+    with failing_as("parse", "Reading the completion"):
+        reply = agent.read(completion)
     if reply.fault is not None:
         return Step((reply.message, agent.fault(reply.fault)), completion, (), spoke=False)
     records: list[CallRecord] = []
     results = []
     for call in reply.calls:
         before = world.milestones()
-        result = world.call(call.name, call.arguments)
+        with failing_as("world", f"The tool {call.name}"):
+            result = world.call(call.name, call.arguments)
         results.append((call, result))
         records.append(
             CallRecord(
