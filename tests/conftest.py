@@ -6,6 +6,10 @@ import pytest
 
 from josh_pipeline.home import Home
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests run side by side: threads of several torches on the same cores slow each other down manyfold.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Home:

@@ -131,7 +131,7 @@ def test_a_rerun_with_other_settings_shows_what_is_downstream_as_stale(ui: Ui) -
 
 
 def test_a_backfill_runs_iterations_in_order_each_on_what_the_one_before_promoted(ui: Ui) -> None:
-    keys = ["001", "002", "003"]
+    keys = ["002", "003"]
     ui.wait_until(lambda: promoted(ui, "003"), "iterations 001 to 003", 1.0)
     before = generations(ui)
     selection = [{"path": [name]} for name in CHAIN]
