@@ -22,12 +22,12 @@ from josh_pipeline.home import open_home
 from josh_pipeline.ids import derived_seed
 from josh_pipeline.progress import TerminalProgress
 from josh_pipeline.search.harvest import harvest
-from josh_pipeline.search.rollouts import RolloutSummary, rollout_digest, rollouts
+from josh_pipeline.search.rollouts import RolloutSummary, rollouts
 from josh_pipeline.search.rows import Method
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.stages.goals import played_kind, stored_goals
-from josh_pipeline.stages.playing import open_table
+from josh_pipeline.stages.playing import open_table, rollout_digest
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy
 from josh_pipeline.stages.step import Step, iteration_key, start_step
 from josh_pipeline.stages.trees import stored_trees

@@ -147,6 +147,9 @@ def test_a_spent_budget_leaves_an_iteration_with_what_it_has_and_a_larger_one_go
     spent = "sum(prompt_tokens + completion_tokens)"
     first = loop.rows(f"SELECT count(*) AS n, {spent} AS tokens FROM current_trees")[0]
     assert 0 < first["n"] < 8 and first["tokens"] >= 10_000  # type: ignore[operator]
+    with_budget(10_000)
+    again = loop.rows(f"SELECT count(*) AS n, {spent} AS tokens FROM current_trees")[0]
+    assert again == first, "what was cut spent its share too, so nothing is left"
     kept = loop.rows("SELECT rollout_id, run_id FROM trees WHERE failure IS NULL ORDER BY 1")
     with_budget(10_000_000)
     assert loop.rows("SELECT count(*) AS n, count(failure) AS cut FROM current_trees") == [{"n": 8, "cut": 0}]

@@ -26,13 +26,13 @@ from josh_pipeline.search.concurrency import LimitedPolicy, Limiter
 from josh_pipeline.search.rollouts import (
     RolloutSummary,
     TooManyFailuresError,
-    rollout_digest,
     rollout_seed,
     rollouts,
 )
 from josh_pipeline.search.spending import Budget, Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Prices, SearchSettings, Settings
+from josh_pipeline.stages.playing import rollout_digest
 
 MIXED = choosing("GET a", "GET b", "GET a b", "GET x", "?", "hello", "well", "hm")
 
@@ -313,6 +313,17 @@ def test_the_writer_writes_in_batches_and_never_twice_at_once():
     assert [number for batch in batches for number in batch] == list(range(50)) and 1 < len(batches) < 25
 
 
+def test_what_failed_is_weighed_against_all_goals_however_few_are_owed():
+    def answer(request: Request) -> str:
+        raise failing("context_length")
+
+    kept: list[Tree] = []
+    run(ScriptedPolicy(answer), kept.extend, max_failed_share=1.0)
+    done = [tree.rollout_id for tree in kept[:10]]
+    summary = run(ScriptedPolicy(answer), lambda batch: None, done=done, max_failed_share=0.2)
+    assert (summary.owed, summary.failures) == (2, {"context_length": 2})
+
+
 def test_a_write_that_fails_stops_the_run():
     def full(batch: list[Tree]) -> None:
         raise OSError("disk full")
@@ -328,3 +339,10 @@ def test_only_settings_that_change_trees_change_their_digest():
     assert rollout_digest(plain) == rollout_digest(plain.model_copy(update={"search": busier}))
     assert rollout_digest(plain) != rollout_digest(plain.model_copy(update={"search": wider}))
     assert rollout_digest(plain) == rollout_digest(plain.model_copy(update={"seed": 7}))
+
+
+def test_trees_under_other_words_of_the_agent_have_another_digest(monkeypatch):
+    plain = Settings(profile="p")
+    before = rollout_digest(plain)
+    monkeypatch.setattr("josh_pipeline.dialogue.agents.compact.RULES", "Do as you like.")
+    assert rollout_digest(plain) != before

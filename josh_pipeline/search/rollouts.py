@@ -9,9 +9,8 @@ from typing import Protocol, TypeVar
 
 from josh_pipeline.dialogue.agents.base import AgentFormat
 from josh_pipeline.dialogue.users.base import User
-from josh_pipeline.dialogue.users.factory import user_digest
 from josh_pipeline.errors import ErrorKind, UserError
-from josh_pipeline.ids import content_id, derived_seed
+from josh_pipeline.ids import derived_seed
 from josh_pipeline.policies.policy import Policy
 from josh_pipeline.progress import Progress
 from josh_pipeline.search.checkpoint import Checkpointer
@@ -19,7 +18,7 @@ from josh_pipeline.search.concurrency import Limiter, admitted
 from josh_pipeline.search.search import rollout_id, search
 from josh_pipeline.search.spending import Ledger, Meter
 from josh_pipeline.search.tree import Tree, Usage
-from josh_pipeline.settings import SearchSettings, Settings
+from josh_pipeline.settings import SearchSettings
 from josh_pipeline.world import World
 
 
@@ -68,19 +67,6 @@ class RolloutSummary:
     usage: Usage
 
 
-def rollout_digest(settings: Settings) -> str:
-    """Return the settings digest of rollouts: all that a tree depends on beside policy, goal and seed.
-
-    How many goals are played, how many requests are in flight and how many may fail change no tree. The
-    user's wording has a version of its own.
-    """
-    rules = settings.search.model_dump(mode="json", exclude={"goals", "in_flight", "max_failed_share"})
-    policy = settings.policy.model_dump(
-        mode="json", include={"agent", "results", "max_model_tokens", "quantization"}
-    )
-    return content_id("rollouts", rules, policy, user_digest(settings.user), settings.user.max_turns)
-
-
 def rollout_seed(seed: int, attempt: int) -> int:
     """Return the seed of all trees of one attempt."""
     return derived_seed("rollouts", seed, attempt)
@@ -114,7 +100,7 @@ async def rollouts(
         make_user: the user of a goal, by a seed of its own; a user's model counts on the meter.
         policy, agent: who plays.
         settings: of the search; ``in_flight`` caps requests over all goals.
-        settings_digest: see ``rollout_digest``.
+        settings_digest: names all that a tree depends on beside policy, goal and seed.
         seed, attempt: of the iteration; with the goal they fix every request's seed.
         done: rollout ids that are stored.
         checkpoint: makes a batch of trees durable; called on a thread, one call at a time.
@@ -130,6 +116,7 @@ async def rollouts(
     tree_seed = rollout_seed(seed, attempt)
     named = [(goal, rollout_id(policy.digest, goal.goal_id, tree_seed, settings_digest)) for goal in goals]
     owed = [goal for goal, name in named if name not in done]
+    stored = len(goals) - len(owed)
     limiter = Limiter(settings.in_flight)
     tally = _Tally()
 
@@ -156,16 +143,16 @@ async def rollouts(
                 writer.add(tree)
                 tally.add(tree)
                 progress.advance(task)
-                tally.refuse_over(settings.max_failed_share, len(owed))
+                tally.refuse_over(settings.max_failed_share, len(goals))
 
             starts = (partial(one, goal) for goal in owed)
             await admitted(starts, limiter, keep, enough=lambda: ledger.budget.spent)
-            tally.refuse_over(settings.max_failed_share, tally.finished)
+            tally.refuse_over(settings.max_failed_share, stored + tally.finished)
     finally:
         progress.finish(task)
     return tally.summary(
         owed=len(owed),
-        stored=len(goals) - len(owed),
+        stored=stored,
         seconds=time.monotonic() - started,
     )
 

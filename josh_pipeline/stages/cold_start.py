@@ -60,6 +60,11 @@ def make_base(step: Step) -> BaseSummary:
             f"Demonstrations are written in the compact format, not in {settings.policy.agent}: "
             "set cold_start.conversations to 0, or policy.agent to compact."
         )
+    if settings.cold_start.conversations and settings.policy.results != "compact":
+        raise UserError(
+            "Demonstrations show results in the compact form, not whole: "
+            "set cold_start.conversations to 0, or policy.results to compact."
+        )
     step.progress.note(f"Model: {settings.policy.model}")
     published = foundation(settings.policy.model, step.home.models)
     digest = model_digest(published)

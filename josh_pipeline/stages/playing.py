@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from josh_pipeline.corpus.records import Dialogue
+from josh_pipeline.dialogue.agents.digest import agent_digest
 from josh_pipeline.dialogue.users.base import User
 from josh_pipeline.dialogue.users.factory import make_user, user_digest
 from josh_pipeline.errors import UserError
@@ -117,8 +118,18 @@ def playing_digest(settings: Settings, rules: Mapping[str, Any]) -> str:
     return content_id(
         "playing",
         settings.goals.semantics,
-        [policy.agent, policy.results, policy.max_model_tokens, policy.quantization],
+        agent_digest(policy.agent, policy.results),
+        [policy.max_model_tokens, policy.quantization],
         user_digest(settings.user),
         settings.user.max_turns,
         dict(rules),
     )
+
+
+def rollout_digest(settings: Settings) -> str:
+    """Name everything that a tree depends on beside policy, goal and seed.
+
+    How many goals are searched, how many requests are in flight and how many may fail change no tree.
+    """
+    rules = settings.search.model_dump(mode="json", exclude={"goals", "in_flight", "max_failed_share"})
+    return playing_digest(settings, rules)

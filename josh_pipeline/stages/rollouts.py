@@ -10,12 +10,12 @@ from josh_pipeline.dialogue.agents.factory import make_agent
 from josh_pipeline.dialogue.users.factory import user_name
 from josh_pipeline.ids import content_id, derived_seed
 from josh_pipeline.search.codec import USAGE, node_records, tree_record
-from josh_pipeline.search.rollouts import RolloutSummary, rollout_digest, rollout_seed, rollouts
+from josh_pipeline.search.rollouts import RolloutSummary, rollout_seed, rollouts
 from josh_pipeline.search.search import rollout_id
 from josh_pipeline.search.spending import Budget, Ledger
 from josh_pipeline.search.tree import Tree, Usage
 from josh_pipeline.stages.goals import played_kind
-from josh_pipeline.stages.playing import open_table
+from josh_pipeline.stages.playing import open_table, rollout_digest
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, turn_of
 from josh_pipeline.stages.selection import rollout_goals
 from josh_pipeline.stages.step import Step
@@ -89,7 +89,7 @@ def roll_out(step: Step, iteration: str) -> RolloutsSummary:
     done = finished_ids(step.warehouse, ids)
     run = None
     if len(done) < len(ids):
-        ledger = Ledger(_budget(step, done), settings.policy.prices, settings.user.prices)
+        ledger = Ledger(_budget(step, ids), settings.policy.prices, settings.user.prices)
         run = asyncio.run(_search(step, policy, goals, seed, digest, done, ledger))
     known = set(
         step.warehouse.query("SELECT rollout_id FROM trees WHERE list_contains(?, rollout_id)", [ids])[
@@ -151,13 +151,13 @@ async def _search(
         )
 
 
-def _budget(step: Step, done: Collection[str]) -> Budget:
-    """The iteration's budget, of which its finished trees have used a part."""
+def _budget(step: Step, ids: Collection[str]) -> Budget:
+    """The iteration's budget, of which its trees have used a part, those that failed or were cut too."""
     spent = step.warehouse.rows(
         "SELECT coalesce(sum(prompt_tokens + completion_tokens), 0) "
         "+ coalesce(sum(user_prompt_tokens + user_completion_tokens), 0) AS tokens, "
         "coalesce(sum(cost), 0) AS cost FROM trees WHERE list_contains(?, rollout_id)",
-        [sorted(done)],
+        [sorted(ids)],
     )[0]
     return Budget(**step.settings.budget.model_dump(), **spent)
 

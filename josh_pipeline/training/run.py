@@ -39,7 +39,7 @@ def train_cold_start(
     Args:
         foundation: model folder.
         out: as for ``train``.
-        training: says with how many processes and threads.
+        training: says with how many processes and threads, and how long a conversation may be.
 
     Raises:
         UserError: a conversation is too long for ``training.max_tokens``.
@@ -51,6 +51,7 @@ def train_cold_start(
         processes=training.processes,
         threads=training.threads,
         packed=training.packed,
+        max_tokens=training.max_tokens,
     )
     rows = tuple(_demonstrated(one, number) for number, one in enumerate(demonstrations))
     job = TrainingJob("cold start", rows, foundation, None, sft, seed, "none")
