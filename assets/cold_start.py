@@ -35,6 +35,7 @@ def cold_start(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.Mate
         summary = make_base(step)
         coming, _ = coming_iteration(step)
         shown = sample(step, SAMPLE, [summary.generation.scope])
+        step.home.remember_settings(step.settings)
     # So that the UI has a partition to go on with.
     context.instance.add_dynamic_partitions(str(ITERATIONS.name), [coming])
     metadata = {

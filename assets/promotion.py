@@ -28,6 +28,8 @@ def promotion(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.Mater
     with josh.step(context) as step:
         summary = promote(step, context.partition_key)
         following = resolve_policy(step, summary.next_iteration) if summary.next_iteration else None
+        # What schedule and sensor go on with: the settings of a whole round, not of a single asset's rerun.
+        step.home.remember_settings(step.settings)
     if following is not None:
         context.instance.add_dynamic_partitions(str(ITERATIONS.name), [following.iteration])
         context.log_event(

@@ -167,6 +167,10 @@ class TrainingBase(Section):
     lora: LoraSettings = Field(LoraSettings(), description="The adapter.")
 
 
+OF_ALL_METHODS = TrainingBase.model_fields.keys() - {"learning_rate", "batch_size", "accumulation"}
+"""Training settings that keep their meaning under another method."""
+
+
 class SftSettings(TrainingBase):
     """Supervised fine-tuning on golden paths."""
 
@@ -296,9 +300,17 @@ def load_settings(profile: str, overrides: dict[str, Any] | None = None) -> Sett
 
 
 def merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """Lay nested overrides over nested values."""
+    """Lay nested overrides over nested values.
+
+    Where they choose another training method, what was vetted for the old one is dropped.
+    """
     result = dict(values)
     for key, value in overrides.items():
         old = result.get(key)
-        result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        if isinstance(old, dict) and isinstance(value, dict):
+            if key == "training" and value.get("method", old.get("method")) != old.get("method"):
+                old = {name: kept for name, kept in old.items() if name in OF_ALL_METHODS}
+            result[key] = merged(old, value)
+        else:
+            result[key] = value
     return result

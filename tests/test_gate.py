@@ -1,6 +1,7 @@
 """The gate: what it refuses, and that its sentence holds the numbers that decided."""
 
 from dataclasses import replace
+from math import nan
 
 import pytest
 
@@ -36,7 +37,12 @@ def test_only_an_interval_wholly_below_zero_is_a_regression() -> None:
     ("drift", "passed", "words"),
     [
         (0.7, True, "Drift from the foundation: 0.700 nats a token, within 1.5."),
-        (1.51, False, "Drift from the foundation: 1.510 nats a token, above evaluation.max_drift (1.5)."),
+        (
+            1.51,
+            False,
+            "Drift from the foundation: 1.510 nats a token, not within 1.5 (evaluation.max_drift).",
+        ),
+        (nan, False, "Drift from the foundation: nan nats a token, not within 1.5 (evaluation.max_drift)."),
         (None, True, "Drift from the foundation was not measured."),
     ],
 )

@@ -160,6 +160,16 @@ def test_kto_with_a_single_row_says_what_to_do(base: Path, tmp_path: Path):
         trained(base, kto_rows(1, 1), KtoSettings(lora=LORA, processes=0), tmp_path / "a")
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_training_whose_loss_is_no_number_is_refused(base: Path, tmp_path: Path, packed: bool):
+    rows: list[Row] = [sft_row(number) for number in range(8)]
+    wild = SftSettings(
+        learning_rate=1e20, schedule="constant", warmup=0.0, epochs=3, packed=packed, lora=LORA, processes=0
+    )
+    with pytest.raises(UserError, match="diverged"):
+        trained(base, rows, wild, tmp_path)
+
+
 def test_a_merged_checkpoint_answers_as_base_and_adapter_do(base: Path, tmp_path: Path):
     result = trained(
         base,

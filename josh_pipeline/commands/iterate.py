@@ -7,6 +7,7 @@ from rich.console import Console
 
 from josh_pipeline.commands.options import quiet_libraries, settings_of
 from josh_pipeline.commands.scores import print_scores
+from josh_pipeline.corpus.download import public_url
 from josh_pipeline.home import Home, open_home
 from josh_pipeline.locks import alone
 from josh_pipeline.policies.quantization import require
@@ -49,7 +50,9 @@ def iterate(home: Home, settings: Settings, iterations: int, console: Console) -
 
         missing = missing_preparation(step)
         if missing:
-            progress.note(f"Preparing {settings.corpus.source!r} and {settings.policy.model!r}")
+            source = settings.corpus.source
+            source = public_url(source) if "://" in source else source
+            progress.note(f"Preparing {source!r} and {settings.policy.model!r}")
             run("prepare", None, missing)
         # Only now: settings whose corpus or model cannot be had are not to be gone on with.
         home.remember_settings(settings)

@@ -38,7 +38,8 @@ class Gate:
     @property
     def forgot(self) -> bool:
         """The candidate has drifted too far from the foundation."""
-        return self.drift is not None and self.drift > self.max_drift
+        # Not the same as greater: a model that diverged drifts by nan.
+        return self.drift is not None and not self.drift <= self.max_drift
 
     @property
     def passed(self) -> bool:
@@ -65,6 +66,6 @@ def drift_sentence(drift: float | None, max_drift: float) -> str:
     if drift is None:
         return "Drift from the foundation was not measured."
     found = f"Drift from the foundation: {drift:.3f} nats a token"
-    if drift > max_drift:
-        return f"{found}, above evaluation.max_drift ({max_drift:g})."
+    if not drift <= max_drift:
+        return f"{found}, not within {max_drift:g} (evaluation.max_drift)."
     return f"{found}, within {max_drift:g}."

@@ -122,7 +122,8 @@ class Database:
 Databases = Mapping[Domain, Database]
 """Domain to its database."""
 
-_BUILT: dict[tuple[str, int], tuple[Corpus, Databases]] = {}
+_BUILT: dict[tuple[str, int], tuple[Mapping[str, Any], Databases]] = {}
+"""The rows stand beside what was built from them, so that their id is not given to others."""
 _KEPT = 4
 
 
@@ -136,7 +137,7 @@ def databases_of(corpus: Corpus) -> Databases:
         while len(_BUILT) >= _KEPT:
             _BUILT.pop(next(iter(_BUILT)), None)
         built: Databases = {domain: Database(domain, corpus.databases.get(domain, ())) for domain in DOMAINS}
-        _BUILT[key] = (corpus, built)
+        _BUILT[key] = (corpus.databases, built)
     return _BUILT[key][1]
 
 

@@ -131,6 +131,8 @@ def train_here(job: TrainingJob, work: Path, progress: Progress) -> TrainingResu
             "The GPU's memory does not hold this training: lower training.batch_size, "
             "or set training.gradient_checkpointing to true."
         ) from None
+    curve = [entry for entry in trainer.state.log_history if "loss" in entry]
+    _refuse_divergence(curve)
     adapter = work / "adapter"
     if trainer.is_world_process_zero():
         write_adapter(trainer.model, job.base, adapter)
@@ -140,10 +142,9 @@ def train_here(job: TrainingJob, work: Path, progress: Progress) -> TrainingResu
     return TrainingResult(
         adapter=adapter,
         digest=model_digest(adapter),
+        # A batch without a desirable row has no reward of one: the mean over none is no number.
         curve=[
-            {key: float(value) for key, value in entry.items() if math.isfinite(value)}
-            for entry in trainer.state.log_history
-            if "loss" in entry
+            {key: float(value) for key, value in entry.items() if math.isfinite(value)} for entry in curve
         ],
         rows=rows.rows,
         tokens=rows.plain_tokens,
@@ -152,6 +153,15 @@ def train_here(job: TrainingJob, work: Path, progress: Progress) -> TrainingResu
         rows_per_second=rows.rows * job.settings.epochs * done / (time.monotonic() - steps_began),
         record=job.settings.model_dump(mode="json"),
     )
+
+
+def _refuse_divergence(curve: Sequence[dict[str, Any]]) -> None:
+    for entry in curve:
+        if not (math.isfinite(entry["loss"]) and math.isfinite(entry.get("grad_norm", 0.0))):
+            raise UserError(
+                f"The training diverged: at step {entry.get('step')} the loss or its gradient is no number. "
+                "Lower training.learning_rate and materialize lora_adapter again."
+            )
 
 
 def last_checkpoint(folder: Path) -> Path | None:

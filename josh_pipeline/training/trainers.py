@@ -215,6 +215,8 @@ def shared_arguments(job: TrainingJob, out: Path) -> dict[str, Any]:
         # TRL's default trades a third more time for memory that LoRA on a small model does not need.
         "gradient_checkpointing": settings.gradient_checkpointing,
         "logging_steps": 1,
+        # A loss that is no number must be seen, and not be replaced by the mean of those before it.
+        "logging_nan_inf_filter": False,
         "save_strategy": "steps",
         "save_steps": CHECKPOINT_SHARE,
         "save_total_limit": 1,
