@@ -40,11 +40,6 @@ class Difference:
     low: float
     high: float
 
-    @property
-    def excludes_zero(self) -> bool:
-        """True where the interval lies wholly on one side of zero."""
-        return self.low > 0 or self.high < 0
-
 
 def wilson(successes: float, n: int) -> Interval:
     """Return the 95 % Wilson score interval of a proportion (Wilson 1927); [0, 1] where n is 0.

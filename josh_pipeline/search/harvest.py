@@ -176,12 +176,6 @@ def golden_end(tree: Tree) -> Node | None:
     return max(golden, key=lambda node: len(node.path), default=None)
 
 
-def golden_conversation(tree: Tree) -> Conversation:
-    """Return the golden path's messages up to the agent's last one; empty if nothing was earned."""
-    end = golden_end(tree)
-    return _to_last_reply(tree.conversation(end)) if end else ()
-
-
 def _to_last_reply(conversation: Conversation) -> Conversation:
     replies = [index for index, message in enumerate(conversation) if message.role == "assistant"]
     return conversation[: replies[-1] + 1] if replies else ()

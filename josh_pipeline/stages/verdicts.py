@@ -9,6 +9,7 @@ from typing import Any
 
 from josh_pipeline.dialogue.ceiling import user_ceiling
 from josh_pipeline.ids import canonical_json
+from josh_pipeline.search.row_check import MOST_LOPSIDED
 from josh_pipeline.stages.corpus import stored_corpus
 from josh_pipeline.stages.goals import ROLES, played_kind
 from josh_pipeline.stages.policy import policy_of
@@ -24,8 +25,6 @@ LEAST_SOLVABLE: Mapping[Semantics, float] = {"audited": 1.0, "paper": 0.9}
 goals that are kept, and 95 % of the paper's in MultiWOZ 2.1 (docs/toolwoz.md)."""
 LEAST_CEILING = 0.99
 """Below this share of goals that a perfect agent solves, the simulated user is what is measured."""
-MOST_LOPSIDED = 20.0
-"""Labels further apart than this ratio: one side hardly weighs in the loss."""
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,6 @@ def ancestors(known: History, roots: Iterable[Generation]) -> set[Generation]:
     return found
 
 
-def current_of(known: History, stage: str, scope: str) -> Generation | None:
-    """Return the current generation of a stage."""
-    return next((g for g, w in known.items() if (g.stage, g.scope) == (stage, scope) and w.current), None)
+def newest_of(known: History, key: str) -> Generation | None:
+    """Return the last generation that was written of a stage and scope."""
+    return max((g for g in known if g.key == key), key=lambda g: g.number, default=None)

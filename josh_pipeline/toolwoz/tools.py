@@ -71,21 +71,6 @@ def book_parameters(domain: str) -> tuple[str, ...]:
     return tuple(name for name in tool.parameters if name != ID_KEY[domain])
 
 
-def chat_schema(tool: Tool) -> dict[str, Any]:
-    """Return a tool in the chat API's form, ``{"type": "function", "function": {...}}``."""
-    properties: dict[str, Any] = {}
-    for name, allowed in tool.parameters.items():
-        properties[name] = {"type": "string", "enum": list(allowed)} if allowed else {"type": "string"}
-    return {
-        "type": "function",
-        "function": {
-            "name": tool.name,
-            "description": tool.description,
-            "parameters": {"type": "object", "properties": properties, "required": []},
-        },
-    }
-
-
 def refusal(tool: Any, arguments: Any, semantics: Semantics) -> str | None:
     """Say why a call is refused.
 
