@@ -173,6 +173,7 @@ def test_solvability_prints_the_table_and_the_same_counts_as_json():
     counts = solvability.counts(corpus)
     assert counts["paper"]["goals"] == 3
     assert (counts["audited"]["usable"], counts["audited"]["oracle_solves"]) == (2, 2)
+    assert counts["paper"]["lists"]["val"] == {"goals": 2, "usable": 2, "oracle_solves": 1}
     assert counts["audited"]["excluded"] == {"NOWHERE": "no_entity"}
     assert counts["causes"] == {"violating_entity": 1, "no_entity": 1}
     assert counts["repairs"] == {"normalised": 0, "inclusive": 0, "target": 2, "hidden": 1}
@@ -189,6 +190,6 @@ def test_solvability_prints_the_table_and_the_same_counts_as_json():
 def test_the_counts_of_the_real_validation_list():
     counts = solvability.counts(real_corpus())
     assert counts["paper"]["calls"] == {"1": 68, "2": 254, "3": 349, "4": 122}
-    assert counts["paper"]["oracle_solves"] == 755
+    assert counts["paper"]["lists"] == {"val": {"goals": 793, "usable": 793, "oracle_solves": 755}}
     assert counts["audited"]["oracle_solves"] == counts["audited"]["usable"] == 792
     assert len(counts["missed"]) == 39

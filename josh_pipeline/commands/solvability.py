@@ -13,6 +13,7 @@ from josh_pipeline.toolwoz.repairs import CAUSES, REPAIRS, misses, repaired_goal
 from josh_pipeline.toolwoz.world import worlds
 
 SEMANTICS: tuple[Semantics, ...] = ("paper", "audited")
+SPLITS = ("train", "val", "test")
 
 
 def run(corpus: Corpus, out: TextIO, as_json: bool = False) -> int:
@@ -23,11 +24,11 @@ def run(corpus: Corpus, out: TextIO, as_json: bool = False) -> int:
     for semantics in SEMANTICS:
         goals = derive_goals(corpus, semantics)
         out.write(f"{semantics}\n")
-        for split in ("train", "val", "test"):
-            on_split = [goal for goal in goals if goal.split == split]
-            if on_split:
-                solved, usable = oracle_counts(corpus, semantics, on_split)
-                out.write(f"  {split:5}  goals {len(on_split)}, the oracle solves {solved} of {usable}\n")
+        for split in SPLITS:
+            found = oracle_counts(corpus, semantics, [goal for goal in goals if goal.split == split])
+            if found["goals"]:
+                solved = f"the oracle solves {found['oracle_solves']} of {found['usable']}"
+                out.write(f"  {split:5}  goals {found['goals']}, {solved}\n")
         out.write(f"  ground-truth calls: {words(by_length(goals))}\n  tools: {words(by_tool(goals))}\n")
         for goal in goals:
             if goal.excluded is not None:
@@ -49,11 +50,14 @@ def counts(corpus: Corpus) -> dict[str, object]:
     result: dict[str, object] = {"corpus": corpus.name}
     for semantics in SEMANTICS:
         goals = derive_goals(corpus, semantics)
-        solved, usable = oracle_counts(corpus, semantics, goals)
+        lists = {split: [goal for goal in goals if goal.split == split] for split in SPLITS}
         result[semantics] = {
-            "goals": len(goals),
-            "usable": usable,
-            "oracle_solves": solved,
+            **oracle_counts(corpus, semantics, goals),
+            "lists": {
+                split: oracle_counts(corpus, semantics, on_list)
+                for split, on_list in lists.items()
+                if on_list
+            },
             "calls": by_length(goals),
             "tools": by_tool(goals),
             "excluded": {goal.dialogue_id: goal.excluded for goal in goals if goal.excluded},
@@ -65,10 +69,11 @@ def counts(corpus: Corpus) -> dict[str, object]:
     return result
 
 
-def oracle_counts(corpus: Corpus, semantics: Semantics, goals: list[Goal]) -> tuple[int, int]:
-    """Return how many goals the oracle solves, and how many are not excluded."""
+def oracle_counts(corpus: Corpus, semantics: Semantics, goals: list[Goal]) -> dict[str, int]:
+    """Count goals, those that are not excluded, and those of them that the oracle solves."""
     verdicts = solvability(goals, worlds(corpus, semantics))
-    return sum(not verdict.missed for verdict in verdicts), len(verdicts)
+    solved = sum(not verdict.missed for verdict in verdicts)
+    return {"goals": len(goals), "usable": len(verdicts), "oracle_solves": solved}
 
 
 def by_length(goals: Iterable[Goal]) -> dict[str, int]:
