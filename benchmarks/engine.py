@@ -12,6 +12,7 @@ home (models/base-... in it), which talks as agents do; without it the bundled m
 
 import argparse
 import asyncio
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -39,6 +40,7 @@ from josh_pipeline.toolwoz.goals import derive_goals
 from josh_pipeline.toolwoz.world import worlds
 
 Asked = tuple[list[int], Sampling]
+LEAST_RATIO = 0.85
 
 
 @dataclass
@@ -158,8 +160,8 @@ async def replayed(
         await engine.close()
 
 
-def main() -> None:
-    """Search, replay, and print both."""
+def main() -> int:
+    """Search, replay, and print both; exit 1 where the ratio misses its target."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="model folder (default: the bundled model)")
     parser.add_argument("--goals", type=int, default=48, help="trees (default 48, the quickstart's)")
@@ -186,7 +188,8 @@ def main() -> None:
     own = 1000 * run.own_seconds / len(recorder.asked)
     print(f"the search's own computing: {run.own_seconds:.1f} s, {own:.2f} ms a request;")
     print(f"the replay's: {plain.own_seconds:.1f} s")
+    return int(run.rate < LEAST_RATIO * plain.rate)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

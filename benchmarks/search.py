@@ -39,6 +39,7 @@ from josh_pipeline.toolwoz.world import worlds
 CAPACITY = 32
 IN_FLIGHT = 40
 """A quarter more than the server serves at a time, so that a place is taken again without a round trip."""
+MOST_SLOWDOWN, LEAST_BUSY = 1.3, 0.95
 SETTINGS = SearchSettings.model_validate({"beam_size": 8, "in_flight": IN_FLIGHT, "max_rounds": 15})
 AGENT = make_agent("compact", "compact")
 
@@ -174,8 +175,8 @@ async def many_trees(url: str, play: Play) -> list[Tree]:
     return trees
 
 
-def main() -> None:
-    """Run both measurements and print them."""
+def main() -> int:
+    """Run both measurements and print them; exit 1 where a figure misses its target."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--latency", type=float, default=0.2, help="seconds a request (default 0.2)")
     parser.add_argument("--trees", type=int, default=64, help="trees at once (default 64)")
@@ -185,7 +186,8 @@ def main() -> None:
         tree = asyncio.run(one_tree(url, play, IN_FLIGHT))
         path, wall = critical_path(tree) * arguments.latency, tree.usage.seconds
         print(f"(a) one tree, beam 8: {tree.rounds} rounds, {tree.usage.requests} requests")
-        print(f"    wall {wall:.2f} s = {wall / path:.3f} x the critical path of {path:.2f} s")
+        slowdown = wall / path
+        print(f"    wall {wall:.2f} s = {slowdown:.3f} x the critical path of {path:.2f} s")
         serial = asyncio.run(one_tree(url, play, 1))
         assert serial.nodes == tree.nodes, "the same search must give the same tree"
         print(f"    leaf by leaf {serial.usage.seconds:.2f} s = {serial.usage.seconds / path:.2f} x")
@@ -201,10 +203,12 @@ def main() -> None:
     requests = sum(tree.usage.requests for tree in trees)
     print(f"(b) {len(trees)} trees at once, {CAPACITY} served at a time, {IN_FLIGHT} in flight at most:")
     print(f"    {requests} requests in {ended - began:.1f} s, {1000 * used / requests:.2f} ms own time each")
-    print(f"    full for {last - first:.1f} s: busy {busy_share(log, first, last):.1%}")
+    busy = busy_share(log, first, last)
+    print(f"    full for {last - first:.1f} s: busy {busy:.1%}")
     print(f"    then a tail of {ended - last:.1f} s: busy {busy_share(log, last, ended):.1%}")
     print(f"    the whole run: busy {busy_share(log, began, ended):.1%}")
+    return int(slowdown > MOST_SLOWDOWN or busy < LEAST_BUSY)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

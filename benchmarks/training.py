@@ -5,7 +5,7 @@
 The rows are harvested from the trees of a home's iteration; without a home, from trees that a careless
 scripted agent grows on goals of the built-in corpus, with the bundled model. Whole trees are taken until
 there are enough rows. Each run is one epoch, from rows and model folder to the last step: loading, tokenizing
-and the reference's scores included. One run each, in one process, one after the other.
+and the reference's scores included. One run each, in one process, one after the other, after a warm-up with one batch.
 
 TRL: its trainer with its own options, a bfloat16 model, a LoRA adapter as ours, the same batch size and rate,
 gradient checkpointing off; attention as transformers chooses it.
@@ -193,8 +193,10 @@ def measure(method: Method, rows: tuple[Row, ...], base: Path, batch_size: int |
         f"{method}: {dealt.rows} rows of {trees} trees, {dealt.plain_tokens} tokens in batches of "
         f"{plain.settings.batch_size}; {100 * dealt.repeated:.1f} % of them repeat a beginning in their batch"
     )
+    first = Rows(dealt.batches[:1], dealt.tokens[:1], dealt.packed[:1])
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
+        trl(plain, first, out / "warm")  # Else the first form alone would pay for what libraries do once.
         times = {
             "TRL": seconds(lambda: trl(plain, dealt, out / "trl")),
             "plain rows": seconds(lambda: train_here(plain, out / "plain", SilentProgress())),
