@@ -5,7 +5,8 @@
 The rows are harvested from the trees of a home's iteration; without a home, from trees that a careless
 scripted agent grows on goals of the built-in corpus, with the bundled model. Whole trees are taken until
 there are enough rows. Each run is one epoch, from rows and model folder to the last step: loading, tokenizing
-and the reference's scores included. One run each, in one process, one after the other, after a warm-up with one batch.
+and the reference's scores included. One run each, in one process, one after the other, after a warm-up with
+one batch.
 
 TRL: its trainer with its own options, a bfloat16 model, a LoRA adapter as ours, the same batch size and rate,
 gradient checkpointing off; attention as transformers chooses it.
