@@ -33,6 +33,8 @@ def command(options: argparse.Namespace) -> int:
     is_row = target is not None and not (target.isdigit() and len(target) <= ITERATION_DIGITS)
     if options.html is not None and not is_row:
         raise UserError("--html writes the page of one training row: give its id.")
+    if options.seal and (target is not None or options.dialogue is not None):
+        raise UserError("--seal seals the whole store, so it audits all of it: give it without a target.")
     if options.dialogue is not None:
         use = dialogue_use(home.warehouse(), options.dialogue)
         show(options.json, asdict(use), dialogue_lines(use))
