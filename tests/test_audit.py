@@ -9,6 +9,7 @@ from finished_home import copied, run_iteration, step_of
 from tiny_loop import play_with
 
 from josh_pipeline.audit.findings import Audit
+from josh_pipeline.audit.row import audit_row
 from josh_pipeline.audit.sealing import seal_what_is_unsealed
 from josh_pipeline.audit.whole import audit_home
 from josh_pipeline.cli import main
@@ -164,6 +165,46 @@ def generation(home: Home) -> str:
     return "rollouts/002/1"
 
 
+def old_made_current(home: Home) -> str:
+    """Make the policy current again that a run has replaced."""
+    alter(home, "UPDATE generations SET current = generation = 1 WHERE stage = 'policy' AND scope = '001'")
+    return "policy/001/1: It is current, and generation 2 is newer"
+
+
+def none_current(home: Home) -> str:
+    alter(home, "UPDATE generations SET current = false WHERE stage = 'labels' AND scope = '002'")
+    return "labels/002/1: It is the newest and not current"
+
+
+def added_tree(home: Home) -> str:
+    alter(home, "INSERT INTO trees SELECT * REPLACE ('0000111122223333' AS rollout_id) FROM trees LIMIT 1")
+    return "Tree 0000111122223333 has no seal"
+
+
+def added_nodes(home: Home) -> str:
+    alter(home, "INSERT INTO nodes SELECT * REPLACE ('0000111122223333' AS rollout_id) FROM nodes LIMIT 1")
+    return "Tree 0000111122223333 has no seal"
+
+
+def added_conversation(home: Home) -> str:
+    alter(
+        home,
+        "INSERT INTO episodes SELECT * REPLACE ('0000111122223333' AS episode_id, 'endpoint' AS failure) "
+        "FROM episodes LIMIT 1",
+    )
+    return "Conversation 0000111122223333 has no seal"
+
+
+def added_with_its_run(home: Home) -> str:
+    alter(home, "INSERT INTO runs SELECT * REPLACE ('run-9' AS run_id) FROM runs LIMIT 1")
+    alter(
+        home,
+        "INSERT INTO trees SELECT * REPLACE ('0000111122223333' AS rollout_id, 'run-9' AS run_id) "
+        "FROM trees LIMIT 1",
+    )
+    return "Tree 0000111122223333 has no seal"
+
+
 def rewritten_seal(home: Home) -> str:
     """Alter a row together with its own seal: the generation's digest still tells."""
     name = one(home, "SELECT rollout_id FROM trees ORDER BY 1")
@@ -177,6 +218,7 @@ def rewritten_seal(home: Home) -> str:
     [
         tree_reward, message, call_result, adapter_byte, manifest, deleted_goal, dialogue, entity, label,
         row_node, training_row, added_row, episode_reward, score, run_settings, generation, rewritten_seal,
+        old_made_current, none_current, added_tree, added_nodes, added_conversation, added_with_its_run,
     ],
 )  # fmt: skip
 def test_whatever_was_altered_is_named(tamper: Callable[[Home], str], home: Home) -> None:
@@ -201,6 +243,30 @@ def test_an_iteration_is_audited_with_what_it_descends_from_and_nothing_else(hom
     assert not audited(home, "002").sound
     with pytest.raises(UserError, match="Nothing of iteration 007"):
         audited(home, "007")
+
+
+def test_a_generation_that_was_made_current_again_is_named_in_the_audit_of_its_iteration(home: Home) -> None:
+    assert "policy/001/1" in old_made_current(home)
+    assert "policy/001/2: It is the newest and not current" in said(audited(home, "001"))
+    none_current(home)
+    assert "labels/002/1: It is the newest and not current" in said(audited(home, "002"))
+
+
+def test_a_tree_whose_seals_were_removed_is_named_in_the_audits_of_its_iteration_and_its_rows(
+    home: Home,
+) -> None:
+    rows = home.warehouse().rows("SELECT * FROM current_preference_rows WHERE iteration = '001' LIMIT 1")
+    name = rows[0]["rollout_id"]
+    alter(home, f"DELETE FROM seals WHERE unit = '{name}'")
+    assert f"Tree {name} has no seal" in said(audited(home, "001"))
+    assert f"Tree {name} has no seal" in said(audit_row(home, rows[0]["row_id"]).audit)
+
+
+def test_sealing_is_refused_for_a_part_of_the_store(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    for target in (["001"], ["9b5f9685db89"], ["--dialogue", "MUL0784"]):
+        assert main(["audit", *target, "--seal", "--home", str(home.root)]) == 1
+        assert "--seal seals the whole store" in capsys.readouterr().err
+    assert main(["audit", "--seal", "--home", str(home.root)]) == 0
 
 
 def test_swapped_labels_of_preferences_are_named(home: Home) -> None:

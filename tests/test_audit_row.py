@@ -83,6 +83,28 @@ def test_the_link_that_does_not_hold_is_named(home: Home, sql: str, kind: str) -
     assert kind in {link.kind for link in found.links if any(f.status == "broken" for f in link.findings)}
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE evaluations SET mean_reward = 0.999 WHERE iteration = '002'",
+        "UPDATE preference_rows SET policy_digest = 'x' WHERE generation = 1",
+        "UPDATE policies SET model = 'other' WHERE iteration <> '001' OR generation = 1",
+        "INSERT INTO goals SELECT * REPLACE ('another' AS scope) FROM goals",
+    ],
+)
+def test_a_row_of_the_same_name_that_another_generation_wrote_is_not_the_row_s_business(
+    home: Home, sql: str
+) -> None:
+    step = step_of(home, home.settings(), "again")
+    harvest_rows(step, "001")
+    row = row_of(home)
+    assert home.warehouse().rows("SELECT count(*) AS n FROM preference_rows WHERE row_id = ?", [row]) == [
+        {"n": 2}
+    ]
+    alter(home, sql)
+    assert audit_row(home, row).audit.sound
+
+
 def test_an_adapter_that_was_altered_shows_in_the_chain_of_its_rows(
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:

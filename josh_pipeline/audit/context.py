@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -18,7 +18,8 @@ from josh_pipeline.settings import Settings
 from josh_pipeline.stages.corpus import stored_corpus
 from josh_pipeline.stages.goals import goal_from_row
 from josh_pipeline.store.lineage import History, Written
-from josh_pipeline.store.schema import scope_column
+from josh_pipeline.store.schema import MEMBERS, scope_column
+from josh_pipeline.store.seals import replaced_members
 from josh_pipeline.store.warehouse import Generation, Warehouse
 from josh_pipeline.toolwoz.goal import Goal, Semantics
 
@@ -74,6 +75,7 @@ class Context:
     reading: Reading
     _settings: dict[str, Settings | None] = field(default_factory=dict)
     _corpora: dict[Generation, Corpus] = field(default_factory=dict)
+    _replaced: dict[Generation, set[str]] = field(default_factory=dict)
 
     def rows(self, table: str, generation: Generation, order: str = "ALL") -> list[dict[str, Any]]:
         """Return a generation's rows of a table of its stage."""
@@ -118,6 +120,26 @@ class Context:
             waiting += [self.known[each] for each in one.inputs if each in self.known]
         return None
 
+    def replaced(self, generation: Generation) -> set[str]:
+        """Return the trees or conversations that had failed when a generation listed them, and were played
+        again since: what was made of them then cannot be computed from what is there now."""
+        if generation.stage not in MEMBERS:
+            return set()
+        if generation not in self._replaced:
+            with self.warehouse.connection() as connection:
+                self._replaced[generation] = replaced_members(
+                    connection, generation.stage, generation.scope, generation.number
+                )
+        return self._replaced[generation]
+
+    def note_replaced(self, written: Written, source: Generation, number: int) -> None:
+        """Note that a part of a generation is held to its seals alone."""
+        if number:
+            kind = "tree" if source.stage == "rollouts" else "conversation"
+            message = f"Failed when {self.known[source].name} was written, and played again since: {number} "
+            message += f"{kind}{'s' * (number > 1)}. What came of the failed ones is held to its seals alone."
+            self.audit.add("superseded", written.name, message)
+
     def corpus(self, generation: Generation, dialogues: bool = False) -> Corpus:
         """Return a corpus as a generation wrote it; the databases are read once."""
         if dialogues:
@@ -144,16 +166,19 @@ class StoredTrees:
 
     Args:
         generation: of stage ``rollouts``.
+        without: trees that are left out.
     """
 
-    def __init__(self, context: Context, generation: Generation) -> None:
+    def __init__(
+        self, context: Context, generation: Generation, without: Collection[str] = frozenset()
+    ) -> None:
         self._warehouse = context.warehouse
         self._reading = context.reading
         found = context.warehouse.rows(
             "SELECT rollout_id FROM rollouts WHERE iteration = ? AND generation = ? ORDER BY position",
             [generation.scope, generation.number],
         )
-        self.ids = [row["rollout_id"] for row in found]
+        self.ids = [row["rollout_id"] for row in found if row["rollout_id"] not in without]
 
     def __len__(self) -> int:
         return len(self.ids)

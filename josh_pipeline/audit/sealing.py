@@ -1,12 +1,13 @@
 """Rows held against their seals, and generations against what they were made from."""
 
 import json
+from collections import Counter
 from collections.abc import Collection
 from datetime import UTC, datetime
 
 from josh_pipeline.audit.context import Context
 from josh_pipeline.audit.findings import Finding
-from josh_pipeline.store.lineage import Written
+from josh_pipeline.store.lineage import History, Written, newest_of
 from josh_pipeline.store.schema import CONTENT_TABLES, MEMBERS, ROW_KEYS, STAGE_OF_TABLE
 from josh_pipeline.store.seals import (
     CONTENT_HEAD,
@@ -20,6 +21,7 @@ from josh_pipeline.store.seals import (
     seal_content,
     seal_generation,
     seal_run,
+    unsealed_content,
 )
 from josh_pipeline.store.warehouse import Generation, Warehouse, transaction
 
@@ -107,6 +109,7 @@ def check_generation(context: Context, written: Written) -> None:
 def digest_findings(context: Context, written: Written) -> list[Finding]:
     """Hold a generation's digest to its run and its inputs, and say what became of those."""
     found = [finding for one in written.inputs for finding in _input_findings(context, written, one)]
+    found += current_findings(context.known, written)
     if written.removed:
         message = "Its rows were removed by josh gc; its digest still links what came before and after."
         found.append(Finding("removed", written.name, message))
@@ -125,6 +128,21 @@ def digest_findings(context: Context, written: Written) -> list[Finding]:
     return found
 
 
+def current_findings(known: History, written: Written) -> list[Finding]:
+    """Say whether a generation is current and should not be, or the other way round.
+
+    No digest covers that mark, which every rerun moves, and josh gc leaves what is current alone: so it
+    stands at the newest generation, and nowhere else.
+    """
+    newest = newest_of(known, written.generation.key)
+    message = None
+    if newest is not None and newest != written.generation and written.current:
+        message = f"It is current, and generation {newest.number} is newer: no run made it current again."
+    elif newest == written.generation and (written.removed or not written.current):
+        message = "It is the newest and not current, and no run made another one current."
+    return [] if message is None else [Finding("broken", written.name, message)]
+
+
 def _input_findings(context: Context, written: Written, generation: Generation) -> list[Finding]:
     found = context.known.get(generation)
     made_from = f"{generation.key} generation {generation.number}"
@@ -132,8 +150,8 @@ def _input_findings(context: Context, written: Written, generation: Generation) 
         message = f"It was made from {made_from}, which the store does not hold."
         return [Finding("broken", written.name, message)]
     if written.current and not found.current:
-        newest = max(g.number for g in context.known if g.key == generation.key)
-        message = f"It was made from {made_from}, which generation {newest} has replaced since."
+        newest = newest_of(context.known, generation.key) or generation
+        message = f"It was made from {made_from}, which generation {newest.number} has replaced since."
         return [Finding("superseded", written.name, message)]
     return []
 
@@ -158,16 +176,27 @@ def check_strays(context: Context) -> None:
         context.audit.add("broken", row["unit"], message)
 
 
-def unsealed_content(warehouse: Warehouse) -> dict[str, int]:
-    """Count trees and conversations without a seal, by table."""
-    found = {}
-    for table in set(CONTENT_HEAD.values()):
-        rows = warehouse.rows(
-            f"SELECT count(*) AS n FROM {table} WHERE {CONTENT_TABLES[table]} NOT IN "
-            f"(SELECT unit FROM seals WHERE table_name = '{table}')"
-        )
-        found[table] = rows[0]["n"]
-    return {table: number for table, number in sorted(found.items()) if number}
+def check_unsealed(context: Context, chosen: Collection[Generation] | None) -> None:
+    """Find trees and conversations without a seal.
+
+    Args:
+        chosen: look at those that these generations list; None for all in the store.
+    """
+    ours = None if chosen is None else _members(context, chosen)
+    with context.warehouse.connection() as connection:
+        found = [one for one in unsealed_content(connection) if ours is None or one[1] in ours]
+    for table, number in sorted(Counter(table for table, _, excused in found if excused).items()):
+        message = f"{number} rows of table {table} have no seal: a release that kept none wrote them."
+        context.audit.add("unsealed", table, message)
+    for table, unit, excused in found:
+        if not excused:
+            context.audit.add("broken", *unsealed_sentence(table, unit))
+
+
+def unsealed_sentence(table: str, unit: str) -> tuple[str, str]:
+    """Say which tree or conversation has no seal and should: where, and one sentence."""
+    kind = "Tree" if table == "trees" else "Conversation"
+    return f"{table} {unit}", f"{kind} {unit} has no seal: no run wrote it, or its seals were removed."
 
 
 def seal_what_is_unsealed(warehouse: Warehouse) -> int:

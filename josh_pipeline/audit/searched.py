@@ -12,7 +12,7 @@ from josh_pipeline.progress import SilentProgress
 from josh_pipeline.search.harvest import harvest
 from josh_pipeline.search.labels import Labels, disagreements, relabel
 from josh_pipeline.search.row_codec import link_record, row_from_record, row_record
-from josh_pipeline.search.rows import Row
+from josh_pipeline.search.rows import DpoRow, KtoRow, Row, prompt_id
 from josh_pipeline.search.search import rollout_id
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings
@@ -31,6 +31,9 @@ def check_rollouts(context: Context, written: Written, labels: Sequence[Generati
     """
     policy = context.row("policies", written.input("policy"))
     trees = StoredTrees(context, written.generation)
+    number = len(context.replaced(written.generation))
+    for one in (written, *(context.known[generation] for generation in labels)):
+        context.note_replaced(one, written.generation, number)
     batch: list[Tree] = []
     seen = set()
     for tree in trees:
@@ -78,8 +81,10 @@ def _check_batch(
             else:
                 right[tree.rollout_id] = found
                 context.audit.broken(where, disagreements(tree, found))
+    replaced = context.replaced(written.generation)
+    as_listed = {name: found for name, found in right.items() if name not in replaced}
     for generation in labels:
-        _check_labels(context, generation, trees, right)
+        _check_labels(context, generation, as_listed)
 
 
 def relabelled(tree: Tree, world: ToolWozWorld) -> Labels | str:
@@ -104,10 +109,8 @@ def tree_faults(tree: Tree) -> list[str]:
     return found
 
 
-def _check_labels(
-    context: Context, generation: Generation, trees: Sequence[Tree], right: dict[str, Labels]
-) -> None:
-    ids = [tree.rollout_id for tree in trees if tree.rollout_id in right]
+def _check_labels(context: Context, generation: Generation, right: dict[str, Labels]) -> None:
+    ids = list(right)
     of = [generation.scope, generation.number, ids]
     where = "WHERE iteration = ? AND generation = ? AND list_contains(?, rollout_id)"
     nodes = context.warehouse.rows(f"SELECT * FROM labels {where}", of)
@@ -154,10 +157,14 @@ def check_preferences(context: Context, written: Written) -> None:
     forbidden = frozenset(
         row["goal_id"] for row in context.rows("goals", goals) if row["role"] != "train"
     ) if goals is not None else frozenset()  # fmt: skip
-    trees = StoredTrees(context, source)
+    replaced = context.replaced(source)
+    context.note_replaced(written, source, len(replaced))
+    trees = StoredTrees(context, source, replaced)
     harvested = harvest(trees, settings.training.method, settings.harvest.mode, forbidden)
     right = {row.row_id: row for row in harvested.rows}
     for record in stored:
+        if record["rollout_id"] in replaced:
+            continue
         where, name = f"preference_rows {record['row_id']}", f"Training row {record['row_id']}"
         row = right.get(record["row_id"])
         if row is None:
@@ -166,17 +173,39 @@ def check_preferences(context: Context, written: Written) -> None:
         else:
             context.audit.broken(where, differences(name, record, row_record(row)))
     kept = {record["row_id"] for record in stored}
-    _check_left_out(context, written, settings, [row for row in harvested.rows if row.row_id not in kept])
+    _check_left_out(context, written, settings, _owed(harvested.rows, kept, bool(replaced)))
     wanted = {tuple(sorted(link_record(link).items())) for link in harvested.links if link.row_id in kept}
     links = {
         tuple(sorted((k, row[k]) for k in ("row_id", "node_id", "rollout_id", "part")))
         for row in context.rows("row_nodes", written.generation)
+        if row["rollout_id"] not in replaced
     }
     for link in sorted(wanted ^ links):
         one = dict(link)
         what = "is missing" if link in wanted else "does not come from the trees"
         message = f"The link from row {one['row_id']} to node {one['node_id']} ({one['part']}) {what}."
         context.audit.add("broken", f"row_nodes {one['row_id']}/{one['node_id']}", message)
+
+
+def _owed(rows: Sequence[Row], kept: set[str], incomplete: bool) -> list[Row]:
+    """Return the rows of a harvest that are not stored, without those that other rows keep out.
+
+    Args:
+        incomplete: trees are lacking. What one of them called good is called worse nowhere.
+    """
+    answered = {
+        prompt_id(row.tools, row.prompt)
+        for row in rows
+        if isinstance(row, KtoRow) and row.desirable and row.row_id in kept
+    }
+    found = []
+    for row in rows:
+        worse = isinstance(row, DpoRow) or (isinstance(row, KtoRow) and not row.desirable)
+        # The rivals of a desirable row that was too long go with it.
+        alone = isinstance(row, KtoRow) and worse and prompt_id(row.tools, row.prompt) not in answered
+        if row.row_id not in kept and not alone and not (worse and incomplete):
+            found.append(row)
+    return found
 
 
 def row_faults(record: dict[str, Any]) -> list[str]:

@@ -92,6 +92,8 @@ def check_manifest(context: Context, where: str, row: dict[str, Any], manifest: 
 
 def check_evaluation(context: Context, written: Written) -> None:
     """Hold the scores of an iteration to its conversations, and those to their calls."""
+    replaced = context.replaced(written.generation)
+    context.note_replaced(written, written.generation, len(replaced))
     policy = context.row("policies", written.input("policy"))
     trained = context.row("trainings", written.input("adapter"))
     played: dict[str, list[str]] = {}
@@ -106,7 +108,7 @@ def check_evaluation(context: Context, written: Written) -> None:
             [written.generation.scope, written.generation.number, row["side"], row["role"], row["goal_kind"]],
         )
         played[where] = [one["episode_id"] for one in members]
-        _check_mean(context, where, row, played[where])
+        _check_mean(context, where, row, played[where], replaced)
     _check_episodes(context, written, sorted({name for names in played.values() for name in names}))
 
 
@@ -114,18 +116,23 @@ def check_benchmark(context: Context, written: Written) -> None:
     """Hold a benchmark's scores to its conversations, and those to their calls."""
     row = context.row("benchmarks", written.generation)
     ids = [one["episode_id"] for one in context.rows("benchmark_episodes", written.generation)]
+    replaced = context.replaced(written.generation)
+    context.note_replaced(written, written.generation, len(replaced))
     if row is not None:
-        _check_mean(context, f"benchmarks {written.name}", row, ids)
+        _check_mean(context, f"benchmarks {written.name}", row, ids, replaced)
     _check_episodes(context, written, ids)
 
 
-def _check_mean(context: Context, where: str, row: dict[str, Any], ids: list[str]) -> None:
+def _check_mean(
+    context: Context, where: str, row: dict[str, Any], ids: list[str], replaced: set[str]
+) -> None:
     found = context.warehouse.rows(
         "SELECT coalesce(avg(reward), 0) AS mean_reward, coalesce(avg(success::INT), 0) AS success_rate, "
         "list(DISTINCT policy_digest) AS policies FROM episodes WHERE list_contains(?, episode_id)",
         [ids],
     )[0]
-    for column in ("mean_reward", "success_rate"):
+    # A mean with a conversation that failed then and was played again since cannot be computed any more.
+    for column in () if replaced & set(ids) else ("mean_reward", "success_rate"):
         if abs(found[column] - row[column]) > TOLERANCE:
             message = f"Its {column} is {row[column]}, and its conversations give {found[column]}."
             context.audit.add("broken", where, message)

@@ -4,7 +4,13 @@ from collections.abc import Callable
 
 from josh_pipeline.audit.context import Context, Reading
 from josh_pipeline.audit.findings import Audit
-from josh_pipeline.audit.sealing import check_generation, check_seals, check_strays, unsealed_content
+from josh_pipeline.audit.sealing import (
+    check_generation,
+    check_seals,
+    check_strays,
+    check_unsealed,
+    current_findings,
+)
 from josh_pipeline.audit.searched import check_preferences, check_rollouts
 from josh_pipeline.audit.sources import check_base, check_corpus, check_goals, check_policy
 from josh_pipeline.audit.trained import check_adapter, check_benchmark, check_evaluation, check_promotion
@@ -63,7 +69,12 @@ def _audited(context: Context, iteration: str | None, progress: Progress) -> set
     check_seals(context, chosen)
     if iteration is None:
         check_strays(context)
-        _note_unsealed(context)
+    else:
+        # What is current decides on what is looked at, so a mark that was moved must not hide itself.
+        for generation, written in known.items():
+            if generation.scope == iteration and generation not in chosen:
+                context.audit.findings += current_findings(known, written)
+    check_unsealed(context, None if iteration is None else chosen)
     progress.finish("Seals")
     progress.start("Links", len(chosen))
     for generation, written in known.items():
@@ -89,12 +100,6 @@ def _computed_anew(context: Context, written: Written, chosen: set[Generation]) 
         check_rollouts(context, written, [one for one in labels if not context.known[one].removed])
     elif generation.stage in CHECKS:
         CHECKS[generation.stage](context, written)
-
-
-def _note_unsealed(context: Context) -> None:
-    for table, number in unsealed_content(context.warehouse).items():
-        message = f"{number} rows of table {table} have no seal: a release that kept none wrote them."
-        context.audit.add("unsealed", table, message)
 
 
 def store_digest(known: History) -> str:

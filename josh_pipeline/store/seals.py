@@ -30,6 +30,8 @@ DIGITS = 16
 writes them anew. For that, keep the digest that ``josh audit`` ends with outside the home."""
 MEMBER = "member"
 """In the column ``table_name``: the content of a tree or conversation as a generation found it."""
+FAILED_MEMBER = "failed member"
+"""The same of one that had failed: it is owed again, so that other content is in its place some day."""
 RUNS = "runs"
 
 Change = Literal["altered", "missing", "added"]
@@ -146,18 +148,104 @@ def seal_generation(
         connection.execute(f"INSERT INTO seals BY NAME {rows} {where}", [scope, number])
     if stage in MEMBERS:
         members = MEMBERS[stage]
-        # What failed is owed again and will be replaced, so only what is finished is held to its content.
-        finished = (
-            f"SELECT {members.key} FROM {members.table} {where} "
-            f"AND {members.key} IN (SELECT {members.key} FROM {members.content[0]} WHERE failure IS NULL)"
+        # Sealed on demand, a generation may list what was played again since: that is not what it found.
+        listed = (
+            f"SELECT {members.key} FROM {members.table} WHERE {scope_column(stage)} = $scope "
+            f"AND generation = $number AND {members.key} NOT IN ({_played_later(stage)})"
         )
+        failed = f"(SELECT {members.key} FROM {members.content[0]} WHERE failure IS NOT NULL)"
         connection.execute(
-            f"INSERT INTO seals BY NAME SELECT '{unit}' AS unit, '{MEMBER}' AS table_name, "
-            f"unit AS key, digest FROM ({content_digests(members.content, finished)})",
-            [scope, number],
+            f"INSERT INTO seals BY NAME SELECT $unit AS unit, CASE WHEN found.unit IN {failed} "
+            f"THEN '{FAILED_MEMBER}' ELSE '{MEMBER}' END AS table_name, found.unit AS key, found.digest "
+            f"FROM ({content_digests(members.content, listed)}) found",
+            {"unit": unit, "scope": scope, "number": number},
         )
     content = generation_content(connection, unit)
     return content, generation_digest(connection, stage, scope, number, run_id, inputs, content)
+
+
+def replaced_members(
+    connection: duckdb.DuckDBPyConnection,
+    stage: str,
+    scope: str,
+    number: int,
+    ids: Sequence[str] | None = None,
+) -> set[str]:
+    """Return the trees or conversations that had failed when a generation listed them, and are others now.
+
+    Where the generation kept no seal of what had failed, the run tells: it began after the generation was
+    written.
+
+    Args:
+        stage: a key of ``MEMBERS``.
+        ids: ask for these alone; None for all that it lists.
+    """
+    members, unit = MEMBERS[stage], f"{stage}/{scope}/{number}"
+    among = "" if ids is None else f"AND list_contains(?, {members.key})"
+    listed = (
+        f"SELECT DISTINCT {members.key} AS id FROM {members.table} "
+        f"WHERE {scope_column(stage)} = ? AND generation = ? {among}"
+    )
+    # What had not failed never changes. Mostly that is all, and nothing more is asked.
+    open_ended = connection.execute(
+        f"SELECT l.id, f.digest FROM ({listed}) l LEFT JOIN "
+        "(SELECT key, digest FROM seals WHERE unit = ? AND table_name = ?) f ON f.key = l.id "
+        "WHERE l.id NOT IN (SELECT key FROM seals WHERE unit = ? AND table_name = ?)",
+        [scope, number, *([] if ids is None else [list(ids)]), unit, FAILED_MEMBER, unit, MEMBER],
+    ).fetchall()
+    then = {name: digest for name, digest in open_ended if digest is not None}
+    found = set()
+    if then:
+        now = connection.execute(content_digests(members.content, "SELECT unnest(?)"), [list(then)])
+        found = {name for name, digest in now.fetchall() if digest != then[name]}
+    if unsealed := {name for name, digest in open_ended if digest is None}:
+        later = connection.execute(_played_later(stage), {"scope": scope, "number": number}).fetchall()
+        found |= unsealed & {name for (name,) in later}
+    return found
+
+
+def _played_later(stage: str) -> str:
+    """Return the SELECT of trees or conversations whose run began after $scope/$number was written."""
+    members = MEMBERS[stage]
+    return (
+        f"SELECT c.{members.key} FROM {members.content[0]} c JOIN runs r ON r.run_id = c.run_id "
+        f"JOIN generations g ON g.stage = '{stage}' AND g.scope = $scope AND g.generation = $number "
+        "WHERE r.started_at > g.created_at"
+    )
+
+
+def unsealed_content(
+    connection: duckdb.DuckDBPyConnection, ids: Sequence[str] | None = None
+) -> list[tuple[str, str, bool]]:
+    """Return what has no seal, as (table, id, whether a release that kept no seals may have written it).
+
+    Such a release left its runs unsealed too, and generations without a digest.
+
+    Args:
+        ids: ask for these trees and conversations alone; None for all.
+    """
+    found: list[tuple[str, str, bool]] = []
+    if ids is not None and not ids:
+        return found
+    # A list of constants: DuckDB skips what it cannot match.
+    among = "true" if ids is None else f"{{}} IN ({', '.join('?' * len(ids))})"
+    for head in sorted(set(CONTENT_HEAD.values())):
+        key = CONTENT_TABLES[head]
+        tables = [table for table in CONTENT_HEAD if CONTENT_HEAD[table] == head]
+        units = " UNION ".join(
+            f"SELECT {key} AS unit FROM {table} WHERE {among.format(key)}" for table in tables
+        )
+        rows = connection.execute(
+            f"SELECT u.unit, count(r.run_id) > 0 AND EXISTS (FROM generations WHERE digest IS NULL) "
+            f"FROM ({units}) u LEFT JOIN {head} c ON c.{key} = u.unit LEFT JOIN (SELECT run_id FROM runs "
+            f"WHERE run_id NOT IN (SELECT key FROM seals WHERE table_name = '{RUNS}')) r USING (run_id) "
+            f"WHERE u.unit NOT IN "
+            f"(SELECT unit FROM seals WHERE table_name = '{head}' AND {among.format('unit')}) "
+            "GROUP BY u.unit ORDER BY u.unit",
+            [*(ids or ())] * (len(tables) + 1),
+        ).fetchall()
+        found += [(head, unit, excused) for unit, excused in rows]
+    return found
 
 
 def content_digests(tables: Sequence[str], ids: str) -> str:
@@ -239,29 +327,33 @@ def sealed_units(table: str) -> str:
 
 
 def changed_keys(
-    connection: duckdb.DuckDBPyConnection, keys: Mapping[str, Sequence[str]], units: Sequence[str]
+    connection: duckdb.DuckDBPyConnection,
+    keys: Mapping[tuple[str, str], Sequence[str]],
+    trees: Sequence[str],
 ) -> list[ChangedRow]:
     """Hold some rows against their seals.
 
     Args:
-        keys: table to the keys of its rows, of tables whose rows belong to generations.
-        units: trees, all of whose rows are looked at. They are compared one by one: DuckDB skips what
-            cannot be equal, and among millions of rows that is most.
+        keys: (table, unit) to the keys of rows, of tables whose rows belong to generations, and of ``runs``.
+            A key names a row within its generation only, so that others have rows of the same key.
+        trees: all of whose rows are looked at.
+
+    Units are compared one by one: DuckDB skips what cannot be equal, and among millions of rows that is most.
     """
     now: list[tuple[str, str, str, str]] = []
     sealed: list[tuple[str, str, str, str]] = []
-    seals = "SELECT unit, table_name, key, digest FROM seals WHERE"
+    seals = "SELECT unit, table_name, key, digest FROM seals WHERE unit = ? AND table_name = ?"
     for table in ("trees", "nodes"):
-        for unit in units:
+        for unit in trees:
             rows = f"{sealed_rows(connection, table)} WHERE {CONTENT_TABLES[table]} = ?"
             now += connection.execute(rows, [unit]).fetchall()
-            sealed += connection.execute(f"{seals} unit = ? AND table_name = ?", [unit, table]).fetchall()
-    for table, names in keys.items():
-        wanted = "IN (SELECT unnest(?))"
-        rows = f"{sealed_rows(connection, table)} WHERE {row_key(table)} {wanted}"
-        now += connection.execute(rows, [list(names)]).fetchall()
-        found = f"{seals} table_name = '{table}' AND key {wanted}"
-        sealed += connection.execute(found, [list(names)]).fetchall()
+            sealed += connection.execute(seals, [unit, table]).fetchall()
+    for (table, unit), names in keys.items():
+        of, values = _in_unit(table, unit)
+        rows = f"{sealed_rows(connection, table)} WHERE {of} AND {row_key(table)} IN (SELECT unnest(?))"
+        now += connection.execute(rows, [*values, list(names)]).fetchall()
+        found = f"{seals} AND key IN (SELECT unnest(?))"
+        sealed += connection.execute(found, [unit, table, list(names)]).fetchall()
     generations = connection.execute(
         "SELECT stage || '/' || scope || '/' || generation FROM generations "
         "WHERE digest IS NOT NULL AND removed_at IS NULL"
@@ -278,6 +370,15 @@ def changed_keys(
         if weight:
             signs.setdefault((table, unit, key), set()).add(weight > 0)
     return [ChangedRow(*row, CHANGE_OF[frozenset(seen)]) for row, seen in signs.items()]
+
+
+def _in_unit(table: str, unit: str) -> tuple[str, list[Any]]:
+    """Return the SQL condition that rows are of a unit, and its parameters."""
+    if table == RUNS:
+        return "true", []
+    stage, _, rest = unit.partition("/")
+    scope, _, number = rest.rpartition("/")
+    return f"{scope_column(stage)} = ? AND generation = ?", [scope, int(number)]
 
 
 CHANGE_OF: Mapping[frozenset[bool], Change] = {
