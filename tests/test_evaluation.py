@@ -239,6 +239,9 @@ def test_trials_of_a_goal_give_pass_hat_k_and_do_not_narrow_the_interval() -> No
     assert (found.n, found.trials, found.success) == (2, 2, 0.75)
     assert found.pass_k == (0.75, 0.5)
     assert found.high - found.low > 0.6
+    for part in (*found.by_domain, *found.by_tool, *found.by_act):
+        assert (part.n, part.reward, part.success) == (2, 0.75, 0.75)
+        assert (part.low, part.high) == (found.low, found.high)
 
 
 def test_episodes_that_cannot_be_summed_up_are_refused() -> None:

@@ -19,10 +19,10 @@ class Breakdown:
 
     Attributes:
         name: a domain, a tool, or ``search`` or ``booking``.
-        n: conversations whose goal has such ground-truth calls.
+        n: goals that have such ground-truth calls.
         reward: mean share of them that was earned.
-        success: share of the conversations in which all of them were earned.
-        low, high: 95 % Wilson interval of ``success``.
+        success: share of the conversations on these goals in which all of them were earned.
+        low, high: 95 % Wilson interval of ``success`` over goals, as in ``Score``.
     """
 
     name: str
@@ -110,9 +110,9 @@ def score(episodes: Sequence[Episode], goals: Mapping[str, Goal]) -> Score:
         success=success,
         low=interval.low,
         high=interval.high,
-        by_domain=_breakdowns(_shares(episode, goals[episode.goal_id], domain_of) for episode in episodes),
-        by_tool=_breakdowns(_shares(episode, goals[episode.goal_id], str) for episode in episodes),
-        by_act=_breakdowns(_shares(episode, goals[episode.goal_id], act_of) for episode in episodes),
+        by_domain=_breakdowns((_shares(e, goals[e.goal_id], domain_of) for e in episodes), trials),
+        by_tool=_breakdowns((_shares(e, goals[e.goal_id], str) for e in episodes), trials),
+        by_act=_breakdowns((_shares(e, goals[e.goal_id], act_of) for e in episodes), trials),
         errors=_counted(error_class(e, goals[e.goal_id]) for e in episodes if not e.success),
         failures=_counted(e.failure for e in episodes if e.failure is not None),
         turns=turns / len(episodes),
@@ -190,14 +190,18 @@ def _shares(episode: Episode, goal: Goal, name_of: Callable[[str], str]) -> dict
     return {name: earned[name] / count for name, count in Counter(names).items()}
 
 
-def _breakdowns(shares: Iterable[Mapping[str, float]]) -> tuple[Breakdown, ...]:
+def _breakdowns(shares: Iterable[Mapping[str, float]], trials: int) -> tuple[Breakdown, ...]:
+    """Average shares over conversations; as every goal has equally many, that averages over goals too."""
     values: dict[str, list[float]] = {}
     for episode in shares:
         for name, share in episode.items():
             values.setdefault(name, []).append(share)
     found = []
     for name in sorted(values):
-        n, won = len(values[name]), sum(share == 1.0 for share in values[name])
-        interval = wilson(won, n)
-        found.append(Breakdown(name, n, sum(values[name]) / n, won / n, interval.low, interval.high))
+        conversations = len(values[name])
+        n = conversations // trials
+        success = sum(share == 1.0 for share in values[name]) / conversations
+        interval = wilson(success * n, n)
+        reward = sum(values[name]) / conversations
+        found.append(Breakdown(name, n, reward, success, interval.low, interval.high))
     return tuple(found)
