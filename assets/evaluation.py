@@ -13,6 +13,7 @@ from assets.shown import figure, stored, table
 from josh_pipeline.evaluation.gate import drift_sentence
 from josh_pipeline.report.figures import drift_by_policy, paired_differences, success_by_iteration
 from josh_pipeline.report.lines import line_of_iteration
+from josh_pipeline.report.load import played_ceiling
 from josh_pipeline.report.load_scores import line_comparisons, line_drifts, line_scores
 from josh_pipeline.stages.evaluation import EvaluationSummary, evaluate_candidate
 from josh_pipeline.stages.step import Step
@@ -111,10 +112,17 @@ def drift_check(summary: EvaluationSummary) -> dg.AssetCheckResult:
 def drawn(step: Step, iteration: str) -> dict[str, dg.MarkdownMetadataValue]:
     """Draw the line of iterations up to this one, on test goals."""
     line = line_of_iteration(step.warehouse, iteration)
-    scores = [one for one in line_scores(step.warehouse, line) if one.role == "test"]
+    # Parts and whole goals are never in one figure, nor what another attempt has replaced.
+    kind = "parts" if step.settings.goals.parts else "whole"
+    scores = [
+        one
+        for one in line_scores(step.warehouse, line)
+        if (one.role, one.goals) == ("test", kind) and not one.superseded
+    ]
+    ceiling = played_ceiling(step.warehouse, line.rows[-1], step.settings)
     resamples = step.settings.evaluation.bootstrap
     compared = [one for one in line_comparisons(step.warehouse, line, resamples) if one.role == "test"]
-    figures = {"success by iteration": figure(success_by_iteration(scores, None))}
+    figures = {"success by iteration": figure(success_by_iteration(scores, ceiling))}
     if compared:
         figures["differences"] = figure(paired_differences(compared))
     drifts = line_drifts(step.warehouse, line)

@@ -178,10 +178,10 @@ def policy_score(name: str, success: float, n: int = 150, **changes: Any) -> Pol
     interval = wilson(round(success * n), n)
     hotel, restaurant = wilson(round(success * 70), 70), wilson(round(success * 1.05 * 80), 80)
     blank = PolicyScore(
-        iteration=int(name[-1]) if name[-1].isdigit() else 0, attempt=1, policy="9a1b2c3d4e5f6071", name=name,
-        corpus="sample-700", goals="parts", role="test", n=n, reward=success * 0.75 + 0.2,
-        success=round(success * n) / n, low=interval.low, high=interval.high, promoted=None, trees=None,
-        full_trees=None, rows=None,
+        iteration=int(name[-1]) if name[-1].isdigit() else 0, attempt=1, superseded=False,
+        policy="9a1b2c3d4e5f6071", name=name, corpus="sample-700", goals="parts", role="test", n=n,
+        reward=success * 0.75 + 0.2, success=round(success * n) / n, low=interval.low, high=interval.high,
+        promoted=None, trees=None, full_trees=None, rows=None,
         by_domain=(
             Breakdown("hotel", 70, success, round(success * 70) / 70, hotel.low, hotel.high),
             Breakdown("restaurant", 80, success, round(success * 84) / 80, restaurant.low, restaurant.high),
@@ -246,7 +246,7 @@ def report_data() -> ReportData:
         created="2026-01-31 12:00", profile="quickstart", seed=0, model="SmolLM2-135M-Instruct",
         corpus=CorpusFacts("sample-700", "built-in sample corpus", "Generated; free to use.", "ab12", 700),
         injected=InjectedFaults(96, 0.5, 0.3, 0.15, 0.64, 0.52),
-        ceiling=Ceiling(150, 0.973),
+        ceiling=Ceiling(150, 0.973), unread=None,
         scores=(
             policy_score("cold start", 0.25),
             policy_score("JOSH round 1", 0.55, promoted=True, trees=48, full_trees=20, rows=20),
@@ -272,17 +272,17 @@ def report_data() -> ReportData:
         ),
         curves=curves,
         harvests=(
-            HarvestYield(1, 48, 20, 15, 12, 1, {"SFT conversations": 35},
+            HarvestYield(1, "JOSH round 1", 48, 20, 15, 12, 1, {"SFT conversations": 35},
                          {r: (40 - 7 * r, max(0, 30 - 6 * r)) for r in range(1, 6)}),
-            HarvestYield(2, 48, 35, 8, 5, 0, {"SFT conversations": 43},
+            HarvestYield(2, "JOSH round 2", 48, 35, 8, 5, 0, {"SFT conversations": 43},
                          {r: (50 - 9 * r, max(0, 25 - 6 * r)) for r in range(1, 6)}),
         ),
         costs=(
-            Cost(0, "cold start", 230, completion_tokens=138_000),
-            Cost(0, "evaluation", 52, 800, 310_000, 251_000, 14_000),
-            Cost(1, "rollouts", 94, 2_900, 1_210_000, 1_010_000, 51_000),
-            Cost(1, "training", 102, completion_tokens=31_000),
-            Cost(1, "evaluation", None, 790, 300_000, 241_000, 13_500),
+            Cost(0, "", "cold start", 230, completion_tokens=138_000),
+            Cost(0, "", "evaluation", 52, 800, 310_000, 251_000, 14_000),
+            Cost(1, "JOSH round 1", "rollouts", 94, 2_900, 1_210_000, 1_010_000, 51_000),
+            Cost(1, "JOSH round 1", "training", 102, completion_tokens=31_000),
+            Cost(1, "JOSH round 1", "evaluation", None, 790, 300_000, 241_000, 13_500),
         ),
         examples=(
             Example(2, "won", part, lost, won),

@@ -130,7 +130,9 @@ def test_cost_is_summed_and_money_is_told_only_where_there_are_prices(html: str,
     text = Page(html).text
     assert "4,490 requests, 1,820,000 prompt tokens of which 1,502,000 were cached" in text
     assert "No prices are set, so nothing is said about money." in text
-    paid = replace(data, costs=(*data.costs, Cost(2, "rollouts", 60.0, 10, 100, 0, 50, 70, money=1.25)))
+    paid = replace(
+        data, costs=(*data.costs, Cost(2, "JOSH round 2", "rollouts", 60.0, 10, 100, 0, 50, 70, money=1.25))
+    )
     assert "In money, by the prices in the settings: 1.25." in Page(report_page(paid)).text
 
 
@@ -238,7 +240,7 @@ def test_intervals_are_drawn_to_scale(data: ReportData) -> None:
 
 
 def test_harvest_bars_add_up_to_the_trees() -> None:
-    figure = harvest_yield([HarvestYield(1, 48, 20, 15, 12, 1, {}, {1: (5, 3)})])
+    figure = harvest_yield([HarvestYield(1, "JOSH round 1", 48, 20, 15, 12, 1, {}, {1: (5, 3)})])
     trees, rows = figure.axes
     assert sum(bar.get_width() for bar in trees.patches) == 48
     assert sorted(bar.get_height() for bar in rows.patches) == [-3, 5]
@@ -248,8 +250,8 @@ def test_harvest_bars_add_up_to_the_trees() -> None:
 def test_figures_can_be_drawn_of_nothing_and_of_many(count: int, data: ReportData) -> None:
     scores = [policy_score(f"JOSH round {i}", 0.1 * i) for i in range(count)]
     comparisons = [comparison("a", f"b{i}", (-0.1, 0.0, 0.1)) for i in range(count)]
-    harvests = [HarvestYield(i, 0, 0, 0, 0, 0, {}, {}) for i in range(count)]
-    costs = [Cost(i, "rollouts", None) for i in range(count)]
+    harvests = [HarvestYield(i, f"JOSH round {i}", 0, 0, 0, 0, 0, {}, {}) for i in range(count)]
+    costs = [Cost(i, f"JOSH round {i}", "rollouts", None) for i in range(count)]
     figures = (
         success_by_iteration(scores, None), by_domain(scores), paired_differences(comparisons),
         won_and_lost(comparisons), harvest_yield(harvests), cost(costs),

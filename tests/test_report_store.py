@@ -1,6 +1,9 @@
 """The report out of a store: a home with a base and two rounds, written as the steps write it."""
 
+import io
 import json
+import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +11,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 from report_samples import conversation, grown_tree
+from rich.console import Console
 
+from josh_pipeline.commands.scores import print_scores
 from josh_pipeline.errors import UserError
 from josh_pipeline.evaluation.episode import Episode
 from josh_pipeline.evaluation.statistics import paired_bootstrap
@@ -16,11 +21,12 @@ from josh_pipeline.evaluation.summary import score
 from josh_pipeline.home import open_home
 from josh_pipeline.progress import SilentProgress
 from josh_pipeline.report.data import ReportData
+from josh_pipeline.report.html import report_page
 from josh_pipeline.report.lines import line_of_iteration
 from josh_pipeline.report.load import load_report
 from josh_pipeline.report.load_scores import home_scores
 from josh_pipeline.report.load_tree import load_drawn_tree
-from josh_pipeline.report.scores import score_record
+from josh_pipeline.report.scores import score_record, score_table
 from josh_pipeline.report.write import write_report
 from josh_pipeline.search.codec import node_records, tree_record
 from josh_pipeline.search.tree import Usage
@@ -33,10 +39,10 @@ from josh_pipeline.stages.goals import store_goals, stored_goals
 from josh_pipeline.stages.rollouts import NODE_SCHEMA, TREE_SCHEMA
 from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
 from josh_pipeline.stages.step import Step, start_step
-from josh_pipeline.store.warehouse import Warehouse
+from josh_pipeline.store.warehouse import Generation, Warehouse
 from josh_pipeline.toolwoz.goal import Goal
 
-SUCCESSES = {"base": 2, "one": 6, "two": 5}
+SUCCESSES = {"base": 2, "one": 6, "two": 5, "three": 7}
 GOALS = 8
 STRINGS = dict.fromkeys(("predecessor", "adapter_digest", "adapter_path", "previous_digest"), pl.String)
 
@@ -76,9 +82,22 @@ def write_base(step: Step) -> None:
     step.warehouse.publish("cold_start", scope, step.run_id, tables)
 
 
-def write_policy(step: Step, iteration: str, digest: str, predecessor: str | None) -> None:
+def made_from(step: Step, iteration: str, *stages: str) -> list[Generation]:
+    found = [step.warehouse.current(stage, iteration) for stage in stages]
+    return [one for one in found if one is not None]
+
+
+def write_policy(
+    step: Step,
+    iteration: str,
+    digest: str,
+    predecessor: str | None,
+    attempt: int = 1,
+    line: str = "line",
+) -> None:
     row = {
-        "policy_digest": digest, "kind": "adapter", "attempt": 1, "line": "line", "predecessor": predecessor,
+        "policy_digest": digest, "kind": "adapter", "attempt": attempt, "line": line,
+        "predecessor": predecessor,
         "corpus": "sample-40", "corpus_digest": "c", "corpus_scope": corpus_scope(step.settings.corpus),
         "goals_scope": goals_scope(step.settings), "base_scope": base_scope(step.settings),
         "base_digest": "base", "base_path": "models/base", "adapter_digest": None, "adapter_path": None,
@@ -105,7 +124,8 @@ def write_round(step: Step, iteration: str, trained_from: str, candidate: str) -
         nodes = pl.DataFrame(node_records(tree), schema_overrides=NODE_SCHEMA)
         warehouse.append({"trees": record, "nodes": nodes}, key="rollout_id")
     members = [{"position": i, "rollout_id": t.rollout_id} for i, t in enumerate((whole, failed))]
-    warehouse.publish("rollouts", iteration, step.run_id, {"rollouts": pl.DataFrame(members)})
+    inputs = made_from(step, iteration, "policy")
+    warehouse.publish("rollouts", iteration, step.run_id, {"rollouts": pl.DataFrame(members)}, inputs)
     golden = [node for node in whole.nodes if node.golden and node.round]
     beside = next(node for node in whole.nodes if not node.successful)
     links = [(f"row-{i}", node.node_id, True) for i, node in enumerate(golden)]
@@ -126,7 +146,8 @@ def write_round(step: Step, iteration: str, trained_from: str, candidate: str) -
         "preference_rows": pl.DataFrame(rows, schema_overrides={"rejected": pl.String}),
         "row_nodes": pl.DataFrame(nodes_),
     }
-    warehouse.publish("preferences", iteration, step.run_id, tables)
+    inputs = made_from(step, iteration, "policy", "rollouts")
+    warehouse.publish("preferences", iteration, step.run_id, tables, inputs)
     training = {
         "policy_digest": candidate, "adapter_digest": f"a-{candidate}", "adapter_path": "adapters/x",
         "base_digest": "base", "parent_digest": None, "rows_digest": "d", "method": "kto", "rows": len(rows),
@@ -139,7 +160,8 @@ def write_round(step: Step, iteration: str, trained_from: str, candidate: str) -
         "trainings": pl.DataFrame([training], schema_overrides={"parent_digest": pl.String}),
         "training_curves": pl.DataFrame(curve),
     }
-    warehouse.publish("adapter", iteration, step.run_id, tables)
+    inputs = made_from(step, iteration, "policy", "preferences")
+    warehouse.publish("adapter", iteration, step.run_id, tables, inputs)
 
 
 def write_evaluation(step: Step, iteration: str, before: str | None, after: str) -> None:
@@ -187,22 +209,23 @@ def write_evaluation(step: Step, iteration: str, before: str | None, after: str)
         drift |= dict.fromkeys(("drift", "low", "high", "texts", "tokens", "by_kind", "seconds"))
         drift |= {"reason": "The weights are elsewhere."}
     tables["drifts"] = drift_frame(drift)
-    step.warehouse.publish("evaluation", iteration, step.run_id, tables)
+    inputs = made_from(step, iteration, "policy", "adapter")
+    step.warehouse.publish("evaluation", iteration, step.run_id, tables, inputs)
 
 
-def write_promotion(step: Step, iteration: str, candidate: str, promoted: bool) -> None:
+def write_promotion(step: Step, iteration: str, candidate: str, promoted: bool, attempt: int = 1) -> None:
     row = {
-        "attempt": 1, "line": "line", "promoted": promoted, "reason": f"Said of {candidate}.",
+        "attempt": attempt, "line": "line", "promoted": promoted, "reason": f"Said of {candidate}.",
         "policy_digest": candidate,
         "base_digest": "base", "base_path": "models/base", "adapter_digest": None, "adapter_path": None,
         "previous_digest": None,
     }  # fmt: skip
     frame = pl.DataFrame([row], schema_overrides=STRINGS)
-    step.warehouse.publish("promotion", iteration, step.run_id, {"promotions": frame})
+    inputs = made_from(step, iteration, "policy", "evaluation", "adapter")
+    step.warehouse.publish("promotion", iteration, step.run_id, {"promotions": frame}, inputs)
 
 
-@pytest.fixture(scope="module")
-def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+def open_step(folder: Path) -> Step:
     settings = load_settings(
         "quickstart",
         {
@@ -211,8 +234,12 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
             "evaluation": {"bootstrap": 200},
         },
     )
-    home = open_home(tmp_path_factory.mktemp("home"))
-    step = start_step(home, settings, "run-1", SilentProgress())
+    return start_step(open_home(folder), settings, "run-1", SilentProgress())
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    step = open_step(tmp_path_factory.mktemp("home"))
     store_corpus(step)
     store_goals(step)
     write_base(step)
@@ -225,6 +252,13 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
         write_evaluation(step, iteration, before, after)
         write_promotion(step, iteration, after, promoted)
     return step.warehouse
+
+
+@pytest.fixture
+def step(warehouse: Warehouse, tmp_path: Path) -> Step:
+    """A copy of the home, that a test may change."""
+    shutil.copy(warehouse.path, tmp_path / warehouse.path.name)
+    return open_step(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -338,6 +372,74 @@ def test_report_and_tree_are_written_side_by_side(warehouse: Warehouse, tmp_path
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         write_report(warehouse, tmp_path / "file")
+
+
+def test_a_refused_attempt_stays_in_scores_and_decisions_when_the_next_one_is_evaluated(step: Step) -> None:
+    warehouse = step.warehouse
+    write_policy(step, "002", "one", "001", attempt=2)
+    write_round(step, "002", "one", "three")
+    warehouse.publish("preferences", "002", step.run_id, {})
+    assert [(s.policy, s.attempt, s.rows, s.promoted) for s in home_scores(warehouse)] == [
+        ("base", 1, None, None),
+        ("one", 1, 5, True),
+        ("two", 1, 5, False),
+    ], "while attempt 2 runs, the score is that of attempt 1"
+    write_evaluation(step, "002", "one", "three")
+    write_promotion(step, "002", "three", True, attempt=2)
+    assert [(s.name, s.attempt, s.superseded, s.rows, s.promoted) for s in home_scores(warehouse)] == [
+        ("cold start", 1, False, None, None),
+        ("JOSH round 1", 1, False, 5, True),
+        ("JOSH round 2, attempt 1", 1, True, 5, False),
+        ("JOSH round 2, attempt 2", 2, False, 5, True),
+    ]
+    data = load_report(warehouse)
+    assert [(d.name, d.promoted, d.reason) for d in data.decisions] == [
+        ("JOSH round 1", True, "Said of one."),
+        ("JOSH round 2, attempt 1", False, "Said of two."),
+        ("JOSH round 2, attempt 2", True, "Said of three."),
+    ]
+    assert [s.policy for s in data.main] == ["base", "one", "three"], "figures show what stands"
+    screen = io.StringIO()
+    Console(file=screen, width=80).print(score_table(home_scores(warehouse)))
+    assert "…" not in screen.getvalue() and max(map(len, screen.getvalue().splitlines())) <= 80
+
+
+def test_a_second_line_counts_its_own_rounds(step: Step) -> None:
+    write_policy(step, "003", "base", None, line="other")
+    write_evaluation(step, "003", None, "base")
+    write_promotion(step, "003", "base", True)
+    write_policy(step, "004", "base", "003", line="other")
+    write_round(step, "004", "base", "three")
+    write_evaluation(step, "004", "base", "three")
+    write_promotion(step, "004", "three", True)
+    data = load_report(step.warehouse)
+    assert [h.name for h in data.harvests] == ["JOSH round 1"]
+    assert {c.round for c in data.costs if c.iteration == 4} == {"JOSH round 1"}
+    assert {c.round for c in data.costs if c.iteration == 3} == {""}
+    text = report_page(data)
+    assert "searched in JOSH round 1 by" in text
+    assert not re.search(r"JOSH round [3-9]", text)
+
+
+def test_settings_of_another_release_leave_a_report_without_what_stands_in_them(
+    step: Step, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with step.warehouse.connection() as connection:
+        connection.execute("""UPDATE runs SET settings = '{"profile": "old", "gone": {"x": 1}}'""")
+    data = load_report(step.warehouse)
+    assert (data.ceiling, data.injected) == (None, None)
+    assert data.unread is not None and "another release" in data.unread and "gone" in data.unread
+    assert "Something is missing." in report_page(data)
+    print_scores(step.home)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "JOSH round 2" in out and "The user ceiling is not known. The settings of run run-1" in out
+
+
+def test_a_tree_whose_goal_is_gone_is_one_sentence(step: Step) -> None:
+    with step.warehouse.connection() as connection:
+        connection.execute("DELETE FROM goals")
+    with pytest.raises(UserError, match="Tree tree-002 cannot be drawn, because its goal"):
+        load_drawn_tree(step.warehouse, "tree-002")
 
 
 def test_an_empty_home_has_no_scores_and_no_report(tmp_path: Path) -> None:

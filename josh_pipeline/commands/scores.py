@@ -29,8 +29,10 @@ def print_scores(home: Home) -> None:
         UserError: nothing has been evaluated.
     """
     console = Console()
-    ceiling = standing_ceiling(home.warehouse())
+    ceiling, unread = standing_ceiling(home.warehouse())
     console.print(score_table(home_scores(home.warehouse())))
+    if unread is not None:
+        console.print(f"The user ceiling is not known. {unread}", highlight=False, markup=False)
     if ceiling is not None:
         console.print(
             f"User ceiling: a perfect agent reaches {100 * ceiling.success:.1f} % of these {ceiling.n} goals."

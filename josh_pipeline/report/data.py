@@ -19,13 +19,14 @@ class PolicyScore:
     """One policy on one set of goals; a line of the score table.
 
     Attributes:
-        iteration: the iteration that trained it; 0 for the policy that a line of iterations starts from.
+        iteration: the iteration that made it; its line's first for the policy that the line starts from.
         attempt: of that iteration.
+        superseded: it was refused, and the iteration has made another attempt since.
         policy: its digest.
-        name: for people: ``cold start``, ``round 1``, ...
+        name: for people: ``cold start``, ``JOSH round 1``, ...
         corpus: name of the corpus.
         goals: whether they are parts or whole goals.
-        role: ``val`` or ``test``.
+        role: ``val`` or ``test``; of other benchmarks what was selected, e.g. ``test (all)``.
         n, reward, success, low, high: see ``evaluation.summary.Score``.
         promoted: None for what a line starts from, and while the gate has not spoken.
         trees, full_trees, rows: what it was trained on; None where it was not trained by a round.
@@ -36,6 +37,7 @@ class PolicyScore:
 
     iteration: int
     attempt: int
+    superseded: bool
     policy: str
     name: str
     corpus: str
@@ -141,6 +143,7 @@ class HarvestYield:
     """What the rollouts of one iteration gave.
 
     Attributes:
+        name: of the iteration, for people: ``JOSH round 1``.
         trees: goals rolled out; the sum of the four that follow.
         full, partial, none, failed: trees by reward; failed ones apart.
         rows: kind of row (``SFT conversations``, ``KTO desirable``, ...) to its number.
@@ -148,6 +151,7 @@ class HarvestYield:
     """
 
     iteration: int
+    name: str
     trees: int
     full: int
     partial: int
@@ -162,6 +166,7 @@ class Cost:
     """What one step took.
 
     Attributes:
+        round: name of the iteration for people; empty for what came before the first round.
         step: ``cold start``, ``rollouts``, ``training`` or ``evaluation``.
         seconds: wall time; None where it was not recorded.
         requests: completions asked of the policy; 0 for training.
@@ -172,6 +177,7 @@ class Cost:
     """
 
     iteration: int
+    round: str
     step: str
     seconds: float | None
     requests: int = 0
@@ -255,7 +261,8 @@ class ReportData:
         model: name of the foundation.
         scores: in order of iteration; the cold start first.
         comparisons: each candidate against the policy before it, and the last against the first.
-        decisions: of the gate, a round each.
+        unread: why ceiling and injected faults are missing where the settings cannot be read; else None.
+        decisions: of the gate, one for each attempt.
         drifts: in order of iteration; the cold start first.
         examples: of each round, the last one first.
         tree: one search tree to draw.
@@ -272,6 +279,7 @@ class ReportData:
     corpus: CorpusFacts
     injected: InjectedFaults | None
     ceiling: Ceiling | None
+    unread: str | None
     scores: tuple[PolicyScore, ...]
     comparisons: tuple[Comparison, ...]
     decisions: tuple[Decision, ...]
@@ -287,8 +295,12 @@ class ReportData:
     git_commit: str | None
 
     def shown(self, goals: GoalKind, role: str = "test") -> tuple[PolicyScore, ...]:
-        """Scores on goals of one kind and role."""
-        return tuple(score for score in self.scores if (score.goals, score.role) == (goals, role))
+        """Scores on goals of one kind and role, but for those of superseded attempts."""
+        return tuple(
+            score
+            for score in self.scores
+            if (score.goals, score.role) == (goals, role) and not score.superseded
+        )
 
     @property
     def main(self) -> tuple[PolicyScore, ...]:

@@ -77,6 +77,7 @@ def report_page(data: ReportData) -> str:
             "drift_kinds": sorted({kind for one in data.drifts if one.drift for kind in one.drift.by_kind}),
             "spent": _spent(data),
             "priced": any(cost.money for cost in data.costs),
+            "tree_round": _tree_round(data),
             "tree_svg": dots(data.tree) if data.tree else "",
             "tree_wish": sentences(data.tree.goal.message) if data.tree else "",
             "tree_milestones": milestone_texts(data.tree.goal) if data.tree else (),
@@ -219,6 +220,7 @@ def _spent(data: ReportData) -> Cost:
     """All steps together; time that was not recorded is left out."""
     return Cost(
         iteration=0,
+        round="",
         step="together",
         seconds=sum(cost.seconds or 0.0 for cost in data.costs),
         requests=sum(cost.requests for cost in data.costs),
@@ -228,6 +230,14 @@ def _spent(data: ReportData) -> Cost:
         user_tokens=sum(cost.user_tokens for cost in data.costs),
         money=sum(cost.money for cost in data.costs),
     )
+
+
+def _tree_round(data: ReportData) -> str:
+    """Where the drawn tree was searched."""
+    searched = data.tree.iteration if data.tree else None
+    if searched is None:
+        return "an iteration before"
+    return next((h.name for h in data.harvests if h.iteration == searched), f"iteration {searched}")
 
 
 def _by_round(data: ReportData) -> list[tuple[str, list[_Shown]]]:

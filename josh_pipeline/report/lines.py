@@ -7,21 +7,47 @@ from josh_pipeline.errors import UserError
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.store.warehouse import Warehouse
 
+EVALUATED = (
+    "(SELECT p.* FROM policies p JOIN generation_inputs i ON i.input_stage = 'policy' "
+    "AND i.input_scope = p.iteration AND i.input_generation = p.generation "
+    "WHERE i.stage = 'evaluation' AND i.scope = p.iteration AND i.current)"
+)
+"""Policies as the current evaluations found them: while another attempt runs, the iteration's is another."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An attempt that the gate refused and a later one replaced; its rows stay in the store.
+
+    Attributes:
+        policy: what the attempt played with.
+        candidate: digest of what it made.
+        evaluation: generation of its evaluation.
+        reason: the gate's.
+    """
+
+    policy: PolicyRow
+    candidate: str
+    evaluation: int
+    reason: str
+
 
 @dataclass(frozen=True)
 class Line:
     """Iterations that go on from each other, all of them evaluated.
 
     Attributes:
-        rows: the iterations' policies, the baseline first.
+        rows: the iterations' policies as they were evaluated, the baseline first.
         names: policy digest to its name for people: ``cold start`` (``base`` where nothing was
-            demonstrated), ``JOSH round 1``, ...
+            demonstrated), ``JOSH round 1``, ... (``JOSH round 1, attempt 2`` where one before was refused).
         candidates: iteration to the digest of the policy that it made; the base for the baseline.
+        refused: attempts that later ones replaced, in order.
     """
 
     rows: tuple[PolicyRow, ...]
     names: Mapping[str, str]
     candidates: Mapping[str, str]
+    refused: tuple[Refused, ...]
 
     @property
     def iterations(self) -> tuple[str, ...]:
@@ -34,8 +60,12 @@ class Line:
         return tuple(row for row in self.rows if not row.is_baseline)
 
     def name_of(self, policy_digest: str) -> str:
-        """A policy's name; of one that no current iteration made, its digest."""
+        """A policy's name; of one that no iteration of the line made, its digest."""
         return self.names.get(policy_digest, policy_digest)
+
+    def round_of(self, row: PolicyRow) -> str:
+        """The name of an iteration that trained something; empty for the baseline, which is no round."""
+        return "" if row.is_baseline else self.name_of(self.candidates[row.iteration])
 
 
 def line_of_iteration(warehouse: Warehouse, iteration: str | None = None) -> Line:
@@ -48,9 +78,8 @@ def line_of_iteration(warehouse: Warehouse, iteration: str | None = None) -> Lin
         UserError: it has not been evaluated, or nothing has.
     """
     found = warehouse.rows(
-        "SELECT p.iteration, p.line FROM current_policies p WHERE p.iteration IN "
-        "(SELECT iteration FROM current_evaluations) AND coalesce(p.iteration = $key, true) "
-        "ORDER BY p.iteration DESC LIMIT 1",
+        f"SELECT iteration, line FROM {EVALUATED} WHERE coalesce(iteration = $key, true) "
+        "ORDER BY iteration DESC LIMIT 1",
         {"key": iteration},
     )
     if not found:
@@ -62,8 +91,7 @@ def line_of_iteration(warehouse: Warehouse, iteration: str | None = None) -> Lin
 def all_lines(warehouse: Warehouse) -> list[Line]:
     """Return every line of the store, in the order of their first iterations."""
     found = warehouse.rows(
-        "SELECT line, max(iteration) AS last FROM current_policies WHERE iteration IN "
-        "(SELECT iteration FROM current_evaluations) GROUP BY line ORDER BY min(iteration)"
+        f"SELECT line, max(iteration) AS last FROM {EVALUATED} GROUP BY line ORDER BY min(iteration)"
     )
     return [_line(warehouse, row["line"], row["last"]) for row in found]
 
@@ -78,24 +106,58 @@ def _line(warehouse: Warehouse, line: str, last: str) -> Line:
     rows = [
         PolicyRow(**row)
         for row in warehouse.rows(
-            "SELECT * FROM current_policies WHERE line = ? AND iteration <= ? AND iteration IN "
-            "(SELECT iteration FROM current_evaluations) ORDER BY iteration",
-            [line, last],
+            f"SELECT * FROM {EVALUATED} WHERE line = ? AND iteration <= ? ORDER BY iteration", [line, last]
         )
     ]
-    candidates = {
+    evaluated = {
         row["iteration"]: row["policy_digest"]
         for row in warehouse.rows(
             "SELECT DISTINCT iteration, policy_digest FROM current_evaluations WHERE side = 'after'"
         )
     }
+    candidates = {row.iteration: evaluated[row.iteration] for row in rows}
     demonstrated = warehouse.rows(
         "SELECT demonstrations FROM current_base_models WHERE scope = ?", [rows[0].base_scope]
     )
     base = "cold start" if demonstrated and demonstrated[0]["demonstrations"] else "base"
-    first = int(rows[0].predecessor or rows[0].iteration)
     names = {rows[0].policy_digest: base}
-    for row in rows:
-        if not row.is_baseline:
-            names[candidates[row.iteration]] = f"JOSH round {int(row.iteration) - first}"
-    return Line(tuple(rows), names, {row.iteration: candidates[row.iteration] for row in rows})
+    refused = _refused(warehouse, line, candidates)
+    for number, row in enumerate((row for row in rows if not row.is_baseline), start=1):
+        before = [one for one in refused if one.policy.iteration == row.iteration]
+        attempt = f", attempt {row.attempt}" if before else ""
+        names |= {one.candidate: f"JOSH round {number}, attempt {one.policy.attempt}" for one in before}
+        names[candidates[row.iteration]] = f"JOSH round {number}{attempt}"
+    return Line(tuple(rows), names, candidates, refused)
+
+
+def _refused(warehouse: Warehouse, line: str, candidates: Mapping[str, str]) -> tuple[Refused, ...]:
+    """Find the refused attempts of iterations whose candidate is another one by now."""
+    found = warehouse.rows(
+        "SELECT m.iteration, m.policy_digest, m.reason, e.input_generation AS evaluation, "
+        "p.input_generation AS policy FROM promotions m "
+        "JOIN generation_inputs e ON e.stage = 'promotion' AND e.scope = m.iteration "
+        "AND e.generation = m.generation AND e.input_stage = 'evaluation' AND e.input_scope = m.iteration "
+        "JOIN generation_inputs p ON p.stage = 'promotion' AND p.scope = m.iteration "
+        "AND p.generation = m.generation AND p.input_stage = 'policy' AND p.input_scope = m.iteration "
+        "WHERE NOT m.promoted AND m.line = ? AND list_contains(?, m.iteration) "
+        # An attempt that was judged twice is told of once.
+        "QUALIFY row_number() OVER (PARTITION BY m.iteration, m.policy_digest ORDER BY m.generation DESC) "
+        "= 1 "
+        "ORDER BY m.iteration, m.generation",
+        [line, list(candidates)],
+    )
+    return tuple(
+        Refused(
+            policy=PolicyRow(
+                **warehouse.rows(
+                    "SELECT * FROM policies WHERE iteration = ? AND generation = ?",
+                    [one["iteration"], one["policy"]],
+                )[0]
+            ),
+            candidate=one["policy_digest"],
+            evaluation=one["evaluation"],
+            reason=one["reason"],
+        )
+        for one in found
+        if one["policy_digest"] != candidates[one["iteration"]]
+    )

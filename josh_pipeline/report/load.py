@@ -1,11 +1,10 @@
 """A report's data out of the store."""
 
-import asyncio
 import json
 from datetime import UTC, datetime
 from typing import Any
 
-from josh_pipeline.dialogue.ceiling import user_ceiling
+from josh_pipeline.errors import UserError
 from josh_pipeline.report.data import (
     Ceiling,
     CorpusFacts,
@@ -25,12 +24,12 @@ from josh_pipeline.report.load_scores import (
     outcomes,
 )
 from josh_pipeline.report.load_tree import UNDESIRABLE, label, load_drawn_tree, telling_tree
-from josh_pipeline.settings import Settings
-from josh_pipeline.stages.corpus import stored_corpus
+from josh_pipeline.settings import EvaluationSettings, Settings
+from josh_pipeline.stages.ceiling import ceiling_on
 from josh_pipeline.stages.goals import stored_goals
 from josh_pipeline.stages.policy import PolicyRow
+from josh_pipeline.stages.recorded import recorded_run, recorded_settings
 from josh_pipeline.store.warehouse import Warehouse
-from josh_pipeline.toolwoz.world import worlds
 
 ROW_KINDS = {
     ("sft", True): "SFT conversations",
@@ -55,10 +54,10 @@ def load_report(
     """
     line = line_of_iteration(warehouse, iteration)
     last = line.rows[-1]
-    run = _run_of(warehouse, last.iteration)
-    values = json.loads(run["settings"])
-    settings = Settings.model_validate(values)
+    run = recorded_run(warehouse, "evaluation", last.iteration)
+    settings, unread = _readable(run)
     corpus = warehouse.rows("SELECT * FROM current_corpora WHERE scope = ?", [last.corpus_scope])[0]
+    resamples = (settings.evaluation if settings else EvaluationSettings()).bootstrap
     rollout = telling_tree(warehouse, last.iteration)
     tree = load_drawn_tree(warehouse, rollout) if rollout else None
     return ReportData(
@@ -69,42 +68,48 @@ def load_report(
         corpus=CorpusFacts(
             corpus["name"], corpus["source"], corpus["licence"], corpus["corpus_digest"], corpus["dialogues"]
         ),
-        injected=_injected(warehouse, last, settings),
-        ceiling=_ceiling(warehouse, last, settings),
+        injected=_injected(warehouse, last, settings) if settings else None,
+        ceiling=played_ceiling(warehouse, last, settings) if settings else None,
+        unread=unread,
         scores=tuple(line_scores(warehouse, line)),
-        comparisons=tuple(line_comparisons(warehouse, line, settings.evaluation.bootstrap)),
+        comparisons=tuple(line_comparisons(warehouse, line, resamples)),
         decisions=tuple(line_decisions(warehouse, line)),
         drifts=tuple(line_drifts(warehouse, line)),
         curves=_curves(warehouse, line),
-        harvests=tuple(harvest_of(warehouse, row.iteration) for row in line.rounds),
+        harvests=tuple(harvest_of(warehouse, row.iteration, line.round_of(row)) for row in line.rounds),
         costs=tuple(line_costs(warehouse, line)),
         examples=tuple(line_examples(warehouse, line)),
         tree=tree,
         tree_link=f"{tree_folder}/{tree.tree.rollout_id}.html" if tree and tree_folder else None,
-        settings=values,
+        settings=json.loads(run["settings"]),
         versions=json.loads(run["packages"]),
         git_commit=run["git_commit"],
     )
 
 
-def standing_ceiling(warehouse: Warehouse) -> Ceiling | None:
+def standing_ceiling(warehouse: Warehouse) -> tuple[Ceiling | None, str | None]:
     """Return the user ceiling of the goals that the last evaluation played; None without an agenda user.
+
+    Returns:
+        With it, why it is not known where the settings of that evaluation cannot be read.
 
     Raises:
         UserError: nothing has been evaluated.
     """
     last = line_of_iteration(warehouse).rows[-1]
-    settings = Settings.model_validate(json.loads(_run_of(warehouse, last.iteration)["settings"]))
-    return _ceiling(warehouse, last, settings)
+    settings, unread = _readable(recorded_run(warehouse, "evaluation", last.iteration))
+    return played_ceiling(warehouse, last, settings) if settings else None, unread
 
 
-def _run_of(warehouse: Warehouse, iteration: str) -> dict[str, Any]:
-    """Return the record of the run that evaluated an iteration."""
-    return warehouse.rows(
-        "SELECT r.* FROM runs r JOIN generations g USING (run_id) "
-        "WHERE g.stage = 'evaluation' AND g.scope = ? AND g.current",
-        [iteration],
-    )[0]
+def _readable(run: dict[str, Any]) -> tuple[Settings | None, str | None]:
+    """Return the settings of a run; None, and why, where this release cannot read them.
+
+    What was measured stands in the store all the same, so a report does without them.
+    """
+    try:
+        return recorded_settings(run), None
+    except UserError as fault:
+        return None, str(fault)
 
 
 def _injected(warehouse: Warehouse, row: PolicyRow, settings: Settings) -> InjectedFaults | None:
@@ -127,15 +132,11 @@ def _injected(warehouse: Warehouse, row: PolicyRow, settings: Settings) -> Injec
     )
 
 
-def _ceiling(warehouse: Warehouse, row: PolicyRow, settings: Settings) -> Ceiling | None:
-    """Play the last round's test goals with an agent that makes no mistake; agenda users only."""
-    if settings.user.kind != "agenda":
-        return None
+def played_ceiling(warehouse: Warehouse, row: PolicyRow, settings: Settings) -> Ceiling | None:
+    """What a perfect agent reaches on the test goals of an iteration's evaluation; agenda users only."""
     ids = sorted({goal for goal, _ in outcomes(warehouse, row.iteration, "after", "test")})
-    goals = stored_goals(warehouse, row.goals_scope, ids=ids)
-    world_of = worlds(stored_corpus(warehouse, row.corpus_scope, dialogues=False), settings.goals.semantics)
-    found = asyncio.run(user_ceiling(goals, world_of, 0, settings.user.max_turns))
-    return Ceiling(found.n, found.share)
+    found = ceiling_on(warehouse, row, stored_goals(warehouse, row.goals_scope, ids=ids), settings)
+    return Ceiling(found.n, found.share) if found else None
 
 
 def _curves(warehouse: Warehouse, line: Line) -> tuple[TrainingCurve, ...]:
@@ -167,8 +168,12 @@ def _curve(name: str, method: str, rows: list[dict[str, Any]]) -> TrainingCurve:
     )
 
 
-def harvest_of(warehouse: Warehouse, iteration: str) -> HarvestYield:
-    """Count an iteration's trees by reward, and its rows by kind and round."""
+def harvest_of(warehouse: Warehouse, iteration: str, name: str | None = None) -> HarvestYield:
+    """Count an iteration's trees by reward, and its rows by kind and round.
+
+    Args:
+        name: of the iteration in its line; None for its key.
+    """
     trees = warehouse.rows(
         "SELECT count(*) AS trees, count(*) FILTER (failure IS NOT NULL) AS failed, "
         "count(*) FILTER (failure IS NULL AND reward = 1) AS full, "
@@ -192,6 +197,7 @@ def harvest_of(warehouse: Warehouse, iteration: str) -> HarvestYield:
         by_round.setdefault(row["round"], [0, 0])[bad] += row["n"]
     return HarvestYield(
         iteration=int(iteration),
+        name=name or f"iteration {iteration}",
         trees=trees["trees"],
         full=trees["full"],
         partial=trees["trees"] - trees["full"] - trees["none"] - trees["failed"],

@@ -31,13 +31,14 @@ def line_costs(warehouse: Warehouse, line: Line) -> list[Cost]:
         "SELECT seconds, tokens FROM current_base_models WHERE scope = ? AND demonstrations > 0",
         [line.rows[0].base_scope],
     )
-    costs = [Cost(0, "cold start", row["seconds"], completion_tokens=row["tokens"]) for row in base]
+    first = int(line.rows[0].iteration)
+    costs = [Cost(first, "", "cold start", row["seconds"], completion_tokens=row["tokens"]) for row in base]
     for row in line.rows:
-        costs += _iteration_costs(warehouse, line.iterations, row)
+        costs += _iteration_costs(warehouse, line, row)
     return costs
 
 
-def _iteration_costs(warehouse: Warehouse, line: Sequence[str], policy: PolicyRow) -> list[Cost]:
+def _iteration_costs(warehouse: Warehouse, line: Line, policy: PolicyRow) -> list[Cost]:
     """What an iteration's long steps took: the time from the end of the step before, in the same run."""
     written = {
         row["stage"]: (row["run_id"], row["created_at"])
@@ -53,8 +54,8 @@ def _iteration_costs(warehouse: Warehouse, line: Sequence[str], policy: PolicyRo
         run, ended = written[stage]
         begin = written.get(before) or written.get("policy")
         seconds = (ended - begin[1]).total_seconds() if begin and begin[0] == run else None
-        used = _used(warehouse, stage, line, policy.iteration)
-        costs.append(Cost(int(policy.iteration), step, seconds, **used))
+        used = _used(warehouse, stage, line.iterations, policy.iteration)
+        costs.append(Cost(int(policy.iteration), line.round_of(policy), step, seconds, **used))
     return costs
 
 

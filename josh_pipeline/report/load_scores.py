@@ -24,13 +24,26 @@ def home_scores(warehouse: Warehouse) -> list[PolicyScore]:
         score
         for line in all_lines(warehouse)
         for score in line_scores(warehouse, line)
-        if score.role != "val"
+        if not score.role.startswith("val")
     ]
 
 
 def line_scores(warehouse: Warehouse, line: Line) -> list[PolicyScore]:
-    """Scores of a line's policies: test goals first, then other benchmarks, then the gate's goals."""
+    """Scores of a line's policies: test goals first, then other benchmarks, then the gate's goals.
+
+    Attempts that were refused and replaced stand before the one that replaced them.
+    """
+    made = [(one.policy, one.candidate) for one in line.refused]
+    made += [(row, line.candidates[row.iteration]) for row in line.rows]
     scores = [
+        _score(warehouse, line, one.policy, found, found["role"])
+        for one in line.refused
+        for found in warehouse.rows(
+            "SELECT * FROM evaluations WHERE iteration = ? AND generation = ? AND side = 'after'",
+            [one.policy.iteration, one.evaluation],
+        )
+    ]
+    scores += [
         _score(warehouse, line, row, found, found["role"])
         for row in line.rows
         for found in warehouse.rows(
@@ -40,16 +53,30 @@ def line_scores(warehouse: Warehouse, line: Line) -> list[PolicyScore]:
     played = {score.goals for score in scores}
     for found in warehouse.rows(
         "SELECT * FROM current_benchmarks WHERE list_contains(?, policy_digest) "
-        "ORDER BY iteration, selection",
-        [list(line.candidates.values())],
+        "ORDER BY iteration, selection, n",
+        [[candidate for _, candidate in made]],
     ):
-        row = next(r for r in line.rows if line.candidates[r.iteration] == found["policy_digest"])
-        again = KINDS[found["goal_kind"]] in played and found["selection"] in ("test", "val")
-        role = f"{found['selection']} (all)" if again else found["selection"]
+        row = next(row for row, candidate in made if candidate == found["policy_digest"])
+        role = found["selection"]
+        if KINDS[found["goal_kind"]] in played and role in ("test", "val"):
+            role = f"{role} ({_share_played(warehouse, row, found)})"
         scores.append(_score(warehouse, line, row, found, role))
     return sorted(
-        scores, key=lambda s: (s.role.startswith("val"), s.goals not in played, s.role != "test", s.iteration)
-    )
+        scores,
+        key=lambda s: (
+            s.role.startswith("val"), s.goals not in played, s.role != "test", s.iteration, s.attempt,
+        ),
+    )  # fmt: skip
+
+
+def _share_played(warehouse: Warehouse, row: PolicyRow, found: Mapping[str, Any]) -> str:
+    """How much of a role a benchmark played: ``all``, or ``first 20`` where a number was asked for."""
+    every = warehouse.rows(
+        "SELECT count(*) AS n FROM current_goals "
+        "WHERE scope = ? AND kind = ? AND role = ? AND excluded IS NULL",
+        [row.goals_scope, found["goal_kind"], found["selection"]],
+    )[0]["n"]
+    return "all" if (found["corpus"], found["n"]) == (row.corpus, every) else f"first {found['n']}"
 
 
 def _score(
@@ -57,13 +84,16 @@ def _score(
 ) -> PolicyScore:
     """Read a row of ``evaluations`` or ``benchmarks``; its details hold a ``Score`` as JSON."""
     details = json.loads(found["details"])
-    taken = None if row.is_baseline else _taken(warehouse, row.iteration)
+    taken = None if row.is_baseline else _taken(warehouse, row.iteration, found["policy_digest"])
+    superseded = found["policy_digest"] in {one.candidate for one in line.refused}
     return PolicyScore(
         iteration=int(row.iteration),
         attempt=row.attempt,
+        superseded=superseded,
         policy=found["policy_digest"],
         name=line.name_of(found["policy_digest"]),
-        corpus=row.corpus,
+        # A benchmark may be on another corpus than the loop plays.
+        corpus=found.get("corpus", row.corpus),
         goals=KINDS[found["goal_kind"]],
         role=role,
         n=found["n"],
@@ -71,7 +101,7 @@ def _score(
         success=found["success_rate"],
         low=found["success_low"],
         high=found["success_high"],
-        promoted=None if row.is_baseline else _promoted(warehouse, row, found["policy_digest"]),
+        promoted=False if superseded else _promoted(warehouse, row, found["policy_digest"]),
         trees=taken["trees"] if taken else None,
         full_trees=taken["full"] if taken else None,
         rows=taken["rows"] if taken else None,
@@ -104,8 +134,12 @@ def line_drifts(warehouse: Warehouse, line: Line) -> list[PolicyDrift]:
 
 
 def line_decisions(warehouse: Warehouse, line: Line) -> list[Decision]:
-    """What the gate decided on each round's candidate."""
-    return [
+    """What the gate decided on each round's candidates, those of refused attempts included."""
+    before = [
+        Decision(int(one.policy.iteration), line.name_of(one.candidate), False, one.reason)
+        for one in line.refused
+    ]
+    standing = [
         Decision(int(row.iteration), line.name_of(found["policy_digest"]), found["promoted"], found["reason"])
         for row in line.rounds
         for found in warehouse.rows(
@@ -113,18 +147,30 @@ def line_decisions(warehouse: Warehouse, line: Line) -> list[Decision]:
             [row.iteration, line.candidates[row.iteration]],
         )
     ]
+    return sorted(before + standing, key=lambda decision: decision.iteration)
 
 
-def _taken(warehouse: Warehouse, iteration: str) -> dict[str, int]:
+def _taken(warehouse: Warehouse, iteration: str, candidate: str) -> dict[str, int]:
+    """Count what a candidate was trained on, which is not what the iteration holds once it runs again."""
     return warehouse.rows(
-        "SELECT (SELECT count(*) FROM current_trees WHERE iteration = $key) AS trees, "
-        "(SELECT count(*) FROM current_trees WHERE iteration = $key AND reward = 1) AS full, "
-        "(SELECT count(*) FROM current_preference_rows WHERE iteration = $key) AS rows",
-        {"key": iteration},
+        "WITH harvest AS (SELECT max(a.rows_generation) AS generation FROM adapter_rows a "
+        "WHERE a.iteration = $key AND a.rows_iteration = $key AND a.policy_digest = $candidate), "
+        "search AS (SELECT max(i.input_generation) AS generation FROM generation_inputs i, harvest "
+        "WHERE i.stage = 'preferences' AND i.scope = $key AND i.generation = harvest.generation "
+        "AND i.input_stage = 'rollouts' AND i.input_scope = $key), "
+        "searched AS (SELECT t.reward FROM rollouts r JOIN search USING (generation) "
+        "JOIN trees t USING (rollout_id) WHERE r.iteration = $key) "
+        "SELECT (SELECT count(*) FROM searched) AS trees, "
+        "(SELECT count(*) FROM searched WHERE reward = 1) AS full, "
+        "(SELECT count(*) FROM preference_rows JOIN harvest USING (generation) "
+        "WHERE iteration = $key) AS rows",
+        {"key": iteration, "candidate": candidate},
     )[0]
 
 
 def _promoted(warehouse: Warehouse, row: PolicyRow, candidate: str) -> bool | None:
+    if row.is_baseline:
+        return None
     found = warehouse.rows(
         "SELECT promoted FROM current_promotions WHERE iteration = ? AND policy_digest = ?",
         [row.iteration, candidate],

@@ -1,5 +1,6 @@
 """Search trees for drawing, out of the store."""
 
+from josh_pipeline.errors import UserError
 from josh_pipeline.report.lines import policy_name
 from josh_pipeline.report.tree_data import DrawnTree, NodeRows
 from josh_pipeline.stages.goals import goal_from_row
@@ -16,16 +17,21 @@ def load_drawn_tree(warehouse: Warehouse, rollout: str) -> DrawnTree:
         rollout: the first digits of its id.
 
     Raises:
-        UserError: no tree, or more than one, begins so.
+        UserError: no tree, or more than one, begins so; or its goal is gone.
     """
     tree = stored_tree(warehouse, rollout)
-    goal = goal_from_row(warehouse.rows("SELECT * FROM goals WHERE goal_id = ? LIMIT 1", [tree.goal_id])[0])
+    goals = warehouse.rows("SELECT * FROM goals WHERE goal_id = ? LIMIT 1", [tree.goal_id])
+    if not goals:
+        raise UserError(
+            f"Tree {tree.rollout_id} cannot be drawn, because its goal {tree.goal_id} is no longer in the "
+            "store: materialize toolwoz_goals with the settings that it was searched with."
+        )
     used = warehouse.rows(
         "SELECT max(iteration) AS iteration FROM current_rollouts WHERE rollout_id = ?", [tree.rollout_id]
     )[0]["iteration"]
     return DrawnTree(
         tree=tree,
-        goal=goal,
+        goal=goal_from_row(goals[0]),
         policy=policy_name(warehouse, tree.policy_digest),
         iteration=None if used is None else int(used),
         rows=node_rows(warehouse, tree.rollout_id),

@@ -53,7 +53,7 @@ def score_table(scores: Sequence[PolicyScore]) -> Table:
     )
     # Headings wrap so that the whole table fits a terminal of 80 columns.
     for heading in ("policy", "goals"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading)
     for heading in ("n", "mean\nreward", "success,\n95 % interval", "trees", "full\nreward", "rows"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("pro-\nmoted", no_wrap=True)

@@ -63,7 +63,7 @@ def harvest_yield(harvests: Sequence[HarvestYield]) -> Figure:
                         str(count), (left[place] + count / 2, place), ha="center", va="center", fontsize=8.8
                     )
             left = [a + b for a, b in zip(left, counts, strict=True)]
-        trees.set_yticks(places, [f"JOSH round {h.iteration}" for h in harvests])
+        trees.set_yticks(places, [h.name for h in harvests])
         trees.set_ylim(max(len(harvests), 2) - 0.4, -0.6)
         trees.grid(axis="y", visible=False)
         trees.legend(
@@ -88,7 +88,7 @@ def harvest_yield(harvests: Sequence[HarvestYield]) -> Figure:
 
 def cost(costs: Sequence[Cost]) -> Figure:
     """Left: wall time of each step. Right: prompt tokens, cached ones apart, and sampled tokens."""
-    names = [f"{f'JOSH round {c.iteration}: ' if c.iteration else ''}{c.step}" for c in costs]
+    names = [f"{c.round}: {c.step}" if c.round else c.step for c in costs]
     places = list(range(len(costs)))
     with canvas(9.6, 1.2 + 0.3 * max(len(costs), 3), panels=2) as (figure, (time, tokens)):
         seconds = [c.seconds or 0.0 for c in costs]
