@@ -57,7 +57,8 @@ def record(found: Benchmark) -> dict[str, object]:
         "goals": "parts" if found.kind == "part" else "whole",
         "selection": found.selection,
     }
-    return about | asdict(found.score)
+    ceiling = {"user_ceiling": found.ceiling.share if found.ceiling else None}
+    return about | asdict(found.score) | ceiling
 
 
 def shown(found: Benchmark) -> Table:
@@ -71,6 +72,8 @@ def shown(found: Benchmark) -> Table:
     table.add_row("conversations a goal", str(one.trials))
     table.add_row("mean reward", f"{one.reward:.3f}")
     table.add_row("success rate", f"{100 * one.success:.1f} % [{100 * one.low:.1f}, {100 * one.high:.1f}]")
+    if found.ceiling is not None:
+        table.add_row("user ceiling: a perfect agent reaches", f"{100 * found.ceiling.share:.1f} %")
     for k, share in enumerate(one.pass_k[1:], start=2):
         table.add_row(f"pass^{k}", f"{100 * share:.1f} %")
     for part in (*one.by_domain, *one.by_act):

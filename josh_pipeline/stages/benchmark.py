@@ -5,9 +5,11 @@ from typing import Literal
 
 import polars as pl
 
+from josh_pipeline.dialogue.ceiling import Ceiling
 from josh_pipeline.errors import UserError
 from josh_pipeline.evaluation.summary import Score, score
 from josh_pipeline.ids import content_id
+from josh_pipeline.stages.ceiling import ceiling_on
 from josh_pipeline.stages.corpus import stored_corpus
 from josh_pipeline.stages.episodes import Player, played
 from josh_pipeline.stages.evaluation import score_record
@@ -31,6 +33,7 @@ class Benchmark:
         iteration: the iteration that made the policy; ``''`` for one that no iteration made.
         corpus: name of the corpus.
         selection: a role, or ``test-450``.
+        ceiling: what a perfect agent reaches on the same goals; None without an agenda user.
     """
 
     generation: Generation
@@ -39,6 +42,7 @@ class Benchmark:
     selection: Selection
     kind: GoalKind
     score: Score
+    ceiling: Ceiling | None
 
 
 def benchmark(
@@ -99,7 +103,8 @@ def measured(
     }
     scope = content_id("benchmark", row.policy_digest, episodes[0].settings_digest, about, len(goals))
     generation = step.warehouse.publish("benchmark", scope, step.run_id, tables, inputs)
-    return Benchmark(generation, row.iteration, row.corpus, selection, kind, found)
+    ceiling = ceiling_on(step.warehouse, row, goals, step.settings)
+    return Benchmark(generation, row.iteration, row.corpus, selection, kind, found, ceiling)
 
 
 def selected_goals(
@@ -131,9 +136,15 @@ def chosen_policy(step: Step, policy: str) -> PolicyRow:
     """Find a policy by what a person calls it, to be played on the goals of the settings.
 
     Raises:
-        UserError: there is none, or several.
+        UserError: there is none, or several, or the settings play with another one at an endpoint.
     """
-    if policy == "base" or step.settings.policy.endpoint is not None:
+    endpoint = step.settings.policy.endpoint
+    if endpoint is not None and policy not in ("base", "latest"):
+        raise UserError(
+            f"The settings play with the model at {endpoint}, not with policy {policy!r}: "
+            "leave --policy out, or give a --profile without an endpoint."
+        )
+    if policy == "base" or endpoint is not None:
         return base_row(step)
     if policy == "latest":
         found = step.warehouse.rows(
@@ -142,24 +153,37 @@ def chosen_policy(step: Step, policy: str) -> PolicyRow:
         return candidate_row(step, found[0]["iteration"]) if found else base_row(step)
     if policy.isdigit() and len(policy) <= ITERATION_DIGITS:
         return candidate_row(step, iteration_key(int(policy)))
+    # Lines may share a base, and then its digest stands in each of their baselines: it is one policy. What
+    # a refused attempt trained is superseded by the next attempt, and can still be asked for.
     found = step.warehouse.rows(
-        "SELECT DISTINCT iteration, policy_digest FROM current_trainings WHERE starts_with(policy_digest, ?) "
-        "UNION SELECT DISTINCT iteration, policy_digest FROM current_policies "
-        "WHERE predecessor IS NULL AND starts_with(policy_digest, ?)",
-        [policy, policy],
+        "SELECT policy_digest, min(iteration) AS iteration FROM ("
+        "SELECT iteration, policy_digest FROM trainings UNION ALL "
+        "SELECT iteration, policy_digest FROM current_policies WHERE predecessor IS NULL) "
+        "WHERE starts_with(policy_digest, ?) GROUP BY policy_digest",
+        [policy],
     )
     if len(found) != 1:
         number = "No policy of this home begins" if not found else f"{len(found)} policies begin"
         raise UserError(f"{number} with {policy!r}: take one that josh scores --json prints.")
-    return candidate_row(step, found[0]["iteration"])
+    return candidate_row(step, found[0]["iteration"], found[0]["policy_digest"])
 
 
-def candidate_row(step: Step, iteration: str) -> PolicyRow:
-    """Return what an iteration made: its candidate, or the base of a baseline."""
+def candidate_row(step: Step, iteration: str, digest: str | None = None) -> PolicyRow:
+    """Return what an iteration made: its candidate, or the base of a baseline.
+
+    Args:
+        digest: of the candidate, where it may be that of an earlier attempt; None for the current one.
+    """
     row = with_goals(step, policy_of(step.warehouse, iteration))
     if row.is_baseline:
         return row
-    trained = step.warehouse.rows("SELECT * FROM current_trainings WHERE iteration = ?", [iteration])
+    trained = step.warehouse.rows(
+        "SELECT * FROM trainings WHERE iteration = $iteration AND policy_digest = $digest "
+        "ORDER BY generation DESC"
+        if digest is not None
+        else "SELECT * FROM current_trainings WHERE iteration = $iteration",
+        {"iteration": iteration} | ({"digest": digest} if digest is not None else {}),
+    )
     if not trained:
         raise UserError(f"Iteration {iteration} has trained nothing yet: finish it with josh iterate.")
     names = ("policy_digest", "adapter_digest", "adapter_path")

@@ -4,14 +4,15 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
 
 from josh_pipeline.dialogue.agents.factory import make_agent
 from josh_pipeline.errors import UserError
-from josh_pipeline.evaluation.benchmark import episode_seed, evaluate
-from josh_pipeline.evaluation.episode import Episode, episode_id
+from josh_pipeline.evaluation.benchmark import episode_seed
+from josh_pipeline.evaluation.episode import Episode, episode_id, play
 from josh_pipeline.search.checkpoint import Checkpointer
 from josh_pipeline.search.codec import (
     USAGE,
@@ -21,7 +22,8 @@ from josh_pipeline.search.codec import (
     conversation_text,
     json_text,
 )
-from josh_pipeline.search.spending import Ledger
+from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, admitted
+from josh_pipeline.search.spending import Ledger, MeteredPolicy
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.stages.playing import open_table, playing_digest
 from josh_pipeline.stages.policy import PolicyRow
@@ -75,9 +77,11 @@ def played(
         for trial in range(trials)
     }
     done = finished_ids(step.warehouse, list(ids.values()))
-    owed = [goal for goal in goals if any(ids[goal.goal_id, trial] not in done for trial in range(trials))]
+    owed = [
+        (goal, trial) for goal in goals for trial in range(trials) if ids[goal.goal_id, trial] not in done
+    ]
     if owed:
-        asyncio.run(_play(step, row, player, owed, trials, digest))
+        asyncio.run(_play(step, row, player, owed, digest))
     found = {episode.episode_id: episode for episode in stored_episodes(step.warehouse, list(ids.values()))}
     episodes = [found[name] for name in ids.values()]
     failed = [episode for episode in episodes if episode.failure is not None]
@@ -96,10 +100,15 @@ def evaluation_rules(step: Step) -> dict[str, Any]:
 
 
 async def _play(
-    step: Step, row: PolicyRow, player: Player, goals: Sequence[Goal], trials: int, digest: str
+    step: Step, row: PolicyRow, player: Player, owed: Sequence[tuple[Goal, int]], digest: str
 ) -> None:
+    """Hold the conversations that are owed, each by its goal and trial, and checkpoint them as they end."""
     settings = step.settings
     agent = make_agent(settings.policy.agent, settings.policy.results)
+    ledger = Ledger(agent_prices=settings.policy.prices, user_prices=settings.user.prices)
+    limiter = Limiter(settings.search.in_flight)
+    task = f"Evaluation {player.shown}"
+    goals = list({goal.goal_id: goal for goal, _ in owed}.values())
 
     def write(episodes: list[Episode]) -> None:
         records = [episode_record(episode) | {"run_id": step.run_id} for episode in episodes]
@@ -112,22 +121,33 @@ async def _play(
         ) as table,
         Checkpointer(write) as writer,
     ):
-        await evaluate(
-            goals,
-            table.world,
-            table.user,
-            table.policy,
-            agent,
-            settings.evaluation,
-            settings.search.in_flight,
-            EVALUATION_SEED,
-            step.progress,
-            settings_digest=digest,
-            ledger=Ledger(agent_prices=settings.policy.prices, user_prices=settings.user.prices),
-            trials=trials,
-            task=f"Evaluation {player.shown}",
-            finished=writer.add,
-        )
+
+        async def one(goal: Goal, trial: int) -> Episode:
+            seed = episode_seed(EVALUATION_SEED, goal.goal_id, trial)
+            account = ledger.account()
+            with limiter.lane() as lane:
+                return await play(
+                    goal.goal_id,
+                    world=table.world(goal),
+                    user=table.user(goal, seed, account.user),
+                    policy=LimitedPolicy(MeteredPolicy(table.policy, account.agent), lane),
+                    account=account,
+                    agent=agent,
+                    settings=settings.evaluation,
+                    settings_digest=digest,
+                    seed=seed,
+                    trial=trial,
+                )
+
+        def keep(episode: Episode) -> None:
+            writer.add(episode)
+            step.progress.advance(task)
+
+        step.progress.start(task, len(owed))
+        try:
+            await admitted((partial(one, goal, trial) for goal, trial in owed), limiter, keep)
+        finally:
+            step.progress.finish(task)
 
 
 def finished_ids(warehouse: Warehouse, ids: Sequence[str]) -> set[str]:
