@@ -14,41 +14,26 @@ where the iteration's settings say, the policy that searched; `from_base` on the
 weights; `replay` from the base's weights on the rows of all iterations so far.
 
 Results are appended to experiments/arms-ITERATION.jsonl in the home as they come; a rerun makes only what
-is missing, and prints the table and what is unfinished.
+is missing, and prints the table and what is unfinished, also of a run that was stopped. The iteration's own
+settings hold, and lines of another attempt or of before a rerun are left alone.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
+from common import Experiment, options_of, run
 from pydantic import TypeAdapter
 
-from josh_pipeline.commands.options import quiet_libraries
-from josh_pipeline.errors import UserError
-from josh_pipeline.evaluation.episode import Episode
 from josh_pipeline.evaluation.statistics import paired_bootstrap, wilson
-from josh_pipeline.home import open_home
-from josh_pipeline.ids import derived_seed
-from josh_pipeline.progress import TerminalProgress
 from josh_pipeline.search.harvest import harvest, harvest_unfiltered
 from josh_pipeline.search.rows import Method, Row
-from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import TrainingSettings
-from josh_pipeline.stages.cold_start import settle
 from josh_pipeline.stages.episodes import Player, played
-from josh_pipeline.stages.goals import played_kind
-from josh_pipeline.stages.policy import PolicyRow, iterating_policy, policy_digest
 from josh_pipeline.stages.preferences import row_length, training_rows, without_long
-from josh_pipeline.stages.selection import evaluation_goals
-from josh_pipeline.stages.step import Step, iteration_key, start_step
-from josh_pipeline.stages.trees import stored_trees
+from josh_pipeline.stages.step import Step
 from josh_pipeline.toolwoz.roles import Role
-from josh_pipeline.training.run import train
 
 Arm = Literal["sft", "kto", "dpo", "control", "from_base", "replay"]
 METHODS: tuple[Arm, ...] = ("sft", "kto", "dpo", "control")
@@ -104,29 +89,19 @@ class Result:
         return [float(reward == 1.0) for reward in self.rewards]
 
 
-class Experiment:
-    """The arms of one iteration, and the file of their results."""
+class Arms(Experiment):
+    """The arms of one iteration."""
 
-    def __init__(self, step: Step, key: str) -> None:
-        self.step = step
-        self.policy: PolicyRow = iterating_policy(step, key)
-        self.seed = derived_seed("training", step.settings.seed, key, self.policy.attempt)
-        self.key = key
-        folder = step.home.root / "experiments"
-        folder.mkdir(exist_ok=True)
-        self.file = folder / f"arms-{key}.jsonl"
-        lines = self.file.read_text().splitlines() if self.file.is_file() else []
-        self.results = {result.key: result for result in (Result(**json.loads(line)) for line in lines)}
+    name: ClassVar[str] = "arms"
 
-    @cached_property
-    def trees(self) -> Sequence[Tree]:
-        """The iteration's trees."""
-        return stored_trees(self.step.warehouse, self.key)
+    def __init__(self, step: Step, key: str, arms: Sequence[Arm] = METHODS) -> None:
+        super().__init__(step, key)
+        self.arms = arms
+        self.results = {result.key: result for result in (Result(**line) for line in self.kept())}
 
-    def keep(self, result: Result) -> Result:
-        """Append a line."""
-        with self.file.open("a") as sink:
-            sink.write(json.dumps(asdict(result)) + "\n")
+    def result(self, result: Result) -> Result:
+        """Append a result."""
+        self.keep(asdict(result))
         self.results[result.key] = result
         return result
 
@@ -139,8 +114,10 @@ class Experiment:
             return self.rows_so_far()
         if arm == "control":
             golden = without_long(harvest(self.trees, "sft", mode, frozenset()), tokens, limit)
-            drawn = harvest_unfiltered(self.trees, len(golden.rows), self.seed, frozenset())
-            return without_long(drawn, tokens, limit).rows
+            # All of them are drawn: those that are too long leave, and the arm has to stay as large.
+            every = sum(len(tree.nodes) for tree in self.trees)
+            drawn = harvest_unfiltered(self.trees, every, self.seed, frozenset())
+            return without_long(drawn, tokens, limit).rows[: len(golden.rows)]
         method: Method = "sft" if arm == "from_base" else arm
         return without_long(harvest(self.trees, method, mode, frozenset()), tokens, limit).rows
 
@@ -164,34 +141,22 @@ class Experiment:
         settings: TrainingSettings = TypeAdapter(TrainingSettings).validate_python(values)
         return settings
 
-    def trained(self, arm: Arm, rate: float) -> Result:
+    def tried(self, arm: Arm, rate: float) -> Result:
         """Train an arm at one rate, and play the validation goals."""
         if (done := self.results.get((arm, rate, "val"))) is not None:
             return done
-        step, policy = self.step, self.policy
         rows = self.rows(arm)
-        result = train(
-            rows,
-            step.home.absolute(policy.base_path),
-            step.home.absolute(policy.adapter_path) if policy.adapter_path else None,
-            step.home.training,
-            self.settings(arm, rate),
-            self.seed,
-            step.progress,
-            step.settings.policy.quantization,
-        )
-        adapter = settle(result.adapter, step.home.adapters / result.digest, result.adapter.parent)
-        digest = policy_digest(policy.base_digest, result.digest)
-        path = step.home.relative(adapter)
-        rewards = self.play(Player(digest, path, f"{arm} at {rate:g}"), "val")
-        return self.keep(Result(arm, rate, len(rows), result.seconds, digest, path, "val", rewards))
+        player, seconds = self.trained(rows, self.settings(arm, rate), f"{arm} at {rate:g}")
+        rewards = self.play(player, "val")
+        found = Result(arm, rate, len(rows), seconds, player.digest, player.adapter_path, "val", rewards)
+        return self.result(found)
 
     def tested(self, best: Result) -> Result:
         """Play the test goals with the best of an arm."""
         if (done := self.results.get((best.arm, best.rate, "test"))) is not None:
             return done
         rewards = self.play(Player(best.digest, best.adapter, f"{best.arm} at its best rate"), "test")
-        return self.keep(Result(**(asdict(best) | {"role": "test", "rewards": rewards})))
+        return self.result(replace(best, role="test", rewards=rewards))
 
     def before(self, role: Role) -> Result:
         """Play the goals with the policy that searched."""
@@ -199,18 +164,21 @@ class Experiment:
             return done
         digest, adapter = self.policy.policy_digest, self.policy.adapter_path
         rewards = self.play(Player(digest, adapter, "before"), role)
-        return self.keep(Result("before", None, 0, 0.0, digest, adapter, role, rewards))
+        return self.result(Result("before", None, 0, 0.0, digest, adapter, role, rewards))
 
     def play(self, player: Player, role: Role) -> list[float]:
         """Return the reward of each goal."""
-        evaluation = self.step.settings.evaluation
-        number = evaluation.test_goals if role == "test" else evaluation.val_goals
-        scope = self.policy.goals_scope
-        goals = evaluation_goals(self.step.warehouse, scope, played_kind(self.step), role, number)
-        episodes: list[Episode] = played(self.step, self.policy, player, goals)
-        return [episode.reward for episode in episodes]
+        return [episode.reward for episode in played(self.step, self.policy, player, self.goals(role))]
 
-    def table(self, arms: Sequence[Arm]) -> Iterator[str]:
+    def work(self) -> None:
+        """Make what is missing."""
+        self.before("val")
+        self.before("test")
+        for arm in self.arms:
+            tried = [self.tried(arm, rate) for rate in RATES[arm]]
+            self.tested(max(tried, key=lambda result: result.mean_reward))
+
+    def table(self) -> Iterator[str]:
         """Lines of two Markdown tables, of what is there."""
         for role in ("val", "test"):
             before = self.results.get(("before", None, role))
@@ -225,10 +193,13 @@ class Experiment:
             control = controls[0] if role == "test" and controls else None
             for result in found:
                 yield f"{described(result)} | {self.gain(before, result)} | {self.gain(control, result)} |"
-        for arm in arms:
-            missing = [rate for rate in RATES[arm] if (arm, rate, "val") not in self.results]
+        tested = {arm for arm, _, role in self.results if role == "test"}
+        for arm in self.arms:
+            missing = [f"{rate:g}" for rate in RATES[arm] if (arm, rate, "val") not in self.results]
             if missing:
-                yield f"Unfinished: {arm} at {', '.join(f'{rate:g}' for rate in missing)}."
+                yield f"Unfinished: {arm} at {', '.join(missing)}."
+            elif arm not in tested:
+                yield f"Unfinished: {arm} on the test goals."
 
     def gain(self, old: Result | None, new: Result) -> str:
         """The paired difference in success with its interval; empty without another arm to compare with."""
@@ -251,34 +222,12 @@ def described(result: Result) -> str:
     )
 
 
-def run(experiment: Experiment, arms: Sequence[Arm]) -> None:
-    """Make what is missing."""
-    experiment.before("val")
-    experiment.before("test")
-    for arm in arms:
-        tried = [experiment.trained(arm, rate) for rate in RATES[arm]]
-        experiment.tested(max(tried, key=lambda result: result.mean_reward))
-
-
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the arms and print the table, also of an interrupted run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--home", required=True, type=Path)
-    parser.add_argument("--iteration", type=int, default=1)
+    parser = options_of(__doc__)
     parser.add_argument("--arms", nargs="+", choices=tuple(RATES), default=METHODS)
-    options: Any = parser.parse_args()
-    quiet_libraries()
-    home = open_home(options.home)
-    key = iteration_key(options.iteration)
-    try:
-        with TerminalProgress() as progress:
-            experiment = Experiment(start_step(home, home.settings("", {}), f"arms-{key}", progress), key)
-            run(experiment, options.arms)
-    except UserError as fault:
-        print(f"arms: {fault}", file=sys.stderr)
-        return 1
-    print("\n".join(experiment.table(options.arms)))
-    return 0
+    options = parser.parse_args(arguments)
+    return run(Arms, options, arms=options.arms)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,162 @@
+"""What the experiments share: one iteration with its own settings, a file of results, and how they end."""
+
+import argparse
+import json
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from josh_pipeline.commands.options import quiet_libraries
+from josh_pipeline.errors import UserError
+from josh_pipeline.home import Home, open_home
+from josh_pipeline.ids import derived_seed
+from josh_pipeline.progress import Progress, TerminalProgress
+from josh_pipeline.search.rows import Row
+from josh_pipeline.search.tree import Tree
+from josh_pipeline.settings import TrainingSettings
+from josh_pipeline.stages.cold_start import settle
+from josh_pipeline.stages.episodes import Player
+from josh_pipeline.stages.goals import played_kind
+from josh_pipeline.stages.policy import PolicyRow, iterating_policy, policy_digest
+from josh_pipeline.stages.recorded import recorded_run, recorded_settings
+from josh_pipeline.stages.selection import evaluation_goals
+from josh_pipeline.stages.step import Step, iteration_key, start_step
+from josh_pipeline.stages.trees import stored_trees
+from josh_pipeline.toolwoz.goal import Goal
+from josh_pipeline.toolwoz.roles import Role
+from josh_pipeline.training.run import train
+
+INTERRUPTED = 130
+
+
+class Experiment(ABC):
+    """Work on the trees of one iteration, a line of results at a time.
+
+    Each line says which policy and which generation of rollouts it is about: those of another attempt, or
+    of before a rerun, are left alone.
+
+    Args:
+        step: with the settings that the iteration itself was searched with.
+        key: of the iteration.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, step: Step, key: str) -> None:
+        self.step = step
+        self.key = key
+        self.policy: PolicyRow = iterating_policy(step, key)
+        rollouts = step.require("rollouts", key, "beam_rollouts")
+        self.about = {"policy": self.policy.policy_digest, "rollouts": rollouts.number}
+        self.folder = step.home.root / "experiments"
+        self.folder.mkdir(exist_ok=True)
+        self.file = self.folder / f"{self.name}-{key}.jsonl"
+
+    @cached_property
+    def trees(self) -> Sequence[Tree]:
+        """The iteration's trees."""
+        return stored_trees(self.step.warehouse, self.key)
+
+    @property
+    def seed(self) -> int:
+        """What the iteration's own training draws with."""
+        return derived_seed("training", self.step.settings.seed, self.key, self.policy.attempt)
+
+    def kept(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines that are about these trees."""
+        for text in self.file.read_text().splitlines() if self.file.is_file() else ():
+            line = json.loads(text)
+            if {name: line.pop(name, None) for name in self.about} == self.about:
+                yield line
+
+    def keep(self, line: dict[str, Any]) -> None:
+        """Append a line."""
+        with self.file.open("a") as sink:
+            sink.write(json.dumps(self.about | line) + "\n")
+
+    def goals(self, role: Role) -> list[Goal]:
+        """The goals that the iteration is evaluated on."""
+        evaluation = self.step.settings.evaluation
+        number = evaluation.test_goals if role == "test" else evaluation.val_goals
+        kind = played_kind(self.step)
+        return evaluation_goals(self.step.warehouse, self.policy.goals_scope, kind, role, number)
+
+    def trained(self, rows: Sequence[Row], settings: TrainingSettings, shown: str) -> tuple[Player, float]:
+        """Train from the iteration's policy; returns the candidate, and the seconds it took.
+
+        The adapter lies among the results: no table knows it, so ``josh gc`` would not spare it elsewhere.
+        """
+        home, policy = self.step.home, self.policy
+        result = train(
+            rows,
+            home.absolute(policy.base_path),
+            home.absolute(policy.adapter_path) if policy.adapter_path else None,
+            home.training,
+            settings,
+            self.seed,
+            self.step.progress,
+            self.step.settings.policy.quantization,
+        )
+        place = self.folder / "adapters" / result.digest
+        adapter = settle(result.adapter, place, result.adapter.parent)
+        digest = policy_digest(policy.base_digest, result.digest)
+        return Player(digest, home.relative(adapter), shown), result.seconds
+
+    @abstractmethod
+    def work(self) -> None:
+        """Make what is missing."""
+
+    @abstractmethod
+    def table(self) -> Iterator[str]:
+        """Lines that say what is there, and what is unfinished."""
+
+
+def options_of(about: str | None) -> argparse.ArgumentParser:
+    """Return the options that every experiment has."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--home", required=True, type=Path)
+    parser.add_argument("--iteration", type=int, default=1)
+    return parser
+
+
+def opened(home: Home, name: str, key: str, progress: Progress) -> Step:
+    """Open an iteration with the settings that it was searched with, whatever the home has run since.
+
+    Raises:
+        UserError: it has not been searched, or another release did.
+    """
+    settings = recorded_settings(recorded_run(home.warehouse(), "rollouts", key))
+    return start_step(home, settings, f"{name}-{key}", progress)
+
+
+def run(kind: type[Experiment], options: argparse.Namespace, **more: Any) -> int:
+    """Do an experiment's work and print its table, also of a run that was stopped.
+
+    Args:
+        more: further arguments of ``kind``.
+
+    Returns:
+        The exit status: 0, 1 after a mistake that a person can mend, or 130 after Ctrl-C.
+    """
+    quiet_libraries()
+    experiment = None
+    status = 0
+    try:
+        with TerminalProgress() as progress:
+            key = iteration_key(options.iteration)
+            step = opened(open_home(options.home), kind.name, key, progress)
+            experiment = kind(step, key, **more)
+            experiment.work()
+    except UserError as fault:
+        print(f"{kind.name}: {fault}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print(f"{kind.name}: stopped; the same command goes on from here.", file=sys.stderr)
+        status = INTERRUPTED
+    finally:
+        if experiment is not None:
+            print("\n".join(experiment.table()))
+    return status

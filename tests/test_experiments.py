@@ -1,0 +1,136 @@
+"""The experiments' scripts: whose settings hold, which results count, and how they stop and go on."""
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from finished_home import copied, finished_home
+from tiny_loop import play_with
+
+from josh_pipeline.errors import UserError
+from josh_pipeline.garbage import find_waste
+from josh_pipeline.home import Home
+from josh_pipeline.progress import SilentProgress
+from josh_pipeline.search.rows import Row
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return finished_home(tmp_path_factory.mktemp("finished"), rounds=1)
+
+
+@pytest.fixture
+def home(finished: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A home that has since been run with other settings."""
+    play_with(monkeypatch, lambda digest: 0.8)
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    home = copied(finished, tmp_path)
+    home.remember_settings(home.settings("", {"seed": 9, "search": {"max_rounds": 1}}))
+    return home
+
+
+def script(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+def opened(home: Home, name: str) -> Any:
+    return script("common").opened(home, name, "001", SilentProgress())
+
+
+def test_a_stopped_experiment_prints_what_it_has_and_goes_on_from_there(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beams = script("beams")
+    monkeypatch.setattr(beams, "BEAMS", (1, 2))
+    measured = beams.Beams.measured
+    tried: list[int] = []
+
+    def stopping(self: Any, beam: int) -> dict[str, Any]:
+        tried.append(beam)
+        if len(tried) == 2:
+            raise KeyboardInterrupt
+        if len(tried) == 3:
+            raise UserError("Nothing answers.")
+        found: dict[str, Any] = measured(self, beam)
+        return found
+
+    monkeypatch.setattr(beams.Beams, "measured", stopping)
+    command = ["--home", str(home.root)]
+    assert beams.main(command) == 130
+    said = capsys.readouterr()
+    assert "beams: stopped; the same command goes on from here." in said.err
+    assert "\n| 1 | 8 |" in said.out and "Unfinished: beam 2." in said.out
+    assert beams.main(command) == 1
+    said = capsys.readouterr()
+    assert "beams: Nothing answers." in said.err and "Unfinished: beam 2." in said.out
+    assert beams.main(command) == 0
+    said = capsys.readouterr()
+    assert "\n| 1 | 8 |" in said.out and "\n| 2 | 8 |" in said.out and "Unfinished" not in said.out
+    assert tried == [1, 2, 2, 2]
+
+
+def test_an_experiment_runs_with_the_settings_that_its_iteration_was_searched_with(home: Home) -> None:
+    settings = opened(home, "beams").settings
+    assert (settings.seed, settings.search.max_rounds) == (0, 3)
+    with pytest.raises(UserError, match="no rollouts of 007"):
+        script("common").opened(home, "beams", "007", SilentProgress())
+
+
+def test_lines_of_another_attempt_or_of_before_a_rerun_are_left_alone(home: Home) -> None:
+    beams = script("beams")
+    step = opened(home, "beams")
+    first = beams.Beams(step, "001")
+    first.keep({"beam": 1})
+    assert list(beams.Beams(step, "001").results) == [1]
+    assert first.file == home.root / "experiments" / "beams-001.jsonl"
+    line = json.loads(first.file.read_text())
+    others = ({"rollouts": 7}, {"policy": "another"})
+    with first.file.open("a") as sink:
+        for beam, other in enumerate(others, start=2):
+            sink.write(json.dumps(line | other | {"beam": beam}) + "\n")
+        sink.write('{"beam": 4}\n')
+    assert list(beams.Beams(step, "001").results) == [1]
+
+
+def test_the_control_arm_is_as_large_as_the_golden_one_where_long_rows_are_left_out(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = script("arms")
+    experiment = arms.Arms(opened(home, "arms"), "001")
+    golden = {row.row_id for row in experiment.rows("sft")}
+    drawn = experiment.rows("control")
+    assert len(drawn) == len(golden) > 2
+    long = {row.row_id for row in drawn} - golden
+    assert long
+
+    def length(row: Row) -> int:
+        return 1_000_000 if row.row_id in long else 1
+
+    monkeypatch.setattr(arms, "row_length", lambda step, base: length)
+    fitting = experiment.rows("control")
+    assert len(fitting) == len(golden)
+    staying = [row.row_id for row in drawn if row.row_id not in long]
+    assert [row.row_id for row in fitting[: len(staying)]] == staying, "the random order stays"
+
+
+def test_an_arm_is_trained_once_and_its_adapter_is_nothing_that_gc_removes(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms = script("arms")
+    monkeypatch.setitem(arms.RATES, "sft", (1e-3,))
+    command = ["--home", str(home.root), "--arms", "sft"]
+    waste = {file.path for file in find_waste(home).files}
+    assert arms.main(command) == 0
+    out = capsys.readouterr().out
+    assert out.count("| sft | 0.001 |") == 2 and "Unfinished" not in out
+    adapters = list((home.root / "experiments" / "adapters").iterdir())
+    assert len(adapters) == 1
+    assert {file.path for file in find_waste(home).files} == waste
+    monkeypatch.delattr(script("common").Experiment, "trained")
+    assert arms.main(command) == 0
+    assert capsys.readouterr().out == out
