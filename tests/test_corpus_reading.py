@@ -148,6 +148,16 @@ def test_odd_records_are_kept_as_empty_ones(official: Path) -> None:
     assert len(to_frames(corpus)["dialogues"]) == len(kept)
 
 
+def test_a_record_that_nests_too_deep_is_read_and_written_without_its_depths(official: Path) -> None:
+    deep = '{"a": ' * 900 + "1" + "}" * 900
+    records = (official / "data.json").read_text()
+    (official / "data.json").write_text(f'{{"DEEP": {{"goal": {{}}, "log": [{deep}]}}, {records[1:]}')
+    corpus = load(official)
+    (record,) = (d for d in corpus.dialogues if d.dialogue_id == "DEEP")
+    assert 50 < json.dumps(record.log).count("{") < 70
+    assert len(to_frames(corpus)["dialogues"]) == len(SAMPLE.dialogues) + 1
+
+
 def test_missing_databases_are_all_named(official: Path) -> None:
     (official / "hotel_db.json").unlink()
     (official / "train_db.json").unlink()

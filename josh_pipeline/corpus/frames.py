@@ -13,7 +13,8 @@ ENTITY_ID_COLUMNS = ("trainID", "name")
 def to_frames(corpus: Corpus) -> dict[str, pl.DataFrame]:
     """Return a corpus as two tables.
 
-    JSON is ASCII (escapes), so that a lone surrogate in a record cannot break a column.
+    JSON is ASCII, with escapes. The reader leaves no lone surrogate: a column of DuckDB's JSON refuses its
+    escape too.
 
     Returns:
         ``dialogues``: dialogue_id, split, turns (count), domains (list: those of the goal), goal_json,

@@ -10,6 +10,7 @@ from typing import Any
 
 from josh_pipeline.corpus.archive import Archive, ZipArchive
 from josh_pipeline.corpus.records import DATABASE_DOMAINS, SPLITS, Dialogue, Split
+from josh_pipeline.dialogue.storable import storable_value
 from josh_pipeline.errors import UserError
 from josh_pipeline.ids import content_id
 
@@ -86,14 +87,14 @@ class _Reading:
         return data
 
     def read_json(self, path: str, role: str) -> Any:
-        """Read and parse a JSON file.
+        """Read and parse a JSON file; what the store cannot hold is mended here, once.
 
         Raises:
             UserError: it is not JSON.
         """
         data = self.read(path, role)
         try:
-            return json.loads(data)
+            return storable_value(json.loads(data))
         except (ValueError, RecursionError) as fault:
             raise UserError(
                 f"{path} in {self.archive.label} is not valid JSON ({fault}): fetch the corpus again."

@@ -3,19 +3,7 @@
 import json
 from typing import Any
 
-
-def storable_text(text: str) -> str:
-    """Return the text with what no UTF-8 column can hold (lone surrogates, NUL) replaced."""
-    return text.encode("utf-8", "replace").decode().replace("\x00", "�")
-
-
-def storable(value: Any) -> bool:
-    """Say whether a value can be stored and hashed as JSON: no NaN, infinity, NUL or lone surrogate."""
-    try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return storable_text(text) == text and "\\u0000" not in text
+from josh_pipeline.dialogue.storable import storable
 
 
 def json_object(text: str) -> dict[str, Any] | None:

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from josh_pipeline.dialogue.agents.base import Reply
-from josh_pipeline.dialogue.agents.parsing import json_object, storable_text
+from josh_pipeline.dialogue.agents.parsing import json_object
 from josh_pipeline.dialogue.agents.results import Shown, result_json
 from josh_pipeline.dialogue.messages import Message, ToolCall
+from josh_pipeline.dialogue.storable import storable_text
 from josh_pipeline.policies.policy import Completion
 from josh_pipeline.world import Tool, ToolResult, World
 

@@ -1,6 +1,7 @@
 """What the LLM users share: flipped roles, the end mark, and the typed failure of an empty answer."""
 
 from josh_pipeline.dialogue.messages import Conversation, Message
+from josh_pipeline.dialogue.storable import storable_text
 from josh_pipeline.dialogue.users.base import UserReply
 from josh_pipeline.errors import RolloutError
 from josh_pipeline.policies.policy import Policy, Request, Sampling
@@ -27,7 +28,7 @@ def transcript(conversation: Conversation) -> str:
 
 
 async def ask(policy: Policy, system: str, messages: Conversation, seed: int) -> str:
-    """Return the model's answer, stripped.
+    """Return the model's answer, storable and stripped.
 
     Raises:
         RolloutError: kind ``user``: no answer could be had, or it is empty.
@@ -40,7 +41,7 @@ async def ask(policy: Policy, system: str, messages: Conversation, seed: int) ->
     except RolloutError as fault:
         # The agent's model fails with the same kinds: the row must tell which of the two it was.
         raise RolloutError("user", f"The user's model ({fault.kind}): {fault.message}") from None
-    text = completion.text.strip()
+    text = storable_text(completion.text).strip()
     if not text:
         raise RolloutError("user", "The user's model gave an empty answer.")
     return text
