@@ -1,8 +1,10 @@
 import asyncio
+import itertools
 import json
 import random
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from fakes import PrizeWorld, TinyAgent, TinyUser
 
@@ -13,7 +15,9 @@ from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import SearchSettings
 
-FAULTS = ("429", "500", "hang", "cut", "garbage", "empty")
+FAULTS = ("429", "500", "hang", "cut", "drip", "garbage", "empty", "deep")
+ODDITIES = ("usage", "details", "counts", "calls")
+"""Answers whose words can be read all the same."""
 ANSWERS = ("GET a", "GET b", "GET x", "?", "hello", "well")
 
 
@@ -26,10 +30,11 @@ class Wish:
 
 
 class FaultyServer:
-    """Answers chats, but for a share of faults of every kind, drawn request by request."""
+    """Answers chats, but for a share of faults, drawn request by request; their kinds take turns."""
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, share: float, faults: tuple[str, ...] = FAULTS) -> None:
         self.share = share
+        self.faults = itertools.cycle(faults)
         self.draw = random.Random(3)
         self.served: Counter[str] = Counter()
 
@@ -39,16 +44,23 @@ class FaultyServer:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 (length,) = [line for line in head.split("\r\n") if line.lower().startswith("content-length")]
                 seed = json.loads(await reader.readexactly(int(length.split(":")[1])))["seed"]
-                fault = self.draw.choice(FAULTS) if self.draw.random() < self.share else "none"
+                fault = next(self.faults) if self.draw.random() < self.share else "none"
                 self.served[fault] += 1
                 if fault == "cut":
                     break
                 if fault == "hang":
                     await asyncio.sleep(1)
                     break
-                text = random.Random(seed).choice(ANSWERS)
-                body = json.dumps({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]})
-                body = {"garbage": body[: len(body) // 2], "empty": '{"choices": []}'}.get(fault, body)
+                if fault == "drip":
+                    writer.write(b"HTTP/1.1 200 Status\r\nContent-Length: 1000\r\n\r\n")
+                    while not reader.at_eof():
+                        writer.write(b" ")
+                        await writer.drain()
+                        await asyncio.sleep(0.03)
+                    break
+                body = json.dumps(odd_answer(random.Random(seed).choice(ANSWERS), fault))
+                garbage = {"garbage": body[: len(body) // 2], "empty": '{"choices": []}', "deep": "[" * 10**5}
+                body = garbage.get(fault, body)
                 status = fault if fault in ("429", "500") else "200"
                 head = f"HTTP/1.1 {status} Status\r\nRetry-After: 0\r\nContent-Length: {len(body)}\r\n\r\n"
                 writer.write((head + body).encode())
@@ -56,6 +68,19 @@ class FaultyServer:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client closed the connection, as it does after a timeout
         writer.close()
+
+
+def odd_answer(text: str, oddity: str) -> dict[str, Any]:
+    """An answer with one part that is not what it should be."""
+    message: dict[str, Any] = {"content": text}
+    if oddity == "calls":
+        message["tool_calls"] = [7, {"function": {"name": "x", "arguments": "[" * 10**5}}]
+    usage: Any = {
+        "usage": ["many"],
+        "details": {"prompt_tokens": 9, "prompt_tokens_details": "none"},
+        "counts": {"prompt_tokens": "nine", "completion_tokens": 10**30},
+    }.get(oddity, {"prompt_tokens": 9})
+    return {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
 
 
 async def play(server: FaultyServer, trees: list[Tree]) -> RolloutSummary:
@@ -86,9 +111,9 @@ async def play(server: FaultyServer, trees: list[Tree]) -> RolloutSummary:
 
 
 def test_with_a_fifth_of_the_answers_faulty_every_goal_ends_in_the_tree_it_would_have_been():
-    server, trees = FaultyServer(0.2), list[Tree]()
+    server, trees = FaultyServer(0.2, FAULTS + ODDITIES), list[Tree]()
     summary = asyncio.run(play(server, trees))
-    assert all(server.served[fault] for fault in FAULTS)
+    assert all(server.served[fault] for fault in FAULTS + ODDITIES)
     assert len({tree.goal_id for tree in trees}) == summary.finished == 12
     calm: list[Tree] = []
     asyncio.run(play(FaultyServer(0.0), calm))
@@ -101,5 +126,11 @@ def test_with_nothing_but_faults_every_goal_ends_in_a_typed_error():
     trees: list[Tree] = []
     summary = asyncio.run(play(FaultyServer(1.0), trees))
     assert summary.finished == 12 == sum(summary.failures.values())
-    assert {tree.failure for tree in trees} <= {"endpoint", "timeout"}
+    assert {tree.failure for tree in trees} <= {"endpoint", "timeout", "parse"}
     assert all(tree.failure_message for tree in trees)
+
+
+def test_answers_that_are_odd_but_readable_are_no_faults():
+    trees: list[Tree] = []
+    asyncio.run(play(FaultyServer(1.0, ODDITIES), trees))
+    assert len(trees) == 12 and not any(node.failure for tree in trees for node in tree.nodes)

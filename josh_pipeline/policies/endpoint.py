@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 
 from josh_pipeline.dialogue.messages import ToolCall
-from josh_pipeline.errors import RolloutError, UserError
+from josh_pipeline.dialogue.storable import storable_text, written_call
+from josh_pipeline.errors import RolloutError, UserError, failing_as
 from josh_pipeline.ids import content_id
 from josh_pipeline.policies.policy import Completion, Request
 
@@ -22,6 +23,8 @@ LONGEST_DELAY = 30.0
 LONGEST_RETRY_AFTER = 300.0
 """A server that asks for more is taken as down once the attempts are used up."""
 REQUEST_SECONDS = 120.0
+MOST_TOKENS = 2**31 - 1
+"""No prompt is longer, and trees add the counts up in 64 bits."""
 RETRIED_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
@@ -34,6 +37,9 @@ class EndpointPolicy:
         in_flight: connections at most.
         first_delay: seconds before the first retry; later ones double, with jitter.
         request_seconds: timeout of one attempt.
+
+    Raises:
+        UserError: the URL or the key in the environment cannot be used.
     """
 
     def __init__(
@@ -45,15 +51,16 @@ class EndpointPolicy:
         first_delay: float = FIRST_DELAY,
         request_seconds: float = REQUEST_SECONDS,
     ) -> None:
-        key = os.environ.get(KEY_VARIABLE)
-        self._url = base_url.rstrip("/")
+        self._url = _checked_url(base_url)
         self._model = model
         self._first_delay = first_delay
+        self._request_seconds = request_seconds
+        # Waiting for one of our own connections is no fault of the server: the clock starts after it.
+        self._places = asyncio.Semaphore(in_flight)
         self._client = httpx.AsyncClient(
-            # Waiting for one of our own connections is no fault of the server.
             timeout=httpx.Timeout(request_seconds, connect=10.0, pool=None),
             limits=httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight),
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers=_authorization(),
         )
         self._jitter = random.Random()
 
@@ -69,8 +76,9 @@ class EndpointPolicy:
             UserError: nothing answers, or it refuses.
         """
         try:
-            response = await self._client.get(f"{self._url}/models")
-        except httpx.HTTPError as fault:
+            async with asyncio.timeout(self._request_seconds):
+                response = await self._client.get(f"{self._url}/models")
+        except (httpx.HTTPError, TimeoutError) as fault:
             kind = type(fault).__name__
             raise UserError(
                 f"Nothing answers at {self._url} ({kind}): start the server, or mend --endpoint."
@@ -90,24 +98,26 @@ class EndpointPolicy:
         }
         if request.tools:
             body["tools"] = list(request.tools)
-        return _completion(await self._post(body))
+        # Requests are encoded and answers decoded by libraries that raise more than HTTP errors.
+        with failing_as("endpoint", "Asking the endpoint"):
+            return await self._ask(body)
 
-    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(self, body: dict[str, Any]) -> Completion:
         delay = self._first_delay
         for attempt in range(1, ATTEMPTS + 1):
             wait = min(delay, LONGEST_DELAY) * self._jitter.uniform(0.5, 1.5)
             try:
-                response = await self._client.post(f"{self._url}/chat/completions", json=body)
-            except httpx.TimeoutException:
+                response = await self._post(body)
+            except (httpx.TimeoutException, TimeoutError):
                 failure = RolloutError("timeout", f"No answer in time after {attempt} attempts.")
             except httpx.HTTPError as fault:
                 failure = RolloutError("endpoint", f"{type(fault).__name__} after {attempt} attempts.")
             else:
                 if response.status_code == 200:
-                    value = _json_object(response)
-                    if value is not None:
-                        return value
-                    failure = RolloutError("endpoint", "The answer holds no choice, or is no JSON.")
+                    try:
+                        return read_completion(response.content)
+                    except RolloutError as fault:
+                        failure = fault
                 elif response.status_code in RETRIED_STATUS:
                     failure = RolloutError(
                         "endpoint", f"HTTP {response.status_code} after {attempt} attempts."
@@ -120,21 +130,48 @@ class EndpointPolicy:
                 delay *= 2
         raise failure
 
+    async def _post(self, body: dict[str, Any]) -> httpx.Response:
+        # The client's own timeout is of one read: a server that drips would hold its place for ever.
+        async with self._places, asyncio.timeout(self._request_seconds):
+            return await self._client.post(f"{self._url}/chat/completions", json=body)
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
 
 
-def _json_object(response: httpx.Response) -> dict[str, Any] | None:
-    """The body, where it is an object with a choice that holds a message; else None."""
+def _checked_url(base_url: str) -> str:
+    """Return the URL without the slash at its end.
+
+    Raises:
+        UserError: no request could be sent to it.
+    """
     try:
-        value = response.json()
-    except ValueError:
-        return None
-    match value:
-        case {"choices": [{"message": dict()}, *_]}:
-            return dict(value)
-    return None
+        url = httpx.URL(base_url)
+        usable = url.scheme in ("http", "https") and url.host != "" and (url.port or 1) < 65536
+    except httpx.InvalidURL:
+        usable = False
+    if not usable:
+        raise UserError(
+            f"The endpoint {base_url!r} is no URL of a server: give one like http://localhost:8000/v1."
+        )
+    return base_url.rstrip("/")
+
+
+def _authorization() -> dict[str, str]:
+    """Return the header that carries the key, if there is one.
+
+    Raises:
+        UserError: a header cannot hold it.
+    """
+    key = os.environ.get(KEY_VARIABLE)
+    if not key:
+        return {}
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(
+            f"{KEY_VARIABLE} holds characters that no HTTP header can: set it again to the key alone."
+        )
+    return {"Authorization": f"Bearer {key}"}
 
 
 def _retry_after(response: httpx.Response) -> float:
@@ -146,12 +183,12 @@ def _retry_after(response: httpx.Response) -> float:
         pass
     try:
         return (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):  # no date, or one without a time zone
+    except (ValueError, TypeError, OverflowError):  # no date, or one without a time zone
         return 0.0
 
 
 def _refusal(response: httpx.Response) -> RolloutError:
-    text = " ".join(response.text.split())[:300]
+    text = storable_text(" ".join(response.text.split())[:300])
     if "context" in text and ("length" in text or "maximum" in text):
         return RolloutError("context_length", text)
     return RolloutError("endpoint", f"HTTP {response.status_code}: {text}")
@@ -183,22 +220,46 @@ def _chat_call(name: str, call: ToolCall) -> dict[str, Any]:
     return {"id": name, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-def _completion(value: dict[str, Any]) -> Completion:
-    choice = value["choices"][0]
-    message = choice["message"]
-    usage = value.get("usage") or {}
-    details = usage.get("prompt_tokens_details") or {}
+def read_completion(body: bytes) -> Completion:
+    """Read the body of an answer. Odd counts and odd calls are left out: the words are what matters.
+
+    Raises:
+        RolloutError: kind ``parse``: it holds no choice with a message, or is no JSON.
+    """
+    with failing_as("parse", "Reading the answer"):
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError) as fault:
+            raise RolloutError("parse", f"The answer is no JSON ({type(fault).__name__}).") from None
+        match value:
+            case {"choices": [{"message": dict(message)} as choice, *_]}:
+                return _completion(message, choice.get("finish_reason"), value.get("usage"))
+        raise RolloutError("parse", "The answer holds no choice.")
+
+
+def _completion(message: dict[str, Any], finish_reason: Any, usage: Any) -> Completion:
     text = message.get("content")
+    counts = usage if isinstance(usage, dict) else {}
+    details = counts.get("prompt_tokens_details")
+    prompt_tokens = _count(counts.get("prompt_tokens"))
+    cached_tokens = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
     return Completion(
-        text=text if isinstance(text, str) else "",
+        text=storable_text(text) if isinstance(text, str) else "",
         tool_calls=_tool_calls(message.get("tool_calls")),
         token_ids=None,
-        finish_reason=str(choice.get("finish_reason") or "stop"),
-        prompt_tokens=int(usage.get("prompt_tokens") or 0),
-        cached_tokens=int(details.get("cached_tokens") or 0),
-        completion_tokens=int(usage.get("completion_tokens") or 0),
+        finish_reason=storable_text(finish_reason) if isinstance(finish_reason, str) else "stop",
+        prompt_tokens=prompt_tokens,
+        cached_tokens=min(cached_tokens, prompt_tokens),
+        completion_tokens=_count(counts.get("completion_tokens")),
         prompt_digest=None,
     )
+
+
+def _count(value: Any) -> int:
+    """Return a number of tokens; 0 for whatever cannot be one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    return int(value) if 0 <= value <= MOST_TOKENS else 0
 
 
 def _tool_calls(value: Any) -> tuple[ToolCall, ...]:
@@ -210,8 +271,5 @@ def _tool_calls(value: Any) -> tuple[ToolCall, ...]:
                     arguments = json.loads(text)
                 except (ValueError, RecursionError):
                     arguments = None
-                # Arguments that are no object reach the world as an unknown parameter, and are refused there.
-                calls.append(
-                    ToolCall(name, arguments if isinstance(arguments, dict) else {"arguments": text})
-                )
+                calls.append(written_call(name, arguments, text))
     return tuple(calls)
