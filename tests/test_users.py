@@ -281,6 +281,30 @@ def test_the_script_user_replays_the_real_users_turns() -> None:
     assert (last.text, last.done) == ("In town.", True)
 
 
+def test_what_a_users_model_says_can_be_stored() -> None:
+    user = make_user(UserSettings(kind="goal"), goal(), DIALOGUE, 0, Model(["I want\ud800 food.\x00"]))
+    assert asyncio.run(user.reply(())).text == "I want? food.�"
+
+
+ODD = replace(DIALOGUE, log=({}, *DIALOGUE.log[1:3], {"text": 7}, {"text": None}, *DIALOGUE.log[3:]))
+
+
+def test_odd_turns_of_a_dialogue_are_left_out_by_the_script_and_the_guide() -> None:
+    script = make_user(UserSettings(kind="script"), goal(), ODD, 0)
+    reply = asyncio.run(script.reply(()))
+    assert (reply.text, reply.done) == ("In town.", True)
+    model = Model(["Ask for a table.", "A table, please."])
+    asyncio.run(make_user(UserSettings(kind="guide"), goal(), ODD, 0, model).reply(()))
+    guide = model.asked[0].messages[0].content
+    assert "Agent: Where?\nCustomer: In town.\nAgent: Done." in guide
+
+
+def test_a_script_without_any_words_is_the_users_failure() -> None:
+    with pytest.raises(RolloutError, match="Dialogue X1 holds no words") as failure:
+        make_user(UserSettings(kind="script"), goal(), replace(DIALOGUE, log=({}, {"text": "Hi."})), 0)
+    assert failure.value.kind == "user"
+
+
 def test_a_user_without_its_model_is_refused_with_what_to_set() -> None:
     with pytest.raises(UserError, match=r"set user\.endpoint and user\.model"):
         make_user(UserSettings(kind="goal"), goal(), DIALOGUE, 0)

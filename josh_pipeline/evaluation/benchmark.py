@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from josh_pipeline.dialogue.agents.base import AgentFormat
-from josh_pipeline.dialogue.users.base import User
+from josh_pipeline.dialogue.users.base import User, seated
 from josh_pipeline.evaluation.episode import Episode, play
 from josh_pipeline.ids import derived_seed
 from josh_pipeline.policies.policy import Policy
@@ -66,7 +66,7 @@ async def evaluate(
             return await play(
                 goal.goal_id,
                 world=make_world(goal),
-                user=make_user(goal, conversation_seed, account.user),
+                user=seated(lambda: make_user(goal, conversation_seed, account.user)),
                 policy=LimitedPolicy(MeteredPolicy(policy, account.agent), lane),
                 account=account,
                 agent=agent,

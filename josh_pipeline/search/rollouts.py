@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from josh_pipeline.dialogue.agents.base import AgentFormat
-from josh_pipeline.dialogue.users.base import User
+from josh_pipeline.dialogue.users.base import User, seated
 from josh_pipeline.errors import ErrorKind, UserError
 from josh_pipeline.ids import derived_seed
 from josh_pipeline.policies.policy import Policy
@@ -122,10 +122,11 @@ async def rollouts(
 
     async def one(goal: G) -> Tree:
         account = ledger.account()
+        user_seed = derived_seed("user", tree_seed, goal.goal_id)
         return await search(
             goal.goal_id,
             world=make_world(goal),
-            user=make_user(goal, derived_seed("user", tree_seed, goal.goal_id), account.user),
+            user=seated(lambda: make_user(goal, user_seed, account.user)),
             policy=policy,
             agent=agent,
             settings=settings,

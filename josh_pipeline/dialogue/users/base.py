@@ -1,9 +1,11 @@
 """The interface of a simulated user."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from josh_pipeline.dialogue.messages import Conversation
+from josh_pipeline.errors import RolloutError, failing_as
 
 
 @dataclass(frozen=True)
@@ -29,3 +31,23 @@ class User(Protocol):
             RolloutError: kind ``user`` (or endpoint, timeout) where no answer can be had.
         """
         ...
+
+
+@dataclass(frozen=True)
+class AbsentUser:
+    """Implements ``User`` for one that could not be made: the conversation fails where it would speak."""
+
+    fault: RolloutError
+
+    async def reply(self, conversation: Conversation) -> UserReply:
+        """Fail as the making did."""
+        raise RolloutError(self.fault.kind, self.fault.message)
+
+
+def seated(make: Callable[[], User]) -> User:
+    """Make the user of one conversation; what breaks in it ends that conversation, and no other."""
+    try:
+        with failing_as("user", "Making the user"):
+            return make()
+    except RolloutError as fault:
+        return AbsentUser(fault)

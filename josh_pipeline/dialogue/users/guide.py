@@ -5,6 +5,7 @@ from josh_pipeline.dialogue.messages import Conversation, Message
 from josh_pipeline.dialogue.users.base import UserReply
 from josh_pipeline.dialogue.users.goal import wishes
 from josh_pipeline.dialogue.users.model import END_MARK, ask, ended, flipped, transcript
+from josh_pipeline.dialogue.users.script import words
 from josh_pipeline.ids import content_id, derived_seed
 from josh_pipeline.policies.policy import Policy
 from josh_pipeline.toolwoz.goal import Goal
@@ -48,6 +49,7 @@ class GuideUser:
 
 
 def real_transcript(dialogue: Dialogue) -> str:
-    """Return the real dialogue; its turns alternate, user first."""
+    """Return the real dialogue without its odd turns; they alternate, user first."""
     speakers = ("Customer", "Agent")
-    return "\n".join(f"{speakers[i % 2]}: {turn['text'].strip()}" for i, turn in enumerate(dialogue.log))
+    said = ((speakers[i % 2], words(turn)) for i, turn in enumerate(dialogue.log))
+    return "\n".join(f"{speaker}: {text}" for speaker, text in said if text is not None)
