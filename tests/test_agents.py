@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from josh_pipeline.dialogue.agents import agent_turn, make_agent
@@ -13,6 +13,7 @@ from josh_pipeline.dialogue.agents.turn import ERROR_SENTENCE
 from josh_pipeline.dialogue.messages import Message, ToolCall, visible
 from josh_pipeline.errors import RolloutError, UserError
 from josh_pipeline.ids import content_id
+from josh_pipeline.policies.chat import structured_calls
 from josh_pipeline.policies.policy import Completion, Request, Sampling
 from josh_pipeline.world import Tool, ToolResult
 
@@ -83,43 +84,110 @@ def take_turn(name: str, texts: list[str], max_requests: int = 3):  # type: igno
     return asyncio.run(talk), policy
 
 
+anything = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(st.characters(), max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["name", "parameters", "arguments", "x"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+SAMPLED = (
+    '{"name": "search_restaurant", "parameters": {"food": "british", "area": "north", "pricerange": "full"}}',
+    '{"name": "book_restaurant", "parameters": {"time": "12:15", "day": "tuesday", "people": "6"}}',
+    "sunny tiger is a moderate mexican restaurant in the north.",
+    "It is booked, the reference is 2YQ7N4R.",
+    '<tool_call>\n{"name": "search_hotel", "arguments": {"area": "north"}}\n</tool_call>',
+    'I will look.\n<tool_call>{"name": "search_hotel", "arguments": {"stars": 4, "area": null}}</tool_call>\n'
+    '<tool_call>{"name": "search_train", "arguments": {"day": "friday"}}',
+    f"PLAN search first\nAPICALL {SEARCH}\nSPEAK How about pizza hut?",
+)
+"""What models wrote: SmolLM2 after its cold start, and the forms of Hermes and ReAct."""
+
+SURROGATES = ("\\ud800", "\ud800")
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> str:
+    """What a model wrote, with a few spans cut, doubled or replaced."""
+    text = draw(st.sampled_from(SAMPLED))
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(text)))
+        end = min(len(text), start + draw(st.integers(0, 12)))
+        tokens = [
+            "",
+            text[start:end] * 2,
+            '"',
+            "{",
+            "}}",
+            "\\ud800",
+            "\ud800",
+            "NaN",
+            "</tool_call>",
+            "SPEAK",
+        ]
+        span = draw(st.sampled_from(tokens) | st.text(st.characters(), max_size=3))
+        text = text[:start] + span + text[end:]
+    return text
+
+
 texts = st.one_of(
     st.text(st.characters(), max_size=80),
     st.text(
         st.sampled_from('{}[]":,\\ \nname parameters APICALL SPEAK PLAN 019eE-+.NaInf\u0000\ud800'),
         max_size=80,
     ),
-    st.recursive(
-        st.none() | st.booleans() | st.floats() | st.integers() | st.text(st.characters(), max_size=8),
-        lambda inner: (
-            st.lists(inner, max_size=3)
-            | st.dictionaries(st.sampled_from(["name", "parameters", "x"]), inner, max_size=3)
-        ),
-        max_leaves=8,
-    ).map(json.dumps),
+    anything.map(json.dumps),
     st.text(max_size=20).map(lambda tail: "APICALL " + SEARCH + "\nSPEAK " + tail),
+    mutated(),
 )
+structured = st.builds(
+    ToolCall,
+    st.sampled_from(["search_restaurant", ""]) | st.text(st.characters(), max_size=8),
+    st.dictionaries(st.text(st.characters(), max_size=8), anything, max_size=3),
+)
+completions = st.builds(completion, texts, st.lists(structured, max_size=2).map(tuple))
 
 
-def assert_reads_any_text(text: str) -> None:
+def assert_reads(made: Completion) -> None:
     for name in NAMES:
-        reply = make_agent(name, "compact").read(completion(text))
-        stored = [reply.message.content, [[c.name, dict(c.arguments)] for c in reply.calls], reply.speech]
-        assert len(content_id(stored)) == 16, "what was read can be stored and hashed"
+        reply = make_agent(name, "compact").read(made)
+        calls = [[call.name, dict(call.arguments)] for call in (*reply.calls, *reply.message.tool_calls)]
+        assert_storable([reply.message.content, calls, reply.speech])
         assert (reply.fault is None) == (bool(reply.calls) or reply.speech is not None)
+    text, called = structured_calls(made.text)
+    assert called or text == made.text
+    assert_storable([[call.name, dict(call.arguments)] for call in called])
+    again = make_agent("function_calling", "compact").read(completion(text, called))
+    assert again.calls == called[:1], "what was read from text is called as it was read"
 
 
-@settings(max_examples=2000, deadline=None)
-@given(texts)
-def test_any_text_is_read_without_raising(text: str) -> None:
-    assert_reads_any_text(text)
+def assert_storable(value: object) -> None:
+    assert len(content_id(value)) == 16
+    json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+
+
+@settings(max_examples=500, deadline=None)
+@given(completions)
+def test_any_completion_is_read_without_raising(made: Completion) -> None:
+    assert_reads(made)
 
 
 @pytest.mark.slow
-@settings(max_examples=100_000, deadline=None)
-@given(texts)
-def test_a_hundred_thousand_texts_are_read_without_raising(text: str) -> None:
-    assert_reads_any_text(text)
+@settings(max_examples=100_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(completions)
+def test_a_hundred_thousand_completions_are_read_without_raising(made: Completion) -> None:
+    assert_reads(made)
+
+
+@pytest.mark.parametrize("depth", [64, 300, 900, 970, 980, 985, 990, 994, 100_000])
+@pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ("[", "]")])
+def test_arguments_that_nest_too_deep_are_passed_on_as_text(depth: int, opening: str, closing: str) -> None:
+    text = '{"name": "x", "arguments": {"b": ' + opening * depth + "1" + closing * depth + "}}"
+    _, calls = structured_calls(text)
+    for call in calls:
+        assert call == ToolCall("x", {"arguments": text})
+        assert_storable([[[call.arguments]]])
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,19 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from josh_pipeline.dialogue.messages import Conversation, Message, ToolCall
+from josh_pipeline.dialogue.storable import written_call
+from josh_pipeline.errors import UserError
 from josh_pipeline.ids import content_id
 
+TRIAL = (
+    Message("system", "Help the user."),
+    Message("user", "A hotel in the north, please."),
+    Message("assistant", '{"name": "search_hotel", "parameters": {"area": "north"}}'),
+    Message("tool", '{"matches": 0}'),
+    Message("assistant", "There is none."),
+    Message("user", "Never mind, thanks."),
+)
+"""Every role, in an order that conversations have: an assistant's message before and after a tool's."""
 TOOL_CALL_BLOCK = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
 
 
@@ -19,11 +30,27 @@ class ChatRenderer:
 
     Args:
         folder: holds the tokenizer with its chat template.
+
+    Raises:
+        UserError: there is no tokenizer that can be read, or it has no chat template.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
-        self.template_digest = content_id(self.tokenizer.get_chat_template())
+        try:
+            self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        except Exception as fault:  # whatever the files make the libraries raise, they are at fault
+            raise UserError(
+                f"The tokenizer in {folder} cannot be read ({_reason(fault)}): put the files of the model's "
+                "tokenizer there, or choose another --model."
+            ) from None
+        try:
+            template = self.tokenizer.get_chat_template()
+        except ValueError:
+            raise UserError(
+                f"The tokenizer in {folder} has no chat template, or no default one: choose a --model that "
+                "was tuned for chats, or put its chat_template.jinja there."
+            ) from None
+        self.template_digest = content_id(template)
 
     def prompt_ids(self, messages: Conversation, tools: Sequence[Mapping[str, Any]]) -> list[int]:
         """Return the token ids of a prompt that asks for the assistant's next message."""
@@ -85,6 +112,26 @@ class ChatRenderer:
         return tuple(sorted(stops))
 
 
+def check_template(folder: Path) -> None:
+    """Render a conversation as agents hold it, so that no template fails in the middle of the work.
+
+    Raises:
+        UserError: the model in the folder has no chat template, or it refuses a role or their order.
+    """
+    renderer = ChatRenderer(folder)
+    try:
+        renderer.prompt_ids(TRIAL, ())
+    except Exception as fault:  # templates are programs of their own
+        raise UserError(
+            f"The chat template in {folder} cannot render a conversation of system, user, assistant and tool "
+            f"messages ({_reason(fault)}): choose another --model, or mend its chat_template."
+        ) from None
+
+
+def _reason(fault: Exception) -> str:
+    return " ".join(f"{type(fault).__name__}: {fault}".split())[:200].rstrip(".")
+
+
 def structured_calls(text: str) -> tuple[str, tuple[ToolCall, ...]]:
     """Read the tool calls that a model wrote as text (Hermes blocks, or one bare JSON object).
 
@@ -107,7 +154,7 @@ def _read_call(text: str) -> ToolCall | None:
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         return None
     arguments = value.get("arguments", value.get("parameters", {}))
-    return ToolCall(value["name"], arguments) if isinstance(arguments, dict) else None
+    return written_call(value["name"], arguments, text) if isinstance(arguments, dict) else None
 
 
 def template_message(message: Message, *, structured: bool) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from josh_pipeline.dialogue.messages import ToolCall
-from josh_pipeline.errors import RolloutError
+from josh_pipeline.dialogue.storable import storable_text
+from josh_pipeline.errors import RolloutError, failing_as
 from josh_pipeline.ids import content_id
 from josh_pipeline.policies.chat import ChatRenderer, structured_calls
 from josh_pipeline.policies.policy import Completion, Request, Sampling
@@ -32,7 +33,7 @@ class Engine(Protocol):
         """Sample once; ``sampling.max_tokens`` already fits the context.
 
         Raises:
-            RolloutError: kind ``endpoint`` where the engine died.
+            RolloutError: kind ``endpoint`` where the engine failed or died.
         """
         ...
 
@@ -64,7 +65,8 @@ class LocalPolicy:
 
     async def complete(self, request: Request) -> Completion:
         """Draw one completion; see ``Policy.complete``."""
-        prompt = self._renderer.prompt_ids(request.messages, request.tools)
+        with failing_as("endpoint", "The chat template"):
+            prompt = self._renderer.prompt_ids(request.messages, request.tools)
         room = self._max_model_tokens - len(prompt)
         if room < 1:
             raise RolloutError(
@@ -74,7 +76,7 @@ class LocalPolicy:
         if sampling.max_tokens > room:
             sampling = Sampling(sampling.temperature, room, sampling.top_p, sampling.top_k)
         generated = await self._engine.generate(prompt, sampling, request.seed)
-        text = self._renderer.decode(generated.token_ids)
+        text = storable_text(self._renderer.decode(generated.token_ids))
         calls: tuple[ToolCall, ...] = ()
         if request.tools:
             text, calls = structured_calls(text)

@@ -26,16 +26,25 @@ def foundation(model: str, models: Path) -> Path:
         models: where an export or a download is kept.
 
     Raises:
-        UserError: there is no such model, or it cannot be fetched.
+        UserError: there is no such model, it cannot be fetched, or its chat template does not serve.
     """
     if model == BUNDLED:
         return _bundled(models)
+    # Imported where it is used: tokenizers take seconds to import.
+    from josh_pipeline.policies.chat import check_template
+
+    folder = _local(model) or _from_hub(model)
+    check_template(folder)
+    return folder
+
+
+def _local(model: str) -> Path | None:
     folder = Path(model).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise UserError(f"{folder} holds no config.json: give the folder of a Hugging Face causal LM.")
-        return folder.resolve()
-    return _from_hub(model)
+    if not folder.is_dir():
+        return None
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} holds no config.json: give the folder of a Hugging Face causal LM.")
+    return folder.resolve()
 
 
 def _from_hub(model: str) -> Path:

@@ -12,6 +12,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, DynamicCache
 
+from josh_pipeline.errors import RolloutError, failing_as
 from josh_pipeline.policies.local import Generated
 from josh_pipeline.policies.policy import Sampling
 from josh_pipeline.policies.weights import Weights
@@ -70,12 +71,14 @@ class TransformersEngine:
             self._queue.sort(key=lambda waiting: len(waiting.prompt))
             batch, self._queue = self._queue[: self._max_batch], self._queue[self._max_batch :]
             try:
-                results = await asyncio.to_thread(self._batch, batch)
-            except BaseException as fault:
+                with failing_as("endpoint", "The model"):
+                    results = await asyncio.to_thread(self._batch, batch)
+            except RolloutError as fault:
+                # The next batch may be smaller, and fit into the memory that this one lacked.
                 for waiting in batch:
                     if not waiting.answer.done():
-                        waiting.answer.set_exception(fault)
-                raise
+                        waiting.answer.set_exception(RolloutError(fault.kind, fault.message))
+                continue
             for waiting, generated in zip(batch, results, strict=True):
                 if not waiting.answer.done():
                     waiting.answer.set_result(generated)
