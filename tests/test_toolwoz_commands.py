@@ -15,7 +15,11 @@ from toolwoz_town import (
     real_corpus,
 )
 
+from josh_pipeline.cli import main
 from josh_pipeline.commands import goals, replay, solvability
+from josh_pipeline.corpus.load import load_corpus
+from josh_pipeline.corpus.sample import sample_corpus
+from josh_pipeline.corpus.write import write_corpus
 from josh_pipeline.errors import UserError
 from josh_pipeline.toolwoz.goals import derive_goals
 from josh_pipeline.toolwoz.tools import TOOLS
@@ -130,6 +134,24 @@ def test_arguments_of_any_kind_are_answered(arguments, semantics):
     )
     assert len(answer["results"]) == 2
     assert answer["reward"] == 0.0
+
+
+def test_standard_input_may_hold_any_byte(tmp_path, monkeypatch, capsys):
+    write_corpus(sample_corpus(20, 0), tmp_path)
+    corpus = load_corpus(str(tmp_path), tmp_path)
+    good = next(goal for goal in derive_goals(corpus, "audited") if goal.excluded is None)
+    lines = line(good.dialogue_id).encode() + b'{"dialogue_id": "\xff"}\n' + line(good.dialogue_id).encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="ascii"))
+    assert main(["replay", "-", "--corpus", str(tmp_path)]) == 0
+    before, answer, after = map(json.loads, capsys.readouterr().out.splitlines())
+    assert answer["line"] == 2 and before == after
+
+
+def test_standard_input_may_be_no_file(tmp_path, monkeypatch, capsys):
+    write_corpus(sample_corpus(20, 0), tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO("not json\n"))
+    assert main(["replay", "-", "--corpus", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out)["line"] == 1
 
 
 def test_replay_streams():

@@ -1,6 +1,7 @@
 """``josh goals``, ``replay`` and ``solvability``: what needs a corpus and no home but its cache."""
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def load(options: argparse.Namespace) -> Corpus:
 
 def _replay(options: argparse.Namespace) -> int:
     if options.calls == "-":
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # as a file is read
         return replay.run(load(options), options.semantics, sys.stdin, sys.stdout)
     try:
         with Path(options.calls).open(encoding="utf-8", errors="replace") as lines:
