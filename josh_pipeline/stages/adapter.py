@@ -11,8 +11,8 @@ from josh_pipeline.ids import content_id, derived_seed
 from josh_pipeline.search.rows import Row
 from josh_pipeline.stages.cold_start import curve_frame, settle
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, policy_digest
-from josh_pipeline.stages.preferences import NO_ROWS_ADVICE, training_rows
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.preferences import NO_ROWS_ADVICE, require_sound, training_rows
+from josh_pipeline.stages.step import Step, one_at_a_time
 from josh_pipeline.store.warehouse import Generation
 
 if TYPE_CHECKING:
@@ -41,11 +41,13 @@ class AdapterSummary:
     curve: list[dict[str, Any]]
 
 
+@one_at_a_time
 def train_adapter(step: Step, iteration: str) -> AdapterSummary:
     """Train the candidate of an iteration and put its adapter, with a manifest, into the home.
 
     Raises:
-        UserError: there are no rows, or the policy's weights are at an endpoint.
+        UserError: there are no rows, they are of another policy than the iteration has now, training on
+            them would be wrong, or the policy's weights are at an endpoint.
     """
     policy = iterating_policy(step, iteration)
     rows, sources = training_rows(step, policy)
@@ -56,6 +58,7 @@ def train_adapter(step: Step, iteration: str) -> AdapterSummary:
         )
     if not rows:
         raise UserError(f"Iteration {iteration} harvested no row to train on. {NO_ROWS_ADVICE}")
+    require_sound(step, policy, rows, sources)
     # Imported where it is used: torch and TRL take seconds, and the assets import this module.
     from josh_pipeline.training.run import train
 

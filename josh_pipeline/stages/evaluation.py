@@ -15,9 +15,9 @@ from josh_pipeline.ids import canonical_json
 from josh_pipeline.stages.drift import drift_frame, drift_of, drift_record
 from josh_pipeline.stages.episodes import Player, played
 from josh_pipeline.stages.goals import played_kind
-from josh_pipeline.stages.policy import PolicyRow, policy_of
+from josh_pipeline.stages.policy import PolicyRow, made_with, policy_of
 from josh_pipeline.stages.selection import evaluation_goals
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.step import Step, one_at_a_time
 from josh_pipeline.store.warehouse import Generation
 from josh_pipeline.toolwoz.goal import Goal
 from josh_pipeline.toolwoz.roles import Role
@@ -75,6 +75,7 @@ class EvaluationSummary:
         return next((c for c in self.comparisons if c.role == role and c.metric == metric), None)
 
 
+@one_at_a_time
 def evaluate_candidate(step: Step, iteration: str) -> EvaluationSummary:
     """Evaluate an iteration's candidate, or the base in a baseline, and hold it against what came before.
 
@@ -82,7 +83,8 @@ def evaluate_candidate(step: Step, iteration: str) -> EvaluationSummary:
     'after' of the one that promoted its policy.
 
     Raises:
-        UserError: the candidate has not been trained, or too many conversations failed.
+        UserError: the candidate has not been trained, or not from this policy, or too many conversations
+            failed.
     """
     row = policy_of(step.warehouse, iteration)
     inputs = [row.source]
@@ -91,8 +93,9 @@ def evaluate_candidate(step: Step, iteration: str) -> EvaluationSummary:
     if row.is_baseline:
         players = {"after": Player(row.policy_digest, row.adapter_path, "of the base")}
     else:
-        inputs.append(step.require("adapter", iteration, "lora_adapter"))
-        training = step.warehouse.rows("SELECT * FROM current_trainings WHERE iteration = ?", [iteration])[0]
+        trained = made_with(step, row, "adapter")
+        inputs.append(trained)
+        training = step.written("trainings", trained)[0]
         candidate = Player(training["policy_digest"], training["adapter_path"], "after")
         players = {"before": policy, "after": candidate}
     goals = _goals(step, row)

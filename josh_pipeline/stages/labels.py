@@ -9,9 +9,9 @@ from josh_pipeline.search.labels import disagreements, node_disagreements, relab
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.stages.corpus import stored_corpus
 from josh_pipeline.stages.goals import stored_goals
-from josh_pipeline.stages.policy import iterating_policy
-from josh_pipeline.stages.step import Step
-from josh_pipeline.stages.trees import stored_trees
+from josh_pipeline.stages.policy import iterating_policy, made_with
+from josh_pipeline.stages.step import Step, one_at_a_time
+from josh_pipeline.stages.trees import trees_of
 from josh_pipeline.store.warehouse import Generation
 from josh_pipeline.toolwoz.world import worlds
 
@@ -34,11 +34,16 @@ class LabelsSummary:
     differences: tuple[str, ...]
 
 
+@one_at_a_time
 def label_rewards(step: Step, iteration: str) -> LabelsSummary:
-    """Replay the calls of every tree of an iteration and write down the labels that follow from them."""
+    """Replay the calls of every tree of an iteration and write down the labels that follow from them.
+
+    Raises:
+        UserError: there are no trees, or the iteration's policy has changed since they were grown.
+    """
     policy = iterating_policy(step, iteration)
-    source = step.require("rollouts", iteration, "beam_rollouts")
-    trees = stored_trees(step.warehouse, iteration)
+    source = made_with(step, policy, "rollouts")
+    trees = trees_of(step.warehouse, source)
     goals = {
         goal.goal_id: goal
         for goal in stored_goals(

@@ -8,8 +8,17 @@ import polars as pl
 from josh_pipeline.errors import UserError
 from josh_pipeline.ids import content_id
 from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
-from josh_pipeline.stages.step import BASELINE, Step, iteration_key
+from josh_pipeline.stages.step import BASELINE, Step, iteration_key, one_at_a_time
 from josh_pipeline.store.warehouse import Generation, Warehouse
+
+ASSETS = {
+    "rollouts": "beam_rollouts",
+    "labels": "reward_labels",
+    "preferences": "preference_pairs",
+    "adapter": "lora_adapter",
+    "evaluation": "benchmark_evaluation",
+}
+"""What an iteration makes with its policy: stage to asset, in the order in which they are made."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,14 @@ class PolicyRow:
         """The generation that the row belongs to."""
         return Generation("policy", self.iteration, self.generation)
 
+    @property
+    def identity(self) -> tuple[str, str, int, str]:
+        """What has to be the same where rows are used together.
+
+        It has no generation in it: a rerun that changes nothing publishes the same policy again.
+        """
+        return self.line, self.policy_digest, self.attempt, self.corpus_digest
+
 
 def policy_digest(base: str, adapter: str | None) -> str:
     """Name a policy by base and adapter; a base alone is named by its own digest."""
@@ -61,6 +78,7 @@ def line_of(step: Step) -> str:
     return content_id("line", goals.scope, base.scope, settings.policy.agent, settings.policy.results)
 
 
+@one_at_a_time
 def resolve_policy(step: Step, iteration: str) -> PolicyRow:
     """Find the policy of an iteration and write it down.
 
@@ -140,6 +158,49 @@ def iterating_policy(step: Step, iteration: str) -> PolicyRow:
             "benchmark_evaluation and promotion, and take the next one for the rest."
         )
     return row
+
+
+def policy_behind(warehouse: Warehouse, generation: Generation) -> PolicyRow | None:
+    """Return the policy that a generation of an iteration was made with; None where it is not recorded."""
+    found = warehouse.rows(
+        "SELECT p.* FROM generation_inputs i JOIN policies p "
+        "ON p.iteration = i.input_scope AND p.generation = i.input_generation "
+        "WHERE i.stage = ? AND i.scope = ? AND i.generation = ? AND i.input_stage = 'policy'",
+        [generation.stage, generation.scope, generation.number],
+    )
+    return PolicyRow(**found[0]) if found else None
+
+
+def made_with(step: Step, policy: PolicyRow, stage: str) -> Generation:
+    """Return the current generation of a stage of an iteration, made with the policy that it has now.
+
+    Args:
+        stage: a key of ``ASSETS``.
+
+    Raises:
+        UserError: it has not been written, or was made with another policy or in another attempt.
+    """
+    generation = step.require(stage, policy.iteration, ASSETS[stage])
+    if _is_of(step.warehouse, generation, policy):
+        return generation
+    again = [ASSETS[one] for one in _stale(step.warehouse, policy, stage)]
+    listed = " and ".join(filter(None, (", ".join(again[:-1]), again[-1])))
+    raise UserError(
+        f"{ASSETS[stage]} of iteration {policy.iteration} was made with another policy or in another attempt "
+        f"than the iteration has now: materialize {listed} of iteration {policy.iteration} again."
+    )
+
+
+def _stale(warehouse: Warehouse, policy: PolicyRow, last: str) -> list[str]:
+    """Return the stages up to ``last`` whose current rows were made with another policy."""
+    stages = list(ASSETS)[: list(ASSETS).index(last) + 1]
+    current = [warehouse.current(stage, policy.iteration) for stage in stages]
+    return [one.stage for one in current if one is not None and not _is_of(warehouse, one, policy)]
+
+
+def _is_of(warehouse: Warehouse, generation: Generation, policy: PolicyRow) -> bool:
+    behind = policy_behind(warehouse, generation)
+    return behind is not None and behind.identity == policy.identity
 
 
 def predecessor(warehouse: Warehouse, iteration: str, line: str) -> dict[str, Any] | None:

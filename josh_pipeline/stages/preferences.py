@@ -1,20 +1,21 @@
 """Step ``preference_pairs``: the rows that training learns from, and the nodes that they came from."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
 
 from josh_pipeline.dialogue.agents.factory import make_agent
+from josh_pipeline.errors import UserError
 from josh_pipeline.search.harvest import HarvestResult, harvest
 from josh_pipeline.search.replay import with_replayed
 from josh_pipeline.search.row_check import Finding, check_rows
 from josh_pipeline.search.row_codec import link_record, row_from_record, row_record
-from josh_pipeline.search.rows import KtoRow, Row, SftRow, prompt_id
-from josh_pipeline.stages.policy import PolicyRow, iterating_policy, policy_of
-from josh_pipeline.stages.step import Step
-from josh_pipeline.stages.trees import stored_trees
+from josh_pipeline.search.rows import KtoRow, Row, SftRow, method_of, prompt_id
+from josh_pipeline.stages.policy import PolicyRow, iterating_policy, made_with, policy_of
+from josh_pipeline.stages.step import Step, one_at_a_time
+from josh_pipeline.stages.trees import trees_of
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 NO_ROWS_ADVICE = (
@@ -42,20 +43,24 @@ class PreferencesSummary:
     findings: tuple[Finding, ...]
 
 
+@one_at_a_time
 def harvest_rows(step: Step, iteration: str) -> PreferencesSummary:
-    """Harvest the trees of an iteration for the method that the settings train with."""
+    """Harvest the trees of an iteration for the method that the settings train with.
+
+    Raises:
+        UserError: trees or labels are missing, are of another policy than the iteration has now, or do
+            not belong together.
+    """
     policy = iterating_policy(step, iteration)
-    sources = [
-        step.require("rollouts", iteration, "beam_rollouts"),
-        step.require("labels", iteration, "reward_labels"),
-    ]
+    rollouts, labels = made_with(step, policy, "rollouts"), made_with(step, policy, "labels")
+    require_labelled(step.warehouse, rollouts, labels)
     method = step.settings.training.method
     forbidden = frozenset(
         step.warehouse.query(
             "SELECT goal_id FROM current_goals WHERE scope = ? AND role <> 'train'", [policy.goals_scope]
         )["goal_id"]
     )
-    trees = stored_trees(step.warehouse, iteration)
+    trees = trees_of(step.warehouse, rollouts)
     tokens = row_length(step, policy.base_path)
     limit = step.settings.training.max_tokens
     whole = harvest(trees, method, step.settings.harvest.mode, forbidden)
@@ -63,7 +68,7 @@ def harvest_rows(step: Step, iteration: str) -> PreferencesSummary:
     refused: dict[str, int] = {str(reason): number for reason, number in whole.refused.items()}
     if len(whole.rows) > len(harvested.rows):
         refused["too_long"] = len(whole.rows) - len(harvested.rows)
-    generation = _write(step, iteration, harvested, [policy.source, *sources])
+    generation = _write(step, iteration, harvested, [policy.source, rollouts, labels])
     agent = make_agent(step.settings.policy.agent, step.settings.policy.results)
     findings = check_rows(harvested.rows, agent, tokens, limit)
     return PreferencesSummary(
@@ -74,6 +79,41 @@ def harvest_rows(step: Step, iteration: str) -> PreferencesSummary:
         refused=refused,
         findings=tuple(findings),
     )
+
+
+OTHER_NODES = (
+    "SELECT count(*) AS nodes FROM "
+    "(SELECT n.* FROM rollouts r JOIN nodes n USING (rollout_id) "
+    "WHERE r.iteration = $iteration AND r.generation = $rollouts) n "
+    "FULL JOIN (SELECT * FROM labels WHERE iteration = $iteration AND generation = $labels) l "
+    "USING (rollout_id, node_id) WHERE n.path IS NULL OR l.agrees IS NULL "
+    "OR (l.agrees AND (n.golden, n.successful) <> (l.golden, l.successful))"
+)
+"""Nodes without a label, labels without a node, and nodes that have changed since they were labelled."""
+
+
+def require_labelled(warehouse: Warehouse, rollouts: Generation, labels: Generation) -> None:
+    """Hold labels to the trees that are harvested. The check of the labels binds its own run alone.
+
+    Raises:
+        UserError: the labels are of other trees, or are not those that the search noted.
+    """
+    where = f"of iteration {rollouts.scope}"
+    about = {"iteration": rollouts.scope, "rollouts": rollouts.number, "labels": labels.number}
+    if warehouse.rows(OTHER_NODES, about)[0]["nodes"]:
+        raise UserError(
+            f"reward_labels {where} was made from other trees than beam_rollouts holds now: "
+            f"materialize reward_labels {where} again."
+        )
+    wrong = warehouse.rows(
+        "SELECT count(*) AS trees FROM tree_labels WHERE iteration = ? AND generation = ? AND NOT agrees",
+        [labels.scope, labels.number],
+    )[0]["trees"]
+    if wrong:
+        raise UserError(
+            f"The labels of {wrong} trees {where} are not those that the search noted: see josh audit for "
+            f"what was altered, restore it, and materialize reward_labels {where} again."
+        )
 
 
 def row_length(step: Step, base_path: str) -> Callable[[Row], int]:
@@ -137,8 +177,11 @@ def training_rows(step: Step, policy: PolicyRow) -> tuple[list[Row], list[Genera
     """Return what an iteration trains on, and the harvests that it comes from, the iteration's own first.
 
     These are its own rows, and those of the ``harvest.replay`` iterations before it on its line.
+
+    Raises:
+        UserError: rows are missing, or the iteration's policy has changed since its own were harvested.
     """
-    sources = [step.require("preferences", policy.iteration, "preference_pairs")]
+    sources = [made_with(step, policy, "preferences")]
     earlier: list[list[Row]] = []
     before = policy.predecessor
     while before is not None and len(earlier) < step.settings.harvest.replay:
@@ -146,16 +189,68 @@ def training_rows(step: Step, policy: PolicyRow) -> tuple[list[Row], list[Genera
         if older.is_baseline:
             break
         sources.append(step.require("preferences", before, "preference_pairs"))
-        earlier.append(stored_rows(step.warehouse, before))
+        earlier.append(rows_of(step.warehouse, sources[-1]))
         before = older.predecessor
-    return with_replayed(stored_rows(step.warehouse, policy.iteration), earlier), sources
+    return with_replayed(rows_of(step.warehouse, sources[0]), earlier), sources
+
+
+def require_sound(step: Step, policy: PolicyRow, rows: Sequence[Row], sources: Sequence[Generation]) -> None:
+    """Hold rows to the checks of the harvest before they are trained on.
+
+    Those checks stop the run that harvested. A later run may train alone, on rows that failed them, or on
+    replayed rows with other settings than they were checked with.
+
+    Args:
+        rows, sources: as ``training_rows`` returns them.
+
+    Raises:
+        UserError: training on the rows would be wrong.
+    """
+    settings = step.settings
+    agent = make_agent(settings.policy.agent, settings.policy.results)
+    limit = settings.training.max_tokens
+    found = check_rows(rows, agent, row_length(step, policy.base_path), limit)
+    faults = [(finding.message, finding.rows) for finding in found if finding.blocking]
+    if other := tuple(row.row_id for row in rows if method_of(row) != settings.training.method):
+        message = f"{len(other)} of {len(rows)} rows are not for training.method {settings.training.method}."
+        faults.append((message, other))
+    if leaked := held_out(step.warehouse, policy.goals_scope, rows):
+        message = f"{len(leaked)} of {len(rows)} rows come from goals or dialogues that are held out."
+        faults.append((message, leaked))
+    if not faults:
+        return
+    said = "; ".join(message.rstrip(".") for message, _ in faults)
+    wrong = {row_id for _, ids in faults for row_id in ids}
+    harvests = [
+        source.scope for source in sources if wrong & {row.row_id for row in rows_of(step.warehouse, source)}
+    ] or [policy.iteration]
+    replayed = ", or set harvest.replay to 0" if set(harvests) != {policy.iteration} else ""
+    raise UserError(
+        f"Iteration {policy.iteration} cannot be trained on its rows ({said}): materialize preference_pairs "
+        f"of iteration {' and '.join(sorted(harvests))} again{replayed}."
+    )
+
+
+def held_out(warehouse: Warehouse, goals_scope: str, rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the ids of rows whose goal, or its dialogue, is not for training alone."""
+    goals = warehouse.rows(
+        "SELECT goal_id, dialogue_id, role FROM current_goals WHERE scope = ?", [goals_scope]
+    )
+    evaluated = {goal["dialogue_id"] for goal in goals if goal["role"] != "train"}
+    free = {goal["goal_id"] for goal in goals if goal["dialogue_id"] not in evaluated}
+    return tuple(row.row_id for row in rows if row.source.goal_id not in free)
 
 
 def stored_rows(warehouse: Warehouse, iteration: str) -> list[Row]:
     """Return the current rows of an iteration, in the order of the harvest."""
-    return [
-        row_from_record(record)
-        for record in warehouse.rows(
-            "SELECT * FROM current_preference_rows WHERE iteration = ? ORDER BY position", [iteration]
-        )
-    ]
+    generation = warehouse.current("preferences", iteration)
+    return rows_of(warehouse, generation) if generation is not None else []
+
+
+def rows_of(warehouse: Warehouse, harvest: Generation) -> list[Row]:
+    """Return the rows of a generation of stage ``preferences``, in the order of the harvest."""
+    records = warehouse.rows(
+        "SELECT * FROM preference_rows WHERE iteration = ? AND generation = ? ORDER BY position",
+        [harvest.scope, harvest.number],
+    )
+    return [row_from_record(record) for record in records]

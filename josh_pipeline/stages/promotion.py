@@ -3,16 +3,18 @@
 A refusal is a result, not an error: it is written down, and the next run makes a new attempt.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
+from josh_pipeline.errors import UserError
 from josh_pipeline.evaluation.gate import Gate
 from josh_pipeline.stages.evaluation import GATE, gate_of
-from josh_pipeline.stages.policy import PolicyRow, policy_of, successor
-from josh_pipeline.stages.step import Step
-from josh_pipeline.store.warehouse import Generation, Warehouse
+from josh_pipeline.stages.policy import PolicyRow, made_with, policy_of, successor
+from josh_pipeline.stages.step import Step, one_at_a_time
+from josh_pipeline.store.warehouse import Generation
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,17 @@ class PromotionSummary:
     next_iteration: str | None
 
 
+@one_at_a_time
 def promote(step: Step, iteration: str) -> PromotionSummary:
     """Promote the candidate of an iteration unless its evaluation shows a regression or too much drift.
 
     A base is the first of its line and always stands: it may have drifted further than a candidate may.
 
     Raises:
-        UserError: the iteration has not been evaluated.
+        UserError: the iteration has not been evaluated, or what was evaluated is not its candidate.
     """
     policy = policy_of(step.warehouse, iteration)
-    evaluation = step.require("evaluation", iteration, "benchmark_evaluation")
+    evaluation = made_with(step, policy, "evaluation")
     inputs = [policy.source, evaluation]
     if policy.is_baseline:
         promoted, reason = True, "The base is the first policy of its line."
@@ -54,16 +57,18 @@ def promote(step: Step, iteration: str) -> PromotionSummary:
             "previous_digest": None,
         }
     else:
-        inputs.append(step.require("adapter", iteration, "lora_adapter"))
-        gate = stored_gate(step.warehouse, iteration)
+        trained = made_with(step, policy, "adapter")
+        inputs.append(trained)
+        gate = stored_gate(step, evaluation)
         promoted, reason = gate.passed, gate.sentence
-        training = step.warehouse.rows("SELECT * FROM current_trainings WHERE iteration = ?", [iteration])[0]
+        training = step.written("trainings", trained)[0]
         candidate = {
             "policy_digest": training["policy_digest"],
             "adapter_digest": training["adapter_digest"],
             "adapter_path": training["adapter_path"],
             "previous_digest": policy.policy_digest,
         }
+    require_measured(step, evaluation, candidate)
     generation = _write(step, policy, promoted, reason, candidate, inputs)
     return PromotionSummary(
         generation=generation,
@@ -76,13 +81,41 @@ def promote(step: Step, iteration: str) -> PromotionSummary:
     )
 
 
-def stored_gate(warehouse: Warehouse, iteration: str) -> Gate:
+def require_measured(step: Step, evaluation: Generation, candidate: dict[str, Any]) -> None:
+    """Hold an evaluation to the candidate that is decided on: a rerun may have trained another one since.
+
+    Raises:
+        UserError: it measured another candidate, or held it against another policy.
+    """
+    found = measured_digests(step.written("evaluations", evaluation))
+    if found != decided_digests(candidate):
+        raise UserError(
+            f"benchmark_evaluation of iteration {evaluation.scope} measured another candidate or policy than "
+            f"the iteration has now: materialize benchmark_evaluation of iteration {evaluation.scope} again."
+        )
+
+
+def measured_digests(evaluations: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
+    """Return which policy was measured on which side, as rows of ``evaluations`` say."""
+    return {(row["side"], row["policy_digest"]) for row in evaluations}
+
+
+def decided_digests(promotion: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Return which policy has to be measured on which side for a row of ``promotions``."""
+    sides = {("after", promotion["policy_digest"])}
+    if promotion["previous_digest"] is not None:
+        sides.add(("before", promotion["previous_digest"]))
+    return sides
+
+
+def stored_gate(step: Step, evaluation: Generation) -> Gate:
     """Return what decides on an iteration's candidate, as its evaluation wrote it down."""
-    reward = warehouse.rows(
-        "SELECT * FROM current_comparisons WHERE iteration = ? AND role = ? AND metric = 'reward'",
-        [iteration, GATE],
-    )[0]
-    drift = warehouse.rows("SELECT * FROM current_drifts WHERE iteration = ?", [iteration])[0]
+    reward = next(
+        row
+        for row in step.written("comparisons", evaluation)
+        if (row["role"], row["metric"]) == (GATE, "reward")
+    )
+    drift = step.written("drifts", evaluation)[0]
     return gate_of(reward, drift["drift"], drift["max_drift"])
 
 

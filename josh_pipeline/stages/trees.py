@@ -6,14 +6,21 @@ from typing import Any
 from josh_pipeline.errors import UserError
 from josh_pipeline.search.codec import trees_from_records
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.store.warehouse import Warehouse
+from josh_pipeline.store.warehouse import Generation, Warehouse
 
 
 def stored_trees(warehouse: Warehouse, iteration: str) -> tuple[Tree, ...]:
     """Return the current trees of an iteration, in the order of their goals."""
-    records = warehouse.rows("SELECT * FROM current_trees WHERE iteration = ? ORDER BY position", [iteration])
-    nodes = warehouse.rows("SELECT * FROM current_nodes WHERE iteration = ?", [iteration])
-    return trees_from_records(records, nodes)
+    generation = warehouse.current("rollouts", iteration)
+    return trees_of(warehouse, generation) if generation is not None else ()
+
+
+def trees_of(warehouse: Warehouse, generation: Generation) -> tuple[Tree, ...]:
+    """Return the trees of a generation of stage ``rollouts``, in the order of their goals."""
+    listed = "FROM rollouts r JOIN {} t USING (rollout_id) WHERE r.iteration = ? AND r.generation = ?"
+    of = [generation.scope, generation.number]
+    records = warehouse.rows(f"SELECT t.* {listed.format('trees')} ORDER BY r.position", of)
+    return trees_from_records(records, warehouse.rows(f"SELECT t.* {listed.format('nodes')}", of))
 
 
 def stored_tree(warehouse: Warehouse, rollout: str) -> Tree:
