@@ -8,7 +8,7 @@ from josh_pipeline.corpus.sample import SAMPLE_SOURCE, sample_digest
 from josh_pipeline.ids import content_id
 from josh_pipeline.policies.models import model_digest
 from josh_pipeline.stages.goals import derived_goals, goal_records
-from josh_pipeline.stages.policy import policy_digest
+from josh_pipeline.stages.policy import PolicyRow, policy_digest
 from josh_pipeline.store.lineage import Written
 
 
@@ -133,6 +133,27 @@ def check_policy(context: Context, written: Written) -> None:
         linked(context, where, row, base, ("base_digest", "model"), "base")
     if about is not None:
         linked(context, where, row, about, ("corpus_digest",), "corpus")
+
+
+def check_together(context: Context, where: str, written: Written) -> None:
+    """Hold what a generation of an iteration was made from to the policy that it was made with itself."""
+    row = context.row("policies", written.input("policy"))
+    if row is None:
+        return
+    own = PolicyRow(**row)
+    for source in written.inputs:
+        if source.scope != own.iteration or source not in context.known:
+            continue
+        behind = context.row("policies", context.known[source].input("policy"))
+        if behind is None or PolicyRow(**behind).identity == own.identity:
+            continue
+        other = PolicyRow(**behind)
+        message = (
+            f"It was made with policy {own.policy_digest} (attempt {own.attempt}, line {own.line}), and from "
+            f"{source.key} generation {source.number}, which was made with policy {other.policy_digest} "
+            f"(attempt {other.attempt}, line {other.line})."
+        )
+        context.audit.add("broken", where, message)
 
 
 def linked(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from josh_pipeline.audit.context import BATCH, Context
-from josh_pipeline.audit.sources import check_folder, linked
+from josh_pipeline.audit.sources import check_folder, check_together, linked
 from josh_pipeline.evaluation.episode import Episode, episode_id
 from josh_pipeline.ids import content_id
 from josh_pipeline.search.replay import with_replayed
@@ -13,6 +13,7 @@ from josh_pipeline.search.row_codec import row_from_record
 from josh_pipeline.search.tree import CallRecord
 from josh_pipeline.stages.episodes import episode_from_record
 from josh_pipeline.stages.policy import policy_digest
+from josh_pipeline.stages.promotion import decided_digests, measured_digests
 from josh_pipeline.store.lineage import Written
 from josh_pipeline.store.schema import MEMBERS
 from josh_pipeline.toolwoz.world import ToolWozWorld, worlds
@@ -31,6 +32,12 @@ def check_adapter(context: Context, written: Written) -> None:
     check_folder(context, where, row["adapter_path"], row["adapter_digest"])
     check_manifest(context, where, row, manifest)
     check_rows_of(context, where, row, manifest, written)
+    check_together(context, where, written)
+    own = written.input("preferences")
+    if own is not None and own in context.known:
+        # Trees, labels and rows too: what was harvested across policies was trained on here.
+        check_together(context, context.known[own].name, context.known[own])
+        check_labels_of(context, context.known[own])
     right = policy_digest(row["base_digest"], row["adapter_digest"])
     if right != row["policy_digest"]:
         message = f"Candidate {row['policy_digest']} is not its base with its adapter: that is {right}."
@@ -41,6 +48,19 @@ def check_adapter(context: Context, written: Written) -> None:
         if row["parent_digest"] not in (None, policy["adapter_digest"]):
             message = f"It went on from adapter {row['parent_digest']}, which is not that of its policy."
             context.audit.add("broken", where, message)
+
+
+def check_labels_of(context: Context, harvest: Written) -> None:
+    """Hold the labels that a harvest was made with to its trees: they have to be of the same ones."""
+    trees, labels = harvest.input("rollouts"), harvest.input("labels")
+    labelled = context.known[labels].input("rollouts") if labels in context.known else None
+    if trees is None or labelled is None or trees == labelled:
+        return
+    ids = [{row["rollout_id"] for row in context.rows("rollouts", one)} for one in (trees, labelled)]
+    if all(ids) and ids[0] != ids[1]:
+        message = f"Its labels are of the trees of {labelled.key} generation {labelled.number}, and its rows "
+        message += f"of those of {trees.key} generation {trees.number}."
+        context.audit.add("broken", harvest.name, message)
 
 
 def check_rows_of(
@@ -91,7 +111,8 @@ def check_manifest(context: Context, where: str, row: dict[str, Any], manifest: 
 
 
 def check_evaluation(context: Context, written: Written) -> None:
-    """Hold the scores of an iteration to its conversations, and those to their calls."""
+    """Hold the scores of an iteration to its candidate and its conversations, and those to their calls."""
+    check_together(context, written.name, written)
     replaced = context.replaced(written.generation)
     context.note_replaced(written, written.generation, len(replaced))
     policy = context.row("policies", written.input("policy"))
@@ -198,6 +219,14 @@ def check_promotion(context: Context, written: Written) -> None:
     if row is None:
         return
     where = f"promotions {row['policy_digest']}"
+    check_together(context, where, written)
+    evaluation = written.input("evaluation")
+    measured = measured_digests(context.rows("evaluations", evaluation)) if evaluation is not None else set()
+    if evaluation is not None and measured and measured != decided_digests(row):
+        shown = " and ".join(f"{digest} ({side})" for side, digest in sorted(measured))
+        message = f"It decided on {row['policy_digest']} against {row['previous_digest']}, and "
+        message += f"{evaluation.key} generation {evaluation.number} measured {shown}."
+        context.audit.add("broken", where, message)
     policy = context.row("policies", written.input("policy"))
     trained = context.row("trainings", written.input("adapter"))
     if trained is not None:
