@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from finished_home import copied, finished_home, step_of
@@ -12,6 +13,8 @@ from tiny_loop import play_with
 
 from assets.evaluation import drawn
 from josh_pipeline.cli import main
+from josh_pipeline.dialogue.users.base import User
+from josh_pipeline.dialogue.users.factory import make_user
 from josh_pipeline.errors import UserError
 from josh_pipeline.home import Home
 from josh_pipeline.report.data import Ceiling, PolicyScore
@@ -61,6 +64,24 @@ def test_only_the_trials_that_are_missing_are_played(step: Step, monkeypatch: py
     )
     assert kept == before
     assert (again.score.n, again.score.trials, again.score.reward) == (6, 2, first.score.reward)
+
+
+def test_a_user_that_cannot_be_made_fails_its_conversation_and_no_other(
+    step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def making(*arguments: Any) -> User:
+        made.append("")
+        if len(made) == 1:
+            raise ValueError("no script")
+        return make_user(*arguments)
+
+    monkeypatch.setattr("josh_pipeline.stages.playing.make_user", making)
+    search = step.settings.search.model_copy(update={"max_failed_share": 0.5})
+    patient = replace(step, settings=step.settings.model_copy(update={"search": search}))
+    found = benchmark(patient, "1", "train", "part", 1, 4)
+    assert (found.score.n, dict(found.score.failures)) == (4, {"user": 1})
 
 
 def test_a_base_that_two_lines_share_is_one_policy(step: Step) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from josh_pipeline.dialogue.agents.factory import make_agent
+from josh_pipeline.dialogue.users.base import seated
 from josh_pipeline.errors import UserError
 from josh_pipeline.evaluation.benchmark import episode_seed
 from josh_pipeline.evaluation.episode import Episode, episode_id, play
@@ -129,7 +130,7 @@ async def _play(
                 return await play(
                     goal.goal_id,
                     world=table.world(goal),
-                    user=table.user(goal, seed, account.user),
+                    user=seated(lambda: table.user(goal, seed, account.user)),
                     policy=LimitedPolicy(MeteredPolicy(table.policy, account.agent), lane),
                     account=account,
                     agent=agent,
