@@ -18,7 +18,7 @@ from josh_pipeline.stages.goals import played_kind
 from josh_pipeline.stages.playing import open_table, rollout_digest
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, turn_of
 from josh_pipeline.stages.selection import rollout_goals
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.step import Step, one_at_a_time
 from josh_pipeline.store.warehouse import Generation, Warehouse
 from josh_pipeline.toolwoz.goal import Goal
 
@@ -60,6 +60,7 @@ class RolloutsSummary:
     run: RolloutSummary | None
 
 
+@one_at_a_time
 def roll_out(step: Step, iteration: str) -> RolloutsSummary:
     """Search the goals of an iteration's attempt; trees that the store has are not searched again.
 
