@@ -174,6 +174,7 @@ def test_any_completion_is_read_without_raising(made: Completion) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @settings(max_examples=100_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(completions)
 def test_a_hundred_thousand_completions_are_read_without_raising(made: Completion) -> None:

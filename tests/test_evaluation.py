@@ -32,7 +32,7 @@ def play(
 ) -> list[Episode]:
     return asyncio.run(
         evaluate(
-            goals,
+            [(goal, trial) for goal in goals for trial in range(trials)],
             lambda goal: PrizeWorld("ab"),
             lambda goal, seed, meter: TinyUser(turns=user_turns, fails_at=user_fails_at),
             policy,
@@ -43,7 +43,6 @@ def play(
             ThrottledProgress(lambda snapshot: None, lambda text: None),
             settings_digest="settings",
             ledger=Ledger(agent_prices=Prices(prompt=1.0, completion=2.0)),
-            trials=trials,
         )
     )
 
@@ -119,7 +118,7 @@ def test_progress_and_checkpoints_follow_each_episode() -> None:
     kept: list[Episode] = []
     asyncio.run(
         evaluate(
-            GOALS,
+            [(goal, 0) for goal in GOALS],
             lambda goal: PrizeWorld("a"),
             lambda goal, seed, meter: TinyUser(turns=1),
             said("GET a"),

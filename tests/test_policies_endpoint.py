@@ -294,6 +294,7 @@ def test_any_answer_is_a_completion_or_a_typed_error(body: bytes):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @settings(max_examples=100_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(bodies())
 def test_each_of_a_hundred_thousand_answers_is_a_completion_or_a_typed_error(body: bytes):

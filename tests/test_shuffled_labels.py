@@ -148,7 +148,7 @@ def played(weights: Weights, goals: Sequence[Wish]) -> list[Episode]:
     async def play() -> list[Episode]:
         policy = policy_of(weights)
         episodes = await evaluate(
-            goals,  # type: ignore[arg-type]
+            [(goal, 0) for goal in goals],  # type: ignore[misc]
             lambda wish: PrizeWorld(wish.prize),  # type: ignore[attr-defined]
             lambda wish, seed, meter: WishingUser(wish),  # type: ignore[arg-type]
             policy,

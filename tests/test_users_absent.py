@@ -60,7 +60,7 @@ def test_a_user_that_cannot_be_made_leaves_a_failed_tree_and_the_others_grow() -
 def test_a_user_that_cannot_be_made_leaves_a_failed_episode_and_the_others_are_played() -> None:
     episodes = asyncio.run(
         evaluate(
-            GOALS,
+            [(goal, 0) for goal in GOALS],
             lambda goal: PrizeWorld("a"),
             users,
             said("GET a"),

@@ -22,7 +22,7 @@ def episode_seed(seed: int, goal_id: str, trial: int) -> int:
 
 
 async def evaluate(
-    goals: Sequence[Goal],
+    conversations: Sequence[tuple[Goal, int]],
     make_world: Callable[[Goal], World],
     make_user: Callable[[Goal, int, Meter], User],
     policy: Policy,
@@ -34,14 +34,14 @@ async def evaluate(
     *,
     settings_digest: str,
     ledger: Ledger,
-    trials: int = 1,
     task: str = "Evaluating",
     finished: Callable[[Episode], None] = lambda episode: None,
 ) -> list[Episode]:
     """Play goals with a policy at temperature 0.
 
     Args:
-        goals: to be played, in order; none of them excluded.
+        conversations: goal and trial of each, in the order in which they are begun; trials of a goal differ
+            in the user's seed, and no goal is excluded.
         make_world: a fresh world of a goal.
         make_user: the user of a goal, by the conversation's seed; a user's model counts on the meter.
         in_flight: requests at once, over all conversations.
@@ -49,12 +49,11 @@ async def evaluate(
         progress: counts conversations.
         settings_digest: names everything that an episode depends on beside policy, goal and seed.
         ledger: counts what the conversations cost.
-        trials: conversations a goal; they differ in the user's seed.
         task: the name that progress shows.
         finished: gets each episode as it ends, for a checkpoint; what it raises stops the evaluation.
 
     Returns:
-        The episodes in the order of the goals, trials of a goal together.
+        The episodes in the order of ``conversations``.
     """
     limiter = Limiter(in_flight)
     episodes: dict[tuple[str, int], Episode] = {}
@@ -81,10 +80,9 @@ async def evaluate(
         finished(episode)
         progress.advance(task)
 
-    order = [(goal, trial) for goal in goals for trial in range(trials)]
-    progress.start(task, len(order))
+    progress.start(task, len(conversations))
     try:
-        await admitted((partial(one, goal, trial) for goal, trial in order), limiter, keep)
+        await admitted((partial(one, goal, trial) for goal, trial in conversations), limiter, keep)
     finally:
         progress.finish(task)
-    return [episodes[goal.goal_id, trial] for goal, trial in order]
+    return [episodes[goal.goal_id, trial] for goal, trial in conversations]

@@ -4,16 +4,14 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import polars as pl
 
 from josh_pipeline.dialogue.agents.factory import make_agent
-from josh_pipeline.dialogue.users.base import seated
 from josh_pipeline.errors import UserError
-from josh_pipeline.evaluation.benchmark import episode_seed
-from josh_pipeline.evaluation.episode import Episode, episode_id, play
+from josh_pipeline.evaluation.benchmark import episode_seed, evaluate
+from josh_pipeline.evaluation.episode import Episode, episode_id
 from josh_pipeline.search.checkpoint import Checkpointer
 from josh_pipeline.search.codec import (
     USAGE,
@@ -23,8 +21,7 @@ from josh_pipeline.search.codec import (
     conversation_text,
     json_text,
 )
-from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, admitted
-from josh_pipeline.search.spending import Ledger, MeteredPolicy
+from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.stages.playing import open_table, playing_digest
 from josh_pipeline.stages.policy import PolicyRow
@@ -105,10 +102,6 @@ async def _play(
 ) -> None:
     """Hold the conversations that are owed, each by its goal and trial, and checkpoint them as they end."""
     settings = step.settings
-    agent = make_agent(settings.policy.agent, settings.policy.results)
-    ledger = Ledger(agent_prices=settings.policy.prices, user_prices=settings.user.prices)
-    limiter = Limiter(settings.search.in_flight)
-    task = f"Evaluation {player.shown}"
     goals = list({goal.goal_id: goal for goal, _ in owed}.values())
 
     def write(episodes: list[Episode]) -> None:
@@ -122,33 +115,21 @@ async def _play(
         ) as table,
         Checkpointer(write) as writer,
     ):
-
-        async def one(goal: Goal, trial: int) -> Episode:
-            seed = episode_seed(EVALUATION_SEED, goal.goal_id, trial)
-            account = ledger.account()
-            with limiter.lane() as lane:
-                return await play(
-                    goal.goal_id,
-                    world=table.world(goal),
-                    user=seated(lambda: table.user(goal, seed, account.user)),
-                    policy=LimitedPolicy(MeteredPolicy(table.policy, account.agent), lane),
-                    account=account,
-                    agent=agent,
-                    settings=settings.evaluation,
-                    settings_digest=digest,
-                    seed=seed,
-                    trial=trial,
-                )
-
-        def keep(episode: Episode) -> None:
-            writer.add(episode)
-            step.progress.advance(task)
-
-        step.progress.start(task, len(owed))
-        try:
-            await admitted((partial(one, goal, trial) for goal, trial in owed), limiter, keep)
-        finally:
-            step.progress.finish(task)
+        await evaluate(
+            owed,
+            table.world,
+            table.user,
+            table.policy,
+            make_agent(settings.policy.agent, settings.policy.results),
+            settings.evaluation,
+            settings.search.in_flight,
+            EVALUATION_SEED,
+            step.progress,
+            settings_digest=digest,
+            ledger=Ledger(agent_prices=settings.policy.prices, user_prices=settings.user.prices),
+            task=f"Evaluation {player.shown}",
+            finished=writer.add,
+        )
 
 
 def finished_ids(warehouse: Warehouse, ids: Sequence[str]) -> set[str]:
