@@ -144,6 +144,12 @@ def search(home: Home, run_id: str) -> None:
     roll_out(step_of(home, again(home), run_id), "002")
 
 
+def search_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search what was cut with a policy that never earns, so that another tree comes of it."""
+    play_with(monkeypatch, lambda digest: 0.0)
+    search(home, "retry")
+
+
 def harvested(home: Home, where: str) -> list[str]:
     rows = home.warehouse().rows(
         f"SELECT row_id FROM current_preference_rows WHERE iteration = '002' AND {where} ORDER BY position"
@@ -157,8 +163,7 @@ def test_a_tree_that_was_cut_and_is_searched_again_breaks_neither_labels_nor_row
     of_the_cut, of_others = (harvested(home, f"rollout_id {sign} '{cut}'") for sign in ("=", "<>"))
     assert of_the_cut and of_others and audited(home).sound
 
-    play_with(monkeypatch, lambda digest: 0.3)
-    search(home, "retry")
+    search_again(home, monkeypatch)
     assert home.warehouse().rows("SELECT 1 FROM trees WHERE rollout_id = ? AND failure IS NULL", [cut])
     found = audited(home)
     assert said(found) == ""
@@ -181,8 +186,7 @@ def test_what_is_altered_beside_a_tree_that_was_searched_again_is_named(
     home: Home, cut: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (mine, *_), (other, *_) = (harvested(home, f"rollout_id {sign} '{cut}'") for sign in ("=", "<>"))
-    play_with(monkeypatch, lambda digest: 0.3)
-    search(home, "retry")
+    search_again(home, monkeypatch)
     alter(home, f"UPDATE preference_rows SET desirable = NOT desirable WHERE row_id IN ('{mine}', '{other}')")
     alter(home, f"DELETE FROM row_nodes WHERE row_id = '{other}'")
     alter(home, f"UPDATE trees SET reward = 0.25 WHERE rollout_id = '{cut}'")
@@ -197,8 +201,7 @@ def test_what_is_altered_beside_a_tree_that_was_searched_again_is_named(
 def test_a_store_whose_seals_do_not_tell_what_had_failed_is_told_by_the_runs(
     home: Home, cut: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    play_with(monkeypatch, lambda digest: 0.3)
-    search(home, "retry")
+    search_again(home, monkeypatch)
     alter(home, "DELETE FROM seals; UPDATE generations SET content = NULL, digest = NULL, sealed_at = NULL")
     assert said(audited(home)) == ""
     seal_what_is_unsealed(home.warehouse())

@@ -10,10 +10,13 @@ from finished_home import copied, step_of
 from josh_pipeline.audit.chain import RowAudit
 from josh_pipeline.audit.dialogue import dialogue_use
 from josh_pipeline.audit.row import audit_row
+from josh_pipeline.audit.whole import audit_home
 from josh_pipeline.cli import main
 from josh_pipeline.errors import UserError
 from josh_pipeline.home import Home
+from josh_pipeline.progress import SilentProgress
 from josh_pipeline.settings import KtoSettings
+from josh_pipeline.stages.goals import store_goals
 from josh_pipeline.stages.preferences import harvest_rows
 
 
@@ -86,23 +89,24 @@ def test_the_link_that_does_not_hold_is_named(home: Home, sql: str, kind: str) -
 @pytest.mark.parametrize(
     "sql",
     [
-        "UPDATE evaluations SET mean_reward = 0.999 WHERE iteration = '002'",
-        "UPDATE preference_rows SET policy_digest = 'x' WHERE generation = 1",
+        "UPDATE evaluations SET mean_reward = 0.999 WHERE iteration <> '001'",
         "UPDATE policies SET model = 'other' WHERE iteration <> '001' OR generation = 1",
-        "INSERT INTO goals SELECT * REPLACE ('another' AS scope) FROM goals",
+        "UPDATE goals SET split = 'other' WHERE generation = 2",
     ],
 )
-def test_a_row_of_the_same_name_that_another_generation_wrote_is_not_the_row_s_business(
+def test_a_row_of_the_same_key_that_another_generation_wrote_says_nothing_of_the_chain(
     home: Home, sql: str
 ) -> None:
-    step = step_of(home, home.settings(), "again")
-    harvest_rows(step, "001")
-    row = row_of(home)
-    assert home.warehouse().rows("SELECT count(*) AS n FROM preference_rows WHERE row_id = ?", [row]) == [
-        {"n": 2}
-    ]
+    store_goals(step_of(home, home.settings(), "again"))
     alter(home, sql)
-    assert audit_row(home, row).audit.sound
+    assert not audit_home(home, None, SilentProgress())[0].sound
+    assert audit_row(home, row_of(home)).audit.sound
+
+
+def test_a_row_that_was_harvested_twice_answers_for_itself_alone(home: Home) -> None:
+    harvest_rows(step_of(home, home.settings(), "again"), "001")
+    alter(home, "UPDATE preference_rows SET policy_digest = 'x' WHERE iteration = '001' AND generation = 1")
+    assert audit_row(home, row_of(home)).audit.sound
 
 
 def test_an_adapter_that_was_altered_shows_in_the_chain_of_its_rows(
