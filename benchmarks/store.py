@@ -144,7 +144,8 @@ def audit_of_a_row(home: Home) -> dict[str, Any]:
 
 def rerun(home: Home) -> dict[str, Any]:
     """Publish the iteration's rows again, as a rerun whose trees are all in the store does."""
-    warehouse = home.warehouse()
+    step = start_step(home, load_settings("quickstart"), "rerun", SilentProgress())
+    warehouse = step.warehouse
     frames = {
         stage: {
             table: warehouse.query(
@@ -163,7 +164,7 @@ def rerun(home: Home) -> dict[str, Any]:
     whole = 0.0
     for stage, tables in frames.items():
         began = time.monotonic()
-        warehouse.publish(stage, ITERATION, "rerun", tables)
+        warehouse.publish(stage, ITERATION, step.run_id, tables)
         seconds = time.monotonic() - began
         whole = max(whole, seconds)
         rows = ", ".join(f"{frame.height:,} {table}" for table, frame in tables.items())

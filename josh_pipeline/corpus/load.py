@@ -4,7 +4,6 @@ import zipfile
 from pathlib import Path
 
 from josh_pipeline.corpus.archive import open_archive
-from josh_pipeline.corpus.download import download, public_url
 from josh_pipeline.corpus.reader import Progress, read_contents
 from josh_pipeline.corpus.records import Corpus
 from josh_pipeline.corpus.sample import sample_corpus
@@ -35,6 +34,9 @@ def load_corpus(
     if source == "sample":
         return sample_corpus(sample_dialogues, sample_seed)
     if source.startswith(("http://", "https://")):
+        # Imported where it is used: every command loads this module, and few fetch anything.
+        from josh_pipeline.corpus.download import download, public_url
+
         path, shown = download(source, cache, progress), public_url(source)
         if not zipfile.is_zipfile(path):
             path.unlink()

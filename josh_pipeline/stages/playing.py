@@ -12,7 +12,6 @@ from josh_pipeline.dialogue.users.factory import make_user, user_digest
 from josh_pipeline.errors import UserError
 from josh_pipeline.home import Home
 from josh_pipeline.ids import content_id
-from josh_pipeline.policies.endpoint import EndpointPolicy
 from josh_pipeline.policies.policy import Policy
 from josh_pipeline.policies.weights import Weights
 from josh_pipeline.search.spending import Meter, MeteredPolicy
@@ -88,6 +87,9 @@ async def open_user_model(settings: Settings) -> AsyncIterator[Policy | None]:
         return
     if settings.user.endpoint is None or settings.user.model is None:
         raise UserError(f"The {settings.user.kind} user needs a model: set user.endpoint and user.model.")
+    # Imported where it is used: httpx takes a while, and the audit imports this module.
+    from josh_pipeline.policies.endpoint import EndpointPolicy
+
     model = EndpointPolicy(settings.user.endpoint, settings.user.model, settings.search.in_flight)
     try:
         await model.check()
