@@ -20,7 +20,7 @@ quickstart: install  ## cold start and one JOSH round on the built-in corpus, th
 # A file's tests share fixtures, and stay together. In the given order the longest files do not come last.
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-test: install  ## the suite, about ten minutes on two cores
+test: install  ## the suite, about twelve minutes on two cores
 	$(PYTEST)
 
 test-all: install  ## with the tests that take minutes

@@ -7,7 +7,7 @@ corpus with its goals, as the steps write them, and one iteration of generated t
 calls, results, completions with token ids, labels, training rows and an evaluation. Trees are checkpointed in
 batches, as a search does. Then, each in a process of its own, so that memory is its own:
 
-- ``josh audit ROW``, the whole command with the start of Python;
+- ``josh audit ROW``, the whole command with the start of Python, the median of five;
 - making a rerun's generations current: trees' list, labels of every node, training rows;
 - every query that the report makes, one by one, with the slowest named.
 
@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -61,6 +62,7 @@ ITERATION = "001"
 BEAM, ROUNDS, TURNS_BEFORE_SEARCH = 8, 12, 6
 LIMITS = {"audit of one row": 1.0, "rerun made current": 10.0, "slowest query of the report": 2.0}
 MEMORY_LIMIT = 2 * 2**30
+AUDITS = 5
 SPEECH = "There are several places that fit what you said so far. Which part of town would you like best?"
 ANSWERS = ("I do not mind, as long as it is cheap.", "In the north, please.", "Is there one with parking?")
 TOKENS = [tuple(random.Random(n).randrange(49_000) for _ in range(25)) for n in range(500)]
@@ -130,15 +132,20 @@ def audit_of_a_row(home: Home) -> dict[str, Any]:
     alone = time.monotonic() - began
     assert not [one for one in found.audit.of("broken") if one.where.startswith(("nodes", "trees", "row"))]
     memory = peak()
-    began = time.monotonic()
-    subprocess.run(
-        [sys.executable, "-m", "josh_pipeline.cli", "audit", row, "--home", str(home.root)],
-        stdout=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-    )  # fmt: skip
+    command = [sys.executable, "-m", "josh_pipeline.cli", "audit", row, "--home", str(home.root)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    times = []
+    for _ in range(AUDITS):
+        began = time.monotonic()
+        subprocess.run(command, stdout=subprocess.DEVNULL, env=environment)
+        times.append(time.monotonic() - began)
     return {
-        "seconds": time.monotonic() - began,
+        "seconds": statistics.median(times),
         "peak": memory,
-        "details": [f"without the start of Python: {alone:.2f} s; links: {len(found.links)}"],
+        "details": [
+            f"slowest of {AUDITS}: {max(times):.2f} s; without the start of Python: {alone:.2f} s; "
+            f"links: {len(found.links)}"
+        ],
     }
 
 
