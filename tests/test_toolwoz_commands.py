@@ -209,8 +209,12 @@ def test_solvability_prints_the_table_and_the_same_counts_as_json():
     assert json.loads(out.getvalue()) == counts
 
 
-def test_the_counts_of_the_real_validation_list():
+def test_the_counts_of_the_real_validation_list(record_property):
     counts = solvability.counts(real_corpus())
+    for semantics in ("paper", "audited"):
+        record_property(f"real validation list, {semantics}", counts[semantics]["lists"]["val"])
+    record_property("causes of what the oracle misses under paper", counts["causes"])
+    record_property("goals that each repair changes", counts["repairs"])
     assert counts["paper"]["calls"] == {"1": 68, "2": 254, "3": 349, "4": 122}
     assert counts["paper"]["lists"] == {"val": {"goals": 793, "usable": 793, "oracle_solves": 755}}
     assert counts["audited"]["oracle_solves"] == counts["audited"]["usable"] == 792
