@@ -38,8 +38,7 @@ def tree_links(step: Step, iteration: str) -> dict[str, Any]:
     if rollout is None:
         return {}
     rows = step.warehouse.rows(LINKED, [iteration])
-    half = SHOWN // 2
-    chosen = rows if len(rows) <= SHOWN else rows[:half] + rows[-half:]
+    chosen = both_ends(rows)
     head = "| tree | reward | nodes | rounds | failed | the user wants |\n|---|---|---|---|---|---|\n"
     lines = [
         f"| [{row['rollout_id']}]({tree_address(row['rollout_id'])}) | {row['reward']:.2f} | {row['nodes']} "
@@ -62,8 +61,7 @@ def row_links(step: Step, iteration: str) -> dict[str, Any]:
     )
     if not rows:
         return {}
-    half = SHOWN // 2
-    chosen = rows if len(rows) <= SHOWN else rows[:half] + rows[-half:]
+    chosen = both_ends(rows)
     head = "| row | label | tree | learnt from |\n|---|---|---|---|\n"
     lines = [
         f"| [{row['row_id']}]({PAGES}/rows/{row['row_id']}.html) | {label(row['method'], row['desirable'])} "
@@ -72,6 +70,12 @@ def row_links(step: Step, iteration: str) -> dict[str, Any]:
     ]
     title = f"{len(chosen)} of {len(rows)} rows, each with its page and the tree that it came from"
     return {"rows to look at": dg.MetadataValue.md(f"{title}\n\n{head}" + "\n".join(lines))}
+
+
+def both_ends(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first and the last rows, ``SHOWN`` at most."""
+    half = SHOWN // 2
+    return rows if len(rows) <= SHOWN else rows[:half] + rows[-half:]
 
 
 def label(method: str, desirable: bool) -> str:

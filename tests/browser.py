@@ -16,13 +16,17 @@ FLAGS = [
 ]
 
 
+def executable() -> str:
+    """Return the browser's path; the test is skipped where there is none."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    return found or pytest.skip("No Chromium on the PATH: apt-get install chromium.")
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Open a headless browser; the test is skipped where there is none."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("No Chromium on the PATH: apt-get install chromium.")
+    path = executable()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()

@@ -20,6 +20,17 @@ from josh_pipeline.home import Home, open_home
 
 Found = TypeVar("Found")
 
+CHAIN = (
+    "policy",
+    "beam_rollouts",
+    "reward_labels",
+    "preference_pairs",
+    "lora_adapter",
+    "benchmark_evaluation",
+    "promotion",
+)
+"""The assets of an iteration, from first to last."""
+
 START_SECONDS = 120.0
 SCRIPTED = Path(__file__).with_name("scripted_ui.py")
 READY = "{repositoriesOrError{... on RepositoryConnection{nodes{location{name}}}}}"

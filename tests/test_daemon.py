@@ -5,17 +5,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from served_ui import SELECTOR, Ui, served
+from served_ui import CHAIN, SELECTOR, Ui, served
 
-CHAIN = (
-    "policy",
-    "beam_rollouts",
-    "reward_labels",
-    "preference_pairs",
-    "lora_adapter",
-    "benchmark_evaluation",
-    "promotion",
-)
 ROUND_SECONDS = 240.0
 """A sensor ticks twice a minute, the schedule of this test once; a tiny iteration takes ten seconds."""
 START_SENSOR = (

@@ -1,61 +1,38 @@
 """The pages of Dagster's UI in a real browser, on the runs of a tiny loop."""
 
 import re
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
-from served_ui import START_SECONDS, Ui, alive, descendants, served
+from browser import chromium, executable
+from playwright.sync_api import Page, expect
+from served_ui import CHAIN, START_SECONDS, Ui, alive, descendants, served
 
-CHAIN = (
-    "policy",
-    "beam_rollouts",
-    "reward_labels",
-    "preference_pairs",
-    "lora_adapter",
-    "benchmark_evaluation",
-    "promotion",
-)
 PAGE_SECONDS = 30.0
-FLAGS = [
-    "--no-sandbox",  # root in a container has no sandbox
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture
-def chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    return found or pytest.skip("No Chromium on the PATH: apt-get install chromium.")
-
-
-@pytest.fixture
-def ui(chromium: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ui]:
+def ui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ui]:
+    executable()  # Before the home is filled, which takes a while.
     with served(tmp_path, monkeypatch) as running:
         yield running
 
 
 @pytest.fixture
-def page(chromium: str, ui: Ui) -> Iterator[Page]:
+def page(ui: Ui) -> Iterator[Page]:
     """A page of headless Chromium whose scripts may not fail.
 
     Opened after the home is filled: Playwright leaves an event loop running, in which no other can start.
     """
     faults: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+    with chromium() as browser:
         shown = browser.new_page(viewport={"width": 1400, "height": 900})
         shown.set_default_timeout(PAGE_SECONDS * 1000)
         shown.on("pageerror", lambda fault: faults.append(str(fault)))
         yield shown
-        browser.close()
     assert faults == []
 
 

@@ -98,7 +98,7 @@ class ZipArchive:
         with self._open() as archive:
             try:
                 return archive.read(name)
-            # RuntimeError: encrypted; NotImplementedError: a compression that Python lacks
+            # An encrypted file, or one packed in a way that zipfile does not know, is a RuntimeError.
             except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as fault:
                 raise UserError(
                     f"{name} in {self.label} cannot be unpacked ({fault}): fetch the archive again."
