@@ -1,22 +1,21 @@
 """What the checks of an audit share: the home, what was written, and the settings of each run."""
 
-import json
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from pydantic import ValidationError
-
 from josh_pipeline.audit.findings import Audit
 from josh_pipeline.corpus.records import Corpus
+from josh_pipeline.errors import UserError
 from josh_pipeline.home import Home
 from josh_pipeline.search.codec import trees_from_records
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.corpus import stored_corpus
 from josh_pipeline.stages.goals import goal_from_row
+from josh_pipeline.stages.recorded import recorded_settings
 from josh_pipeline.store.lineage import History, Written
 from josh_pipeline.store.schema import MEMBERS, scope_column
 from josh_pipeline.store.seals import replaced_members
@@ -98,13 +97,13 @@ class Context:
         return self._settings[written.run_id]
 
     def _read_settings(self, written: Written) -> Settings | None:
-        found = self.warehouse.rows("SELECT settings FROM runs WHERE run_id = ?", [written.run_id])
+        found = self.warehouse.rows("SELECT run_id, settings FROM runs WHERE run_id = ?", [written.run_id])
         if not found:
             self.audit.add("broken", written.name, f"The record of its run {written.run_id} is missing.")
             return None
         try:
-            return Settings.model_validate(json.loads(found[0]["settings"]))
-        except ValidationError:
+            return recorded_settings(found[0])
+        except UserError:
             message = f"The settings of run {written.run_id} are of another release, so nothing that follows "
             self.audit.add("unchecked", written.name, message + "from them was computed anew.")
             return None

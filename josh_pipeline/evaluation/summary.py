@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 
 from josh_pipeline.dialogue.messages import Conversation, answered
@@ -121,7 +121,7 @@ def score(episodes: Sequence[Episode], goals: Mapping[str, Goal]) -> Score:
         faulty_calls=sum("error" in call.payload for call in calls) / len(calls) if calls else 0.0,
         faults=_counted(kind for episode in episodes for kind in _faults(episode)),
         pass_k=tuple(pass_hat_k([won[goal] for goal in per_goal], trials, k + 1) for k in range(trials)),
-        usage=total([episode.usage for episode in episodes]),
+        usage=sum((episode.usage for episode in episodes), start=Usage()),
     )
 
 
@@ -158,12 +158,6 @@ def act_of(tool: str) -> str:
 def domain_of(tool: str) -> str:
     """The domain that a tool is of."""
     return tool.split("_", 1)[1]
-
-
-def total(usages: Iterable[Usage]) -> Usage:
-    """Add up what conversations cost."""
-    found = list(usages)
-    return Usage(**{field.name: sum(getattr(one, field.name) for one in found) for field in fields(Usage)})
 
 
 def _faults(episode: Episode) -> Iterable[str]:

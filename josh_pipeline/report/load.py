@@ -135,7 +135,8 @@ def _injected(warehouse: Warehouse, row: PolicyRow, settings: Settings) -> Injec
 def played_ceiling(warehouse: Warehouse, row: PolicyRow, settings: Settings) -> Ceiling | None:
     """What a perfect agent reaches on the test goals of an iteration's evaluation; agenda users only."""
     ids = sorted({goal for goal, _ in outcomes(warehouse, row.iteration, "after", "test")})
-    found = ceiling_on(warehouse, row, stored_goals(warehouse, row.goals_scope, ids=ids), settings)
+    goals = stored_goals(warehouse, row.goals_scope, ids=ids)
+    found = ceiling_on(warehouse, row.corpus_scope, goals, settings)
     return Ceiling(found.n, found.share) if found else None
 
 

@@ -103,7 +103,7 @@ def measured(
     }
     scope = content_id("benchmark", row.policy_digest, episodes[0].settings_digest, about, len(goals))
     generation = step.warehouse.publish("benchmark", scope, step.run_id, tables, inputs)
-    ceiling = ceiling_on(step.warehouse, row, goals, step.settings)
+    ceiling = ceiling_on(step.warehouse, row.corpus_scope, goals, step.settings)
     return Benchmark(generation, row.iteration, row.corpus, selection, kind, found, ceiling)
 
 

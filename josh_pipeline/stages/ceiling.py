@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from josh_pipeline.dialogue.ceiling import Ceiling, user_ceiling
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.corpus import stored_corpus
-from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.store.warehouse import Warehouse
 from josh_pipeline.toolwoz.goal import Goal
 from josh_pipeline.toolwoz.world import worlds
@@ -15,12 +14,12 @@ CEILING_SEED = 0
 
 
 def ceiling_on(
-    warehouse: Warehouse, row: PolicyRow, goals: Sequence[Goal], settings: Settings
+    warehouse: Warehouse, corpus_scope: str, goals: Sequence[Goal], settings: Settings
 ) -> Ceiling | None:
     """Play goals with an agent that makes no mistake.
 
     Args:
-        row: names the corpus of the goals.
+        corpus_scope: of the goals' corpus.
 
     Returns:
         None without goals, and for users other than the agenda user: a scripted agent cannot tell what a
@@ -28,5 +27,5 @@ def ceiling_on(
     """
     if settings.user.kind != "agenda" or not goals:
         return None
-    world_of = worlds(stored_corpus(warehouse, row.corpus_scope, dialogues=False), settings.goals.semantics)
+    world_of = worlds(stored_corpus(warehouse, corpus_scope, dialogues=False), settings.goals.semantics)
     return asyncio.run(user_ceiling(goals, world_of, CEILING_SEED, settings.user.max_turns))

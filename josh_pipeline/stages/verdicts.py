@@ -1,16 +1,14 @@
 """Whether what a step wrote can be trusted: a verdict each, with the numbers that it rests on."""
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from josh_pipeline.dialogue.ceiling import user_ceiling
 from josh_pipeline.ids import canonical_json
 from josh_pipeline.search.row_check import MOST_LOPSIDED
-from josh_pipeline.stages.corpus import stored_corpus
+from josh_pipeline.stages.ceiling import ceiling_on
 from josh_pipeline.stages.goals import ROLES, played_kind
 from josh_pipeline.stages.policy import policy_of
 from josh_pipeline.stages.scopes import corpus_scope, goals_scope
@@ -18,7 +16,6 @@ from josh_pipeline.stages.selection import evaluation_goals
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Generation
 from josh_pipeline.toolwoz.goal import Semantics
-from josh_pipeline.toolwoz.world import worlds
 
 LEAST_SOLVABLE: Mapping[Semantics, float] = {"audited": 1.0, "paper": 0.9}
 """Below this share the goals say more about the corpus than about a policy. An oracle solves all audited
@@ -117,10 +114,9 @@ def ceiling_high(step: Step) -> Verdict:
     goals = evaluation_goals(
         step.warehouse, goals_scope(settings), played_kind(step), "test", settings.evaluation.test_goals
     )
-    corpus = stored_corpus(step.warehouse, corpus_scope(settings.corpus), dialogues=False)
-    found = asyncio.run(
-        user_ceiling(goals, worlds(corpus, settings.goals.semantics), 0, settings.user.max_turns)
-    )
+    found = ceiling_on(step.warehouse, corpus_scope(settings.corpus), goals, settings)
+    if found is None:
+        return Verdict(False, "There is no test goal that the ceiling could be measured on.")
     passed = found.share >= LEAST_CEILING
     advice = "" if passed else " Scores under this user say little about an agent."
     return Verdict(
