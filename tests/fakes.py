@@ -60,12 +60,12 @@ class ScriptedPolicy:
 
 
 def completion(text: str, prompt_tokens: int = 1) -> Completion:
-    """A completion whose token ids are its characters."""
+    """A completion whose token ids are its characters; what ends with ``...`` was cut by the token limit."""
     return Completion(
         text=text,
         tool_calls=(),
         token_ids=tuple(map(ord, text)),
-        finish_reason="stop",
+        finish_reason="length" if text.endswith("...") else "stop",
         prompt_tokens=prompt_tokens,
         cached_tokens=0,
         completion_tokens=len(text),

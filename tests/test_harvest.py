@@ -140,6 +140,16 @@ def test_a_turn_that_recovers_from_an_unreadable_reply_trains_the_rest():
     assert result.refused == {"unreadable": 1}
 
 
+def test_a_message_that_the_token_limit_cut_is_not_learned_but_the_rest_of_its_conversation_is():
+    tree = grow(said("GET a", "here it is, and then..."), "a")
+    result = harvest([tree], "kto", "partial", NOBODY)
+    assert texts(result.rows) == [("GET a", True)]
+    assert result.refused == {"cut_off": 1}
+    (row,) = harvest([tree], "sft", "partial", NOBODY).rows
+    trained = [m.content for m, train in zip(row.messages, row.train, strict=True) if train]
+    assert trained == ["GET a"]
+
+
 def test_the_fallback_sentence_is_nobodys_row():
     tree = grow(said("GET a", "GET x", "GET x"), "ab", max_rounds=1)
     for method in ("kto", "sft", "dpo"):

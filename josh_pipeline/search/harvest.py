@@ -32,6 +32,7 @@ Refusal = Literal[
     "nothing_to_train",  # tree: no message of its conversation may carry loss
     "error_turn",  # message: desirable, but its turn never came to speak
     "unreadable",  # message: desirable, but it neither called nor spoke
+    "cut_off",  # message: desirable, but the token limit ended it, not the model
     "desirable_elsewhere",  # undesirable message: the same one is desirable after that prompt
     "duplicate",  # row: the same row came from another node before
 ]
@@ -223,6 +224,8 @@ def _said_in(tree: Tree, node: Node, before: Conversation, error_turn: bool) -> 
             refusal = "error_turn"
         elif not spoken and following and following[0].role == "tool":
             refusal = "unreadable"
+        elif completion.finish_reason == "length":
+            refusal = "cut_off"  # A template would close it, and so teach to stop there.
         sampled = Sampled(message, completion.token_ids)
         yield _Said(node, prompt, prompt_id(tree.tools, prompt), sampled, refusal)
 

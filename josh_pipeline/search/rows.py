@@ -28,8 +28,9 @@ class Sampled:
 
     Attributes:
         message: as it stands in the conversation.
-        token_ids: as sampled, end-of-turn token included; None where the endpoint gave none, so that
-            training tokenises the text anew.
+        token_ids: as sampled, end-of-turn token included; None where the endpoint gave none. They are
+            for audits and other trainers: ours tokenises whole conversations with the chat template, as
+            the policy reads them again in its next turn.
     """
 
     message: Message
