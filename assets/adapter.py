@@ -35,6 +35,7 @@ def lora_adapter(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.Ma
         "went on from": summary.parent_digest or "the base",
         "method": summary.method,
         "rows": summary.rows,
+        "rows left out": summary.left_out,
         "tokens": summary.tokens,
         "seconds": round(summary.seconds),
     }

@@ -21,7 +21,7 @@ from josh_pipeline.settings import (
     SftSettings,
     TrainingSettings,
 )
-from josh_pipeline.training.examples import IGNORED, sft_tokens
+from josh_pipeline.training.examples import IGNORED, dpo_conversations, kto_conversations, sft_tokens
 from josh_pipeline.training.run import TrainingResult, train, train_cold_start
 
 LORA = LoraSettings(r=2, alpha=4)
@@ -156,7 +156,7 @@ def test_kto_goes_on_from_and_refers_to_what_the_settings_say(
 
 
 def test_kto_with_a_single_row_says_what_to_do(base: Path, tmp_path: Path):
-    with pytest.raises(UserError, match="at least two rows"):
+    with pytest.raises(UserError, match="of both labels"):
         trained(base, kto_rows(1, 1), KtoSettings(lora=LORA, processes=0), tmp_path / "a")
 
 
@@ -188,3 +188,15 @@ def test_a_merged_checkpoint_answers_as_base_and_adapter_do(base: Path, tmp_path
 
 def test_without_an_adapter_the_base_itself_is_served(base: Path, tmp_path: Path):
     assert merge(base, None, tmp_path / "merged") == base
+
+
+def test_rows_without_tool_schemas_reach_trl_as_rows_without_tools():
+    # Templates ask whether tools were given at all: an empty list was given.
+    conversations = kto_conversations(kto_rows(2)) + dpo_conversations(dpo_rows(2))  # type: ignore[arg-type]
+    assert [one["tools"] for one in conversations] == [None] * len(conversations)
+
+
+def test_kto_rows_of_one_label_are_refused_where_batches_leave_the_other_out(base: Path, tmp_path: Path):
+    rows = [row for row in kto_rows(4) if isinstance(row, KtoRow) and row.desirable]
+    with pytest.raises(UserError, match="KTO needs rows of both labels"):
+        trained(base, list(rows), KtoSettings(processes=0, lora=LORA), tmp_path)

@@ -144,11 +144,11 @@ def test_checkpoints_of_another_training_are_never_gone_on_from(base: Path, tmp_
 
 
 def test_a_torn_checkpoint_is_passed_over(tmp_path: Path):
-    for step, whole in ((2, True), (10, True), (12, False)):
+    for step, state in ((2, "{}"), (10, "{}"), (12, None), (14, ""), (16, '{"epoch": 1,')):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
-        if whole:
-            (folder / "trainer_state.json").touch()
+        if state is not None:
+            (folder / "trainer_state.json").write_text(state)
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
 
 

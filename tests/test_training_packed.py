@@ -22,6 +22,7 @@ from josh_pipeline.training import trainers, tree_attention
 from josh_pipeline.training.batches import mixed_batches, tree_batches
 from josh_pipeline.training.examples import IGNORED, TokenExample
 from josh_pipeline.training.job import TrainingJob
+from josh_pipeline.training.packed import model_inputs
 from josh_pipeline.training.packing import pack, visible_blocks
 from josh_pipeline.training.run import train
 from josh_pipeline.training.trainers import batched_rows, packed_trainer, plain_trainer
@@ -242,7 +243,7 @@ def test_every_token_sees_exactly_its_own_path():
 def test_the_kernel_for_gpus_gives_what_the_one_for_cpus_gives(base: Path):
     rows = batched_rows(job_of("kto", base, None), ChatRenderer(base))
     model = AutoModelForCausalLM.from_pretrained(base, attn_implementation=tree_attention.IMPLEMENTATION)
-    inputs = {name: rows.packed[0][name] for name in ("input_ids", "position_ids", "tree")}
+    inputs = model_inputs(rows.packed[0])
     unfused = model(**inputs).logits
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tree_attention, "_unfused", tree_attention._fused)
@@ -277,7 +278,8 @@ def test_no_kto_row_is_paired_with_the_prompt_of_its_own_tree():
         kinds = draw.randrange(2, 9)
         trees = [str(min(draw.randrange(kinds), draw.randrange(kinds))) for _ in range(draw.randrange(2, 60))]
         size = draw.randrange(2, 20)
-        batches = mixed_batches(trees, size, seed)
+        prompts = [draw.choice("abcdef") for _ in trees]
+        batches = mixed_batches(trees, prompts, size, seed)
         for batch in batches:
             assert all(trees[row] != trees[batch[place - 1]] for place, row in enumerate(batch))
         assert all(len(batch) == size for batch in batches[:-1])
@@ -289,6 +291,15 @@ def test_no_kto_row_is_paired_with_the_prompt_of_its_own_tree():
 
 def test_of_a_tree_that_outnumbers_all_others_rows_are_left_out():
     trees = ["large"] * 9 + ["small"] * 2
-    batches = mixed_batches(trees, 4, 0)
+    batches = mixed_batches(trees, trees, 4, 0)
     assert Counter(trees[row] for batch in batches for row in batch) == {"large": 2, "small": 2}
-    assert mixed_batches(["only"] * 5, 4, 0) == []
+    assert mixed_batches(["only"] * 5, ["same"] * 5, 4, 0) == []
+
+
+def test_kto_rows_of_trees_that_begin_alike_are_not_paired_where_others_can_be():
+    trees = [str(row // 2) for row in range(16)]
+    prompts = [str(row) if row % 3 else "opening" for row in range(16)]
+    for seed in range(20):
+        (batch,) = mixed_batches(trees, prompts, 16, seed)
+        assert all(prompts[row] != prompts[batch[place - 1]] for place, row in enumerate(batch))
+        assert all(trees[row] != trees[batch[place - 1]] for place, row in enumerate(batch))

@@ -26,7 +26,9 @@ class AdapterSummary:
     Attributes:
         policy_digest: the candidate: base and adapter.
         parent_digest: the adapter that training went on from, None where it began at the base.
-        rows, tokens, seconds: as the training counted them.
+        rows: that were harvested for it.
+        left_out: of them, those that KTO had no neighbour of another tree for.
+        tokens, seconds: as the training counted them.
         curve: points of the training curve.
     """
 
@@ -36,6 +38,7 @@ class AdapterSummary:
     parent_digest: str | None
     method: str
     rows: int
+    left_out: int
     tokens: int
     seconds: float
     curve: list[dict[str, Any]]
@@ -73,6 +76,9 @@ def train_adapter(step: Step, iteration: str) -> AdapterSummary:
         step.progress,
         step.settings.policy.quantization,
     )
+    left_out = len(rows) - result.rows
+    if left_out:
+        step.progress.note(f"{left_out} of {len(rows)} rows had no neighbour of another tree: left out.")
     parent = policy.adapter_digest if settings.start == "previous" else None
     manifest = manifest_of(policy, parent, rows, result) | {
         # Commits the adapter to all that its rows came from, down to the corpus: see store/seals.py.
@@ -106,6 +112,7 @@ def train_adapter(step: Step, iteration: str) -> AdapterSummary:
         parent_digest=parent,
         method=settings.method,
         rows=len(rows),
+        left_out=left_out,
         tokens=result.tokens,
         seconds=result.seconds,
         curve=result.curve,

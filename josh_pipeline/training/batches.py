@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 
 def tree_batches(trees: Sequence[str], batch_size: int, seed: int) -> list[list[int]]:
@@ -18,19 +19,24 @@ def tree_batches(trees: Sequence[str], batch_size: int, seed: int) -> list[list[
     return _dealt(trees, range(len(trees)), batch_size, seed, halves=False)
 
 
-def mixed_batches(trees: Sequence[str], batch_size: int, seed: int) -> list[list[int]]:
+def mixed_batches(
+    trees: Sequence[str], prompts: Sequence[str], batch_size: int, seed: int
+) -> list[list[int]]:
     """Deal rows as ``tree_batches``, but so that no row follows one of its own tree.
 
     KTO estimates its KL term on mismatched pairs: each row's prompt with the completion of the row
     before it in the batch, the first row's with the last one's. Siblings say nothing there, for their
     prompts are beginnings of each other. So no tree gets more than half of a batch, and rows for which
     that leaves no place are left out: those of a tree that outnumbers all others, and a last single one.
+    Rows of different trees with the same prompt, as first turns have it, are kept apart as far as the
+    batch allows.
 
     Args:
         trees: the tree of each row.
+        prompts: the prompt of each row.
     """
     dealt = _dealt(trees, range(len(trees)), batch_size, seed, halves=True)
-    return [_alternating(batch, trees) for batch in dealt]
+    return [_apart(_alternating(batch, trees), trees, prompts) for batch in dealt]
 
 
 @dataclass
@@ -118,3 +124,28 @@ def _alternating(batch: Sequence[int], trees: Sequence[str]) -> list[int]:
     for place, row in zip(places, grouped, strict=True):
         ordered[place] = row
     return ordered
+
+
+def _apart(batch: list[int], trees: Sequence[str], prompts: Sequence[str]) -> list[int]:
+    """Swap rows as long as fewer neighbours share a prompt for it, and none a tree."""
+
+    def neighbours(order: Sequence[int], marks: Sequence[str]) -> int:
+        return sum(marks[row] == marks[order[place - 1]] for place, row in enumerate(order))
+
+    def clashes(order: Sequence[int]) -> tuple[int, int]:
+        return neighbours(order, trees), neighbours(order, prompts)
+
+    found = clashes(batch)
+    while found[1]:
+        swaps = (_swapped(batch, *places) for places in combinations(range(len(batch)), 2))
+        better = next((order for order in swaps if clashes(order) < found), None)
+        if better is None:
+            return batch
+        batch, found = better, clashes(better)
+    return batch
+
+
+def _swapped(batch: Sequence[int], one: int, other: int) -> list[int]:
+    order = list(batch)
+    order[one], order[other] = order[other], order[one]
+    return order

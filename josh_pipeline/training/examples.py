@@ -119,7 +119,7 @@ def kto_conversations(rows: Sequence[KtoRow]) -> list[dict[str, Any]]:
             "prompt": _chat(row.prompt, row.tools),
             "completion": _chat((row.completion.message,), row.tools),
             "label": row.desirable,
-            "tools": json.dumps(list(row.tools)),
+            "tools": json.dumps(list(row.tools)) if row.tools else None,
         }
         for row in rows
     ]
@@ -132,7 +132,7 @@ def dpo_conversations(rows: Sequence[DpoRow]) -> list[dict[str, Any]]:
             "prompt": _chat(row.prompt, row.tools),
             "chosen": _chat((row.chosen.message,), row.tools),
             "rejected": _chat((row.rejected.message,), row.tools),
-            "tools": json.dumps(list(row.tools)),
+            "tools": json.dumps(list(row.tools)) if row.tools else None,
         }
         for row in rows
     ]

@@ -12,12 +12,15 @@ from transformers import Trainer, TrainingArguments
 from josh_pipeline.settings import DpoSettings, KtoSettings, SftSettings, TrainingSettings
 from josh_pipeline.training.examples import KtoTokens, PairTokens, TokenExample
 from josh_pipeline.training.objectives import Metrics, dpo_loss, kto_loss
-from josh_pipeline.training.packing import PackedRows, pack
+from josh_pipeline.training.packing import PackedRows, pack, visible_blocks
 
-MODEL_INPUTS = ("input_ids", "position_ids", "tree", "logits_to_keep")
+PARTS = (
+    "input_ids", "depths", "ends", "parents", "edge_parent", "edge_token", "item_row", "item_edge",
+    "rows", "tokens", "plain_tokens",
+)  # fmt: skip
 
 Batch = dict[str, Any]
-"""Tensors of a batch: ``MODEL_INPUTS``, and how its rows are scored."""
+"""Tensors of a batch: ``PARTS`` of its ``PackedRows``, and what its loss needs besides."""
 
 
 def sft_batch(rows: Sequence[TokenExample]) -> Batch:
@@ -42,14 +45,26 @@ def dpo_batch(pairs: Sequence[PairTokens]) -> Batch:
 
 
 def _batch(packed: PackedRows) -> Batch:
-    scoring = ("edge_parent", "edge_token", "item_row", "item_edge", "rows", "tokens", "plain_tokens")
-    return packed.model_inputs() | {name: getattr(packed, name) for name in scoring}
+    return {name: getattr(packed, name) for name in PARTS}
+
+
+def model_inputs(batch: Batch) -> dict[str, Any]:
+    """Return what a causal LM with ``tree_attention`` takes.
+
+    Who sees whom is worked out for the batch at hand: the masks of all batches at once would fill the
+    memory where rows are long.
+    """
+    return {
+        "input_ids": batch["input_ids"][None],
+        "position_ids": batch["depths"][None],
+        "tree": visible_blocks(batch["ends"]),
+        "logits_to_keep": batch["parents"],
+    }
 
 
 def row_scores(model: Any, batch: Batch) -> Tensor:
     """Return the log-probability of each row's labelled tokens, (rows,), in float32."""
-    inputs = {name: batch[name] for name in MODEL_INPUTS}
-    logits = model(**inputs, use_cache=False).logits[0].float()
+    logits = model(**model_inputs(batch), use_cache=False).logits[0].float()
     scores = logits[batch["edge_parent"], batch["edge_token"]]
     edges = scores - logits.logsumexp(dim=-1)[batch["edge_parent"]]
     zeros: Tensor = edges.new_zeros(batch["rows"])
@@ -67,17 +82,14 @@ def add_reference(model: Any, batches: Sequence[Batch], process: int, processes:
     mine = []
     for batch in batches[process::processes]:
         with torch.no_grad():
-            on_device = {name: _moved(value, model.device) for name, value in batch.items()}
+            on_device = {
+                name: value.to(model.device) if isinstance(value, Tensor) else value
+                for name, value in batch.items()
+            }
             mine.append(row_scores(model, on_device).cpu())
     everyones = gather_object([(process + place * processes, scores) for place, scores in enumerate(mine)])
     for place, scores in everyones:
         batches[place]["reference"] = scores
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device)
-    return [(keys.to(device), seen.to(device)) for keys, seen in value] if isinstance(value, list) else value
 
 
 class PackedTrainer(Trainer):

@@ -7,7 +7,6 @@ which a token attends to the tokens on its own path only, and its position is it
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,15 +54,6 @@ class PackedRows:
     def tokens(self) -> int:
         """Tokens that are computed."""
         return len(self.input_ids)
-
-    def model_inputs(self) -> dict[str, Any]:
-        """Return what a causal LM with ``tree_attention`` takes."""
-        return {
-            "input_ids": self.input_ids[None],
-            "position_ids": self.depths[None],
-            "tree": visible_blocks(self.ends, QUERY_BLOCK),
-            "logits_to_keep": self.parents,
-        }
 
 
 def pack(examples: Sequence[TokenExample]) -> PackedRows:
@@ -128,7 +118,7 @@ def _depth_first(children: Sequence[dict[int, int]]) -> tuple[list[int], list[in
     return place, depths, ends
 
 
-def visible_blocks(ends: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
+def visible_blocks(ends: Tensor, size: int = QUERY_BLOCK) -> list[tuple[Tensor, Tensor]]:
     """Say which tokens attend to which, a block of ``size`` tokens at a time.
 
     Args:
@@ -142,6 +132,6 @@ def visible_blocks(ends: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
     for start in range(0, len(ends), size):
         stop = min(start + size, len(ends))
         keys = torch.nonzero(ends[:stop] > start)[:, 0]
-        queries = torch.arange(start, stop)[:, None]
+        queries = torch.arange(start, stop, device=ends.device)[:, None]
         blocks.append((keys, (keys <= queries) & (queries < ends[keys])))
     return blocks

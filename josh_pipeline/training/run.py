@@ -1,5 +1,6 @@
 """One training: rows in, an adapter out, in the pipeline's own process or in processes of its own."""
 
+import json
 import math
 import time
 from collections.abc import Sequence
@@ -165,9 +166,18 @@ def _refuse_divergence(curve: Sequence[dict[str, Any]]) -> None:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Return the last whole checkpoint; the trainer's state is written last."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    """Return the last whole checkpoint; the trainer's state is written last, and may be half written."""
+    states = folder.glob("checkpoint-*/trainer_state.json")
+    whole = [path.parent for path in states if _is_json(path)]
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return True
 
 
 class _Report(TrainerCallback):

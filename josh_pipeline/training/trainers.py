@@ -16,7 +16,7 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrai
 
 from josh_pipeline.errors import UserError
 from josh_pipeline.policies.chat import ChatRenderer
-from josh_pipeline.search.rows import DpoRow, KtoRow, SftRow
+from josh_pipeline.search.rows import DpoRow, KtoRow, SftRow, prompt_id
 from josh_pipeline.settings import TrainingBase
 from josh_pipeline.training.batches import mixed_batches, tree_batches
 from josh_pipeline.training.examples import (
@@ -49,7 +49,7 @@ class Rows:
     Attributes:
         batches: SFT, KTO or DPO rows, as they stand together in a batch.
         tokens: the same as token sequences, a pair as two of them.
-        packed: the same as ``PackedTrainer`` takes them.
+        packed: the same as ``PackedTrainer`` takes them; empty where plain rows are trained.
     """
 
     batches: list[list[Any]]
@@ -76,20 +76,22 @@ def batched_rows(job: TrainingJob, renderer: ChatRenderer) -> Rows:
     """Tokenize a job's rows and deal them into batches, in the order in which they are trained.
 
     Raises:
-        UserError: a row is too long, or KTO has too few rows for its KL term.
+        UserError: a row is too long, or KTO has too few rows for its KL term, or of one label only.
     """
     settings = job.settings
     trees = [row.source.rollout_id for row in job.rows]
     if settings.method == "kto":
-        dealt = mixed_batches(trees, settings.batch_size, job.seed)
-        if not dealt:
+        labelled = dict(_of(job, KtoRow))
+        prompts = [prompt_id(row.tools, row.prompt) for row in labelled.values()]
+        dealt = mixed_batches(trees, prompts, settings.batch_size, job.seed)
+        if len({labelled[place].desirable for batch in dealt for place in batch}) < 2:
             raise UserError(
-                "KTO needs at least two rows, of different trees: roll out more goals, "
+                "KTO needs rows of both labels that have neighbours of other trees: roll out more goals, "
                 "or choose another method."
             )
-        kto = {place: kto_tokens(row, renderer) for place, row in _of(job, KtoRow)}
+        kto = {place: kto_tokens(row, renderer) for place, row in labelled.items()}
         tokens = [[kto[place].prompted.example for place in batch] for batch in dealt]
-        packed = [kto_batch([kto[place] for place in batch]) for batch in dealt]
+        packed = [kto_batch([kto[place] for place in batch]) for batch in dealt if settings.packed]
     elif settings.method == "dpo":
         dealt = tree_batches(trees, settings.batch_size, job.seed)
         pairs = {place: pair_tokens(row, renderer) for place, row in _of(job, DpoRow)}
@@ -97,12 +99,12 @@ def batched_rows(job: TrainingJob, renderer: ChatRenderer) -> Rows:
             [side.example for place in batch for side in (pairs[place].chosen, pairs[place].rejected)]
             for batch in dealt
         ]
-        packed = [dpo_batch([pairs[place] for place in batch]) for batch in dealt]
+        packed = [dpo_batch([pairs[place] for place in batch]) for batch in dealt if settings.packed]
     else:
         dealt = tree_batches(trees, settings.batch_size, job.seed)
         sft = {place: sft_tokens(row, renderer) for place, row in _of(job, SftRow)}
         tokens = [[sft[place] for place in batch] for batch in dealt]
-        packed = [sft_batch(batch) for batch in tokens]
+        packed = [sft_batch(batch) for batch in tokens if settings.packed]
     refuse_long([len(example.input_ids) for batch in tokens for example in batch], settings.max_tokens)
     return Rows([[job.rows[place] for place in batch] for batch in dealt], tokens, packed)
 
