@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from tiny_model import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from josh_pipeline.evaluation.drift import Drift, general_texts, measure_drift, summarised
+from josh_pipeline.policies.weights import Weights
 from josh_pipeline.progress import Snapshot, ThrottledProgress
 
 
@@ -29,6 +31,10 @@ def changed(foundation: Path, folder: Path, size: float) -> Path:
 
 
 def drift(policy: Path, foundation: Path) -> Drift:
+    return drift_of(Weights(policy, None, policy), foundation)
+
+
+def drift_of(policy: Weights, foundation: Path) -> Drift:
     return measure_drift(policy, foundation, ThrottledProgress(lambda snapshot: None, lambda text: None))
 
 
@@ -76,6 +82,30 @@ def test_the_number_is_the_divergence_of_policy_from_foundation_over_the_answers
     assert drift(policy, foundation).mean == pytest.approx(float(sum(values) / len(values)), rel=1e-4)
 
 
+def test_an_adapter_that_is_served_beside_its_base_is_measured_there_with_its_smallest_changes(
+    foundation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False, lora_alpha=2)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(foundation), lora)
+    model.save_pretrained(tmp_path / "adapter")
+    policy = Weights(foundation, tmp_path / "adapter", tmp_path / "merged")
+    merged = drift_of(policy, foundation)
+    monkeypatch.setattr(
+        "josh_pipeline.evaluation.drift._served_beside", lambda weights, *about: weights.adapter is not None
+    )
+    assert drift_of(policy, foundation).mean == pytest.approx(merged.mean, rel=0.02) != 0
+
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight *= 1e-5
+    model.save_pretrained(tmp_path / "small")
+    small = Weights(foundation, tmp_path / "small", tmp_path / "merged small")
+    assert drift_of(small, foundation).mean > 0
+    assert not small.merged.exists()
+
+
 def test_each_text_weighs_the_same_and_each_kind_has_its_mean() -> None:
     found = summarised([1.0, 3.0, 2.0, 2.0], ["chat", "chat", "code", "facts"], tokens=99)
     assert (found.mean, found.texts, found.tokens) == (2.0, 4, 99)
@@ -85,5 +115,6 @@ def test_each_text_weighs_the_same_and_each_kind_has_its_mean() -> None:
 
 def test_progress_counts_the_texts_of_both_models(foundation: Path) -> None:
     seen: list[Snapshot] = []
-    measure_drift(foundation, foundation, ThrottledProgress(seen.append, lambda text: None))
+    policy = Weights(foundation, None, foundation)
+    measure_drift(policy, foundation, ThrottledProgress(seen.append, lambda text: None))
     assert [(s.task, s.done, s.finished) for s in seen] == [("Drift from the foundation", 80, True)]

@@ -24,6 +24,8 @@ import yaml
 from josh_pipeline.dialogue.messages import Message
 from josh_pipeline.evaluation.statistics import bootstrap
 from josh_pipeline.ids import content_id
+from josh_pipeline.policies.quantization import Quantization
+from josh_pipeline.policies.weights import Weights
 from josh_pipeline.progress import Progress
 
 if TYPE_CHECKING:
@@ -73,19 +75,21 @@ def general_texts() -> tuple[GeneralText, ...]:
     return tuple(GeneralText(**entry) for entry in yaml.safe_load(text))
 
 
-def texts_digest() -> str:
-    """Name the texts: drifts are comparable only where they are equal."""
-    return content_id("drift", [[text.kind, text.prompt, text.answer] for text in general_texts()])
+def texts_digest(quantization: Quantization) -> str:
+    """Name the texts and the precision they are read in: drifts are comparable only where both are equal."""
+    precision = [] if quantization == "none" else [quantization]
+    texts = [[text.kind, text.prompt, text.answer] for text in general_texts()]
+    return content_id("drift", texts, *precision)
 
 
-def measure_drift(policy: Path, foundation: Path, progress: Progress, quantization: Any = None) -> Drift:
+def measure_drift(policy: Weights, foundation: Path, progress: Progress, quantization: Any = None) -> Drift:
     """Measure how far a policy has drifted from its foundation.
 
     One model is in memory at a time; the foundation's log-probabilities wait in main memory
     (positions × vocabulary × 4 bytes: 0.2 GB for SmolLM2, 0.5 GB for Llama-3).
 
     Args:
-        policy: folder of the merged checkpoint; its vocabulary is the foundation's.
+        policy: read as it is served; its vocabulary is the foundation's.
         foundation: folder of the model as published; its tokenizer and template write the texts.
         progress: counts texts, of both models.
         quantization: a transformers quantization config, or None.
@@ -94,7 +98,8 @@ def measure_drift(policy: Path, foundation: Path, progress: Progress, quantizati
     task = "Drift from the foundation"
     progress.start(task, 2 * len(rows))
     try:
-        before = list(_log_probabilities(foundation, rows, progress, task, quantization))
+        original = Weights(foundation, None, foundation)
+        before = list(_log_probabilities(original, rows, progress, task, quantization))
         after = _log_probabilities(policy, rows, progress, task, quantization)
         values = [
             float((new.exp() * (new - old)).sum(-1).mean()) for new, old in zip(after, before, strict=True)
@@ -137,8 +142,13 @@ def _tokenised(foundation: Path) -> Iterator[_Row]:
         yield _Row(ids, [index - 1 for index, message in enumerate(owner) if message == 1])
 
 
+def _served_beside(weights: Weights, device: str, quantization: Any) -> bool:
+    """Whether an engine serves the adapter beside the base: a merged one would lose small changes there."""
+    return weights.adapter is not None and (device == "cuda" or quantization is not None)
+
+
 def _log_probabilities(
-    folder: Path, rows: Sequence[_Row], progress: Progress, task: str, quantization: Any
+    weights: Weights, rows: Sequence[_Row], progress: Progress, task: str, quantization: Any
 ) -> "Iterator[torch.Tensor]":
     """Give the log-probabilities of each row, positions × vocabulary, float32 on the CPU.
 
@@ -146,16 +156,19 @@ def _log_probabilities(
     """
     # Imported where they are used: they take seconds, and the assets import this module.
     import torch
+    from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    beside = _served_beside(weights, device, quantization)
     model = AutoModelForCausalLM.from_pretrained(
-        folder,
+        weights.base if beside else weights.checkpoint(),
         # On a GPU in the precision that serves; on a CPU float32 is exact and no slower.
         dtype=torch.bfloat16 if device == "cuda" else torch.float32,
         device_map=device,
         quantization_config=quantization,
-    ).eval()
+    )
+    model = (PeftModel.from_pretrained(model, weights.adapter) if beside else model).eval()
     for begin in range(0, len(rows), BATCH):
         batch = rows[begin : begin + BATCH]
         width = max(len(row.ids) for row in batch)

@@ -11,6 +11,7 @@ import polars as pl
 from josh_pipeline.evaluation.drift import Drift, measure_drift, texts_digest
 from josh_pipeline.ids import canonical_json
 from josh_pipeline.policies.quantization import quantization_config
+from josh_pipeline.stages.playing import weights
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Warehouse
@@ -33,7 +34,7 @@ def drift_record(step: Step, row: PolicyRow, policy_digest: str, adapter_path: s
     about = {
         "policy_digest": policy_digest,
         "foundation_digest": base["foundation_digest"],
-        "texts_digest": texts_digest(),
+        "texts_digest": texts_digest(step.settings.policy.quantization),
     }
     known = _known(step.warehouse, about)
     if known is None:
@@ -55,15 +56,12 @@ def _measured(
     step: Step, row: PolicyRow, base: Mapping[str, Any], policy_digest: str, adapter_path: str | None
 ) -> dict[str, Any]:
     empty: dict[str, Any] = dict.fromkeys(DRIFT_SCHEMA)
-    if not row.base_path:
+    policy = weights(step.home, row.base_path, adapter_path, policy_digest)
+    if policy is None:
         return empty | {"reason": NO_WEIGHTS}
-    # Imported where it is used: torch takes seconds, and the assets import this module.
-    from josh_pipeline.policies.merge import merge
-
     begin = time.monotonic()
-    adapter = step.home.absolute(adapter_path) if adapter_path else None
     found = measure_drift(
-        merge(step.home.absolute(row.base_path), adapter, step.home.merged / policy_digest),
+        policy,
         step.home.absolute(base["foundation_path"]),
         step.progress,
         quantization_config(step.settings.policy.quantization),
