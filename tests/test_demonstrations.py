@@ -20,6 +20,8 @@ from josh_pipeline.toolwoz.world import ToolWozWorld, worlds
 
 CLEAN = ColdStartSettings(claimed_bookings=0, dropped_constraints=0, false_no_match=0)
 
+LIMITS = {"max_turns": 8, "max_messages": 15, "max_requests": 3}
+
 
 def playable(corpus: Corpus, parts: bool) -> tuple[list[Goal], Callable[[Goal], ToolWozWorld]]:
     goals = [goal for goal in derive_goals(corpus, "audited", parts=parts) if goal.excluded is None]
@@ -41,7 +43,7 @@ def multiwoz(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 @pytest.mark.parametrize("parts", [True, False])
 def test_the_user_lets_a_perfect_agent_solve_the_sample(sample: Corpus, parts: bool) -> None:
     goals, world_of = playable(sample, parts)
-    ceiling = asyncio.run(user_ceiling(goals, world_of, seed=1, max_turns=8))
+    ceiling = asyncio.run(user_ceiling(goals, world_of, lambda goal: 1, **LIMITS))
     assert ceiling.n == len(goals) > 100
     assert ceiling.share >= 0.99, ceiling.failures
     assert ceiling.full_reward + len(ceiling.failures) == ceiling.n
@@ -51,7 +53,7 @@ def test_the_user_lets_a_perfect_agent_solve_the_sample(sample: Corpus, parts: b
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_user_lets_a_perfect_agent_solve_multiwoz(multiwoz: Corpus, parts: bool, seed: int) -> None:
     goals, world_of = playable(multiwoz, parts)
-    ceiling = asyncio.run(user_ceiling(goals, world_of, seed=seed, max_turns=8))
+    ceiling = asyncio.run(user_ceiling(goals, world_of, lambda goal: seed, **LIMITS))
     assert ceiling.n > 700
     assert ceiling.share >= 0.99, ceiling.failures
 

@@ -27,19 +27,34 @@ class Ceiling:
 
 
 async def user_ceiling(
-    goals: Sequence[Goal], world_of: Callable[[Goal], World], seed: int, max_turns: int
+    goals: Sequence[Goal],
+    world_of: Callable[[Goal], World],
+    seed_of: Callable[[Goal], int],
+    *,
+    max_turns: int,
+    max_messages: int,
+    max_requests: int,
 ) -> Ceiling:
     """Play every goal once with an agent that understands the user perfectly.
 
     Args:
         world_of: makes a fresh world of a goal.
-        seed: with the goal it fixes the user.
+        seed_of: with the goal it fixes the user.
         max_turns: the user gives up after this many messages.
+        max_messages, max_requests: of a conversation, and of one agent turn.
     """
     failures = []
     for goal in goals:
         world = world_of(goal)
-        talk = await scripted_talk(goal, world, Carelessness(), seed, max_turns)
+        talk = await scripted_talk(
+            goal,
+            world,
+            Carelessness(),
+            seed_of(goal),
+            max_turns,
+            max_messages=max_messages,
+            max_requests=max_requests,
+        )
         if world.outcome(talk.messages) < 1.0:
             failures.append(goal.goal_id)
     solved = len(goals) - len(failures)

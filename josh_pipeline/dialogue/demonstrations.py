@@ -64,7 +64,9 @@ async def demonstrate(
     agent = CompactAgent("compact")
     for goal in goals:
         world = world_of(goal)
-        talk = await scripted_talk(goal, world, careless, seed, max_turns)
+        talk = await scripted_talk(
+            goal, world, careless, seed, max_turns, max_messages=2 * max_turns, max_requests=MAX_REQUESTS
+        )
         demonstrations.append(
             Demonstration(
                 goal_id=goal.goal_id,
@@ -76,7 +78,16 @@ async def demonstrate(
     return demonstrations
 
 
-async def scripted_talk(goal: Goal, world: World, careless: Carelessness, seed: int, max_turns: int) -> Talk:
+async def scripted_talk(
+    goal: Goal,
+    world: World,
+    careless: Carelessness,
+    seed: int,
+    max_turns: int,
+    *,
+    max_messages: int,
+    max_requests: int,
+) -> Talk:
     """Let the scripted agent talk with the agenda user; ``world`` then holds what was earned."""
     user = AgendaUser(goal, seed, max_turns)
     talk = await converse(
@@ -85,8 +96,8 @@ async def scripted_talk(goal: Goal, world: World, careless: Carelessness, seed: 
         user,
         world,
         sampling=SAMPLING,
-        max_requests=MAX_REQUESTS,
-        max_messages=2 * max_turns,
+        max_requests=max_requests,
+        max_messages=max_messages,
         seed=lambda turn, request: derived_seed(seed, turn, request),
     )
     if talk.failure is not None:

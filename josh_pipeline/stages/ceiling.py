@@ -4,19 +4,19 @@ import asyncio
 from collections.abc import Sequence
 
 from josh_pipeline.dialogue.ceiling import Ceiling, user_ceiling
+from josh_pipeline.evaluation.benchmark import episode_seed
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.corpus import stored_corpus
+from josh_pipeline.stages.episodes import EVALUATION_SEED
 from josh_pipeline.store.warehouse import Warehouse
 from josh_pipeline.toolwoz.goal import Goal
 from josh_pipeline.toolwoz.world import worlds
-
-CEILING_SEED = 0
 
 
 def ceiling_on(
     warehouse: Warehouse, corpus_scope: str, goals: Sequence[Goal], settings: Settings
 ) -> Ceiling | None:
-    """Play goals with an agent that makes no mistake.
+    """Play goals with an agent that makes no mistake, as the evaluation plays them: its users and limits.
 
     Args:
         corpus_scope: of the goals' corpus.
@@ -28,4 +28,17 @@ def ceiling_on(
     if settings.user.kind != "agenda" or not goals:
         return None
     world_of = worlds(stored_corpus(warehouse, corpus_scope, dialogues=False), settings.goals.semantics)
-    return asyncio.run(user_ceiling(goals, world_of, CEILING_SEED, settings.user.max_turns))
+
+    def seed_of(goal: Goal) -> int:
+        return episode_seed(EVALUATION_SEED, goal.goal_id, 0)
+
+    return asyncio.run(
+        user_ceiling(
+            goals,
+            world_of,
+            seed_of,
+            max_turns=settings.user.max_turns,
+            max_messages=settings.evaluation.max_messages,
+            max_requests=settings.evaluation.max_requests,
+        )
+    )
