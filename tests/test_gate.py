@@ -5,8 +5,12 @@ from math import nan
 
 import pytest
 
+from josh_pipeline.errors import ErrorKind
+from josh_pipeline.evaluation.episode import Episode
 from josh_pipeline.evaluation.gate import Gate
 from josh_pipeline.evaluation.statistics import paired_bootstrap
+from josh_pipeline.search.tree import Usage
+from josh_pipeline.stages.evaluation import undisturbed
 
 GATE = Gate(60, 0.55, 0.5, difference=-0.05, low=-0.12, high=0.02, drift=0.7, max_drift=1.5)
 
@@ -52,3 +56,18 @@ def test_drift_above_the_limit_is_refused_and_what_cannot_be_measured_is_not(
     found = replace(GATE, drift=drift)
     assert found.passed is passed
     assert found.sentence.endswith(words)
+
+
+def held(goal: str, failure: ErrorKind | None = None) -> Episode:
+    return Episode(
+        episode_id=goal, goal_id=goal, policy_digest="p", seed=0, settings_digest="s", trial=0, messages=(),
+        calls=(), earned=(), reward=0.5, turns=4, error_turns=0, user_done=failure is None,
+        failure=failure, failure_message=failure, usage=Usage(),
+    )  # fmt: skip
+
+
+def test_what_a_server_broke_off_on_one_side_is_left_out_on_both() -> None:
+    before = [held("a"), held("b", "timeout"), held("c"), held("d", "context_length")]
+    after = [held("a"), held("b"), held("c", "user"), held("d")]
+    sides = undisturbed(before, after)
+    assert [[one.goal_id for one in side] for side in sides] == [["a", "d"]] * 2

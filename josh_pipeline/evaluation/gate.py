@@ -1,7 +1,7 @@
 """The gate: whether a candidate becomes the next policy.
 
 Two questions, both answered by numbers. Has it got worse at its task? Only where the whole 95 % interval
-of the paired difference in mean reward, on goals that nothing else looks at, lies below zero: chance alone
+of the paired difference in mean reward, on goals that no other step looks at, lies below zero: chance alone
 then stops one candidate in forty that is as good as before. Has it forgotten what it could do beside the
 task? Where its drift from the foundation is above the limit in the settings.
 """

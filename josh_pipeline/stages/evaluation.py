@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from josh_pipeline.errors import ErrorKind
 from josh_pipeline.evaluation.drift import Drift
 from josh_pipeline.evaluation.episode import Episode
 from josh_pipeline.evaluation.gate import Gate
@@ -21,6 +22,9 @@ from josh_pipeline.stages.step import Step, one_at_a_time
 from josh_pipeline.store.warehouse import Generation
 from josh_pipeline.toolwoz.goal import Goal
 from josh_pipeline.toolwoz.roles import Role
+
+NOT_THE_POLICY: tuple[ErrorKind, ...] = ("endpoint", "timeout", "user", "world", "budget")
+"""Failures that say nothing about a policy's words."""
 
 Metric = Literal["reward", "success"]
 Side = Literal["before", "after"]
@@ -194,11 +198,17 @@ def compared(step: Step, parts: dict[tuple[Side, Role], list[Episode]]) -> tuple
     """Compare both sides on each role's goals, pair by pair."""
     roles: tuple[Role, ...] = (GATE, "test")
     metrics: tuple[Metric, ...] = ("reward", "success")
-    return tuple(
-        comparison(step, role, metric, parts["before", role], parts["after", role])
-        for role in roles
-        for metric in metrics
-    )
+    sides = {role: (parts["before", role], parts["after", role]) for role in roles}
+    # A server that failed on one side only must neither refuse a candidate nor hide that it got worse.
+    sides[GATE] = undisturbed(*sides[GATE])
+    return tuple(comparison(step, role, metric, *sides[role]) for role in roles for metric in metrics)
+
+
+def undisturbed(before: Sequence[Episode], after: Sequence[Episode]) -> tuple[list[Episode], list[Episode]]:
+    """Leave out the goals whose conversation, on either side, something else than the policy broke off."""
+    broken = {one.goal_id for one in (*before, *after) if one.failure in NOT_THE_POLICY}
+    first, second = ([one for one in side if one.goal_id not in broken] for side in (before, after))
+    return first, second
 
 
 def comparison(

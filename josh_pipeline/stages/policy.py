@@ -267,13 +267,3 @@ def successor(warehouse: Warehouse, iteration: str, line: str) -> str:
         {"line": line, "iteration": iteration},
     )[0]
     return found["following"] or iteration_key(int(found["last"]) + 1)
-
-
-def turn_of(warehouse: Warehouse, row: PolicyRow) -> int:
-    """Return how many attempts of the same line came before this one, baselines not counted."""
-    found = warehouse.rows(
-        "SELECT count(DISTINCT (iteration, attempt)) AS n FROM policies WHERE line = ? "
-        "AND predecessor IS NOT NULL AND (iteration, attempt) < (?, ?)",
-        [row.line, row.iteration, row.attempt],
-    )
-    return int(found[0]["n"])

@@ -16,8 +16,8 @@ from josh_pipeline.search.spending import Budget, Ledger
 from josh_pipeline.search.tree import Tree, Usage
 from josh_pipeline.stages.goals import played_kind
 from josh_pipeline.stages.playing import open_table, rollout_digest
-from josh_pipeline.stages.policy import PolicyRow, iterating_policy, turn_of
-from josh_pipeline.stages.selection import rollout_goals
+from josh_pipeline.stages.policy import PolicyRow, iterating_policy
+from josh_pipeline.stages.selection import played_before, rollout_goals
 from josh_pipeline.stages.step import Step, one_at_a_time
 from josh_pipeline.store.warehouse import Generation, Warehouse
 from josh_pipeline.toolwoz.goal import Goal
@@ -81,7 +81,7 @@ def roll_out(step: Step, iteration: str) -> RolloutsSummary:
         settings.search.goals,
         demonstrated,
         settings.seed,
-        turn_of(step.warehouse, policy),
+        played_before(step.warehouse, policy),
     )
     seed = derived_seed("iteration", settings.seed, iteration)
     tree_seed = rollout_seed(seed, policy.attempt)

@@ -1,13 +1,14 @@
 """Which goals are demonstrated, rolled out and evaluated. All are drawn by content hashes.
 
-So the selection depends on the goals and the settings alone, a rerun meets its own goals again, and
-evaluations of different iterations and seeds play the same goals.
+So the selection depends on the goals, the settings and the rounds before alone, a rerun meets its own goals
+again, and evaluations of different iterations and seeds play the same goals.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from josh_pipeline.ids import content_id
 from josh_pipeline.stages.goals import GoalKind, stored_goals
+from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.store.warehouse import Warehouse
 from josh_pipeline.toolwoz.goal import Goal
 from josh_pipeline.toolwoz.roles import Role
@@ -30,17 +31,16 @@ def rollout_goals(
     number: int,
     demonstrated: set[str],
     seed: int,
-    turn: int,
+    played: Mapping[str, int],
 ) -> list[Goal]:
-    """Goals for the rollouts of one attempt, fresh as long as there are fresh ones.
+    """Goals for the rollouts of one attempt: those that its line has played least.
 
-    Goals come from the training role, the unsolvable left out, in an order drawn with the seed; each
-    turn takes the next ``number``, and what is left over is drawn anew when all were played.
+    They come from the training role, the unsolvable left out, in an order drawn with the seed.
 
     Args:
         demonstrated: dialogues that the cold start used; their goals are left out where enough others are.
         seed: of the run.
-        turn: how many attempts of this line came before.
+        played: of ``played_before``.
     """
     goals = stored_goals(warehouse, scope, kind=kind, role="train")
     unsolvable = set(
@@ -52,16 +52,25 @@ def rollout_goals(
     fresh = [goal for goal in goals if goal.dialogue_id not in demonstrated]
     if len(fresh) >= number:
         goals = fresh
-    number = min(number, len(goals))
-    begin = turn * number
-    chosen: dict[str, Goal] = {}
-    cycle, offset = divmod(begin, len(goals)) if goals else (0, 0)
-    while len(chosen) < number:
-        for goal in drawn(goals, "rollout", seed, cycle)[offset:]:
-            if len(chosen) < number:
-                chosen.setdefault(goal.goal_id, goal)
-        cycle, offset = cycle + 1, 0
-    return list(chosen.values())
+    by_times: dict[int, list[Goal]] = {}
+    for goal in goals:
+        by_times.setdefault(played.get(goal.goal_id, 0), []).append(goal)
+    ordered = [goal for times in sorted(by_times) for goal in drawn(by_times[times], "rollout", seed, times)]
+    return ordered[:number]
+
+
+def played_before(warehouse: Warehouse, row: PolicyRow) -> dict[str, int]:
+    """Return how many attempts of the same line before this one searched each goal."""
+    found = warehouse.rows(
+        "SELECT t.goal_id, count(DISTINCT (p.iteration, p.attempt)) AS n FROM policies p "
+        "JOIN generation_inputs i ON i.stage = 'rollouts' AND i.input_stage = 'policy' "
+        "AND i.input_scope = p.iteration AND i.input_generation = p.generation "
+        "JOIN rollouts r ON r.iteration = i.scope AND r.generation = i.generation "
+        "JOIN trees t USING (rollout_id) "
+        "WHERE p.line = ? AND (p.iteration, p.attempt) < (?, ?) GROUP BY 1",
+        [row.line, row.iteration, row.attempt],
+    )
+    return {one["goal_id"]: one["n"] for one in found}
 
 
 def evaluation_goals(warehouse: Warehouse, scope: str, kind: GoalKind, role: Role, number: int) -> list[Goal]:
