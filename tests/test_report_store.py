@@ -399,6 +399,12 @@ def test_a_refused_attempt_stays_in_scores_and_decisions_when_the_next_one_is_ev
         ("JOSH round 2, attempt 2", True, "Said of three."),
     ]
     assert [s.policy for s in data.main] == ["base", "one", "three"], "figures show what stands"
+    of_two = [(c.round, c.step, c.requests) for c in data.costs if c.iteration == 2]
+    steps = ("rollouts", "training", "evaluation")
+    assert [(name, step) for name, step, _ in of_two] == [
+        (f"JOSH round 2, attempt {attempt}", step) for attempt in (1, 2) for step in steps
+    ]
+    assert all(requests > 0 for _, step, requests in of_two if step != "training")
     screen = io.StringIO()
     Console(file=screen, width=80).print(score_table(home_scores(warehouse)))
     assert "…" not in screen.getvalue() and max(map(len, screen.getvalue().splitlines())) <= 80

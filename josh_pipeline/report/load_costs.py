@@ -1,11 +1,10 @@
 """What the steps of a line of iterations took, out of the store."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from josh_pipeline.report.data import Cost
 from josh_pipeline.report.lines import Line
-from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.store.warehouse import Warehouse
 
 STEPS = (
@@ -26,50 +25,80 @@ USED = (
 
 
 def line_costs(warehouse: Warehouse, line: Line) -> list[Cost]:
-    """What the cold start and every iteration took."""
+    """What the cold start and every iteration took, refused attempts included."""
     base = warehouse.rows(
         "SELECT seconds, tokens FROM current_base_models WHERE scope = ? AND demonstrations > 0",
         [line.rows[0].base_scope],
     )
     first = int(line.rows[0].iteration)
     costs = [Cost(first, "", "cold start", row["seconds"], completion_tokens=row["tokens"]) for row in base]
+    attempts = [(one.policy, one.candidate, one.evaluation, True) for one in line.refused]
     for row in line.rows:
-        costs += _iteration_costs(warehouse, line, row)
+        current = warehouse.current("evaluation", row.iteration)
+        assert current is not None, "a line's iterations are evaluated"
+        attempts.append((row, line.candidates[row.iteration], current.number, False))
+    for policy, candidate, evaluation, refused in sorted(attempts, key=lambda one: one[0].iteration):
+        name = "" if policy.is_baseline else line.name_of(candidate)
+        for stage, step, seconds, generation in _steps(warehouse, policy.iteration, evaluation):
+            used = _used(warehouse, stage, policy.iteration, generation, line.iterations, refused)
+            costs.append(Cost(int(policy.iteration), name, step, seconds, **used))
     return costs
 
 
-def _iteration_costs(warehouse: Warehouse, line: Line, policy: PolicyRow) -> list[Cost]:
-    """What an iteration's long steps took: the time from the end of the step before, in the same run."""
+def _steps(
+    warehouse: Warehouse, iteration: str, evaluation: int
+) -> Iterator[tuple[str, str, float | None, int]]:
+    """Yield the long steps behind an evaluation: stage, name, seconds, generation.
+
+    A step's time is that from the end of the step before, where the same run made both.
+    """
     written = {
-        row["stage"]: (row["run_id"], row["created_at"])
+        row["stage"]: row
         for row in warehouse.rows(
-            "SELECT stage, run_id, created_at FROM generations WHERE scope = ? AND current",
-            [policy.iteration],
+            "WITH RECURSIVE behind AS (SELECT 'evaluation' AS stage, $evaluation::INTEGER AS generation "
+            "UNION SELECT i.input_stage, i.input_generation FROM behind b JOIN generation_inputs i "
+            "ON i.stage = b.stage AND i.generation = b.generation "
+            "WHERE i.scope = $iteration AND i.input_scope = $iteration) "
+            "SELECT g.stage, g.generation, g.run_id, g.created_at FROM behind JOIN generations g "
+            "USING (stage, generation) WHERE g.scope = $iteration ORDER BY g.generation",
+            {"iteration": iteration, "evaluation": evaluation},
         )
     }
-    costs = []
     for stage, step, before in STEPS:
-        if stage not in written:
+        if (made := written.get(stage)) is None:
             continue
-        run, ended = written[stage]
         begin = written.get(before) or written.get("policy")
-        seconds = (ended - begin[1]).total_seconds() if begin and begin[0] == run else None
-        used = _used(warehouse, stage, line.iterations, policy.iteration)
-        costs.append(Cost(int(policy.iteration), line.round_of(policy), step, seconds, **used))
-    return costs
+        together = begin is not None and begin["run_id"] == made["run_id"]
+        seconds = (made["created_at"] - begin["created_at"]).total_seconds() if begin and together else None
+        yield stage, step, seconds, made["generation"]
 
 
-def _used(warehouse: Warehouse, stage: str, line: Sequence[str], iteration: str) -> dict[str, Any]:
+def _used(
+    warehouse: Warehouse, stage: str, iteration: str, generation: int, line: Sequence[str], refused: bool
+) -> dict[str, Any]:
     """Requests, tokens and money of a step."""
     if stage == "rollouts":
-        return warehouse.rows(f"SELECT {USED} FROM current_trees WHERE iteration = ?", [iteration])[0]
-    if stage == "evaluation":
-        # What an iteration compares with was, as a rule, played by the one before it: counted there.
         return warehouse.rows(
-            "WITH played AS (SELECT episode_id, min(iteration) AS iteration FROM current_evaluation_episodes "
-            "WHERE list_contains(?, iteration) GROUP BY episode_id) "
-            f"SELECT {USED} FROM played JOIN episodes USING (episode_id) WHERE iteration = ?",
-            [list(line), iteration],
+            f"SELECT {USED} FROM rollouts JOIN trees USING (rollout_id) "
+            "WHERE iteration = ? AND generation = ?",
+            [iteration, generation],
         )[0]
-    trained = warehouse.rows("SELECT tokens FROM current_trainings WHERE iteration = ?", [iteration])
-    return {"completion_tokens": trained[0]["tokens"]} if trained else {}
+    if stage == "adapter":
+        return warehouse.rows(
+            "SELECT tokens AS completion_tokens FROM trainings WHERE iteration = ? AND generation = ?",
+            [iteration, generation],
+        )[0]
+    if refused:
+        # What it was held against was played before; the attempt that replaced it shares that.
+        return warehouse.rows(
+            f"SELECT {USED} FROM evaluation_episodes JOIN episodes USING (episode_id) "
+            "WHERE iteration = ? AND generation = ? AND side = 'after'",
+            [iteration, generation],
+        )[0]
+    # What an iteration compares with was, as a rule, played by the one before it: counted there.
+    return warehouse.rows(
+        "WITH played AS (SELECT episode_id, min(iteration) AS iteration FROM current_evaluation_episodes "
+        "WHERE list_contains(?, iteration) GROUP BY episode_id) "
+        f"SELECT {USED} FROM played JOIN episodes USING (episode_id) WHERE iteration = ?",
+        [list(line), iteration],
+    )[0]
