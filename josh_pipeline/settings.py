@@ -272,31 +272,44 @@ def load_settings(profile: str, overrides: dict[str, Any] | None = None) -> Sett
     """Read a profile (a shipped name or a YAML file) and lay overrides over it.
 
     Args:
-        profile: a shipped profile's name, or the path of a YAML file.
+        profile: a shipped profile's name, or the path of a YAML file, which may name a shipped one that it
+            ``extends``.
         overrides: nested mapping, merged key by key over the file's.
 
     Raises:
         UserError: the profile does not exist, or holds unknown keys or bad values; all are named.
     """
-    if profile in profile_names():
-        text = (files("josh_pipeline") / "profiles" / f"{profile}.yaml").read_text()
-    elif Path(profile).is_file():
-        text = Path(profile).read_text()
-    else:
-        raise UserError(
-            f"No profile {profile!r}: use one of {', '.join(profile_names())}, or a YAML file's path."
-        )
-    try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as fault:
-        raise UserError(f"Profile {profile} is not valid YAML: {' '.join(str(fault).split())}.") from None
-    if not isinstance(values, dict):
-        raise UserError(f"Profile {profile} must hold settings by name.")
+    values = _profile(profile)
+    if parent := values.pop("extends", None):
+        if parent not in profile_names():
+            raise UserError(
+                f"Profile {profile} extends {parent!r}: only {', '.join(profile_names())} can be extended."
+            )
+        values = merged(_profile(parent), values)
     try:
         return Settings.model_validate({"profile": Path(profile).stem} | merged(values, overrides or {}))
     except ValidationError as fault:
         faults = "; ".join(f"{'.'.join(str(x) for x in e['loc'])}: {e['msg']}" for e in fault.errors())
         raise UserError(f"Profile {profile} has {len(fault.errors())} faulty settings: {faults}.") from None
+
+
+def _profile(name: str) -> dict[str, Any]:
+    """Read the values of a shipped profile or a YAML file."""
+    if name in profile_names():
+        text = (files("josh_pipeline") / "profiles" / f"{name}.yaml").read_text()
+    elif Path(name).is_file():
+        text = Path(name).read_text()
+    else:
+        raise UserError(
+            f"No profile {name!r}: use one of {', '.join(profile_names())}, or a YAML file's path."
+        )
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as fault:
+        raise UserError(f"Profile {name} is not valid YAML: {' '.join(str(fault).split())}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"Profile {name} must hold settings by name.")
+    return values
 
 
 def merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

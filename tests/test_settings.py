@@ -1,11 +1,20 @@
 """Settings laid over a profile's: what a change of the training method keeps, and what it drops."""
 
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from josh_pipeline.settings import DpoSettings, KtoSettings, SftSettings, load_settings, merged
+from josh_pipeline.errors import UserError
+from josh_pipeline.settings import (
+    DpoSettings,
+    KtoSettings,
+    SftSettings,
+    load_settings,
+    merged,
+    profile_names,
+)
 
 OF = {"sft": SftSettings, "kto": KtoSettings, "dpo": DpoSettings}
 
@@ -28,3 +37,31 @@ def test_the_same_method_keeps_everything_else() -> None:
 def test_a_profile_of_sft_can_be_run_with_dpo() -> None:
     training = load_settings("quickstart", {"training": {"method": "dpo", "beta": 0.2}}).training
     assert training == DpoSettings(beta=0.2)
+
+
+def test_every_shipped_profile_is_a_whole_one_named_by_its_file() -> None:
+    assert {name: load_settings(name).profile for name in profile_names()} == {n: n for n in profile_names()}
+
+
+@pytest.mark.parametrize(("method", "rate", "step"), [("sft", 2e-5, 16), ("dpo", 5e-6, 16)])
+def test_the_papers_profile_has_forms_for_other_methods_that_differ_in_training_alone(
+    method: str, rate: float, step: int
+) -> None:
+    paper, other = load_settings("paper"), load_settings(f"paper-{method}")
+    training = other.training
+    assert (training.method, training.learning_rate) == (method, rate)
+    assert training.batch_size * training.accumulation == step
+    assert (training.lora, training.max_tokens) == (paper.training.lora, paper.training.max_tokens)
+    same = {"profile": "paper", "training": paper.training}
+    assert other.model_copy(update=same) == paper
+
+
+def test_a_profile_may_extend_a_shipped_one_and_no_other(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: quickstart\nsearch: {beam_size: 2}\n")
+    found, shipped = load_settings(str(mine)), load_settings("quickstart")
+    assert found.search == shipped.search.model_copy(update={"beam_size": 2})
+    assert (found.profile, found.training) == ("mine", shipped.training)
+    mine.write_text(f"extends: {mine}\n")
+    with pytest.raises(UserError, match=r"only cpu-hour, .* can be extended"):
+        load_settings(str(mine))
