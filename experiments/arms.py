@@ -9,6 +9,9 @@ then plays those of role `test`. The control arm is SFT on random conversations 
 many as there are golden paths, whatever they earned: is it the reward that teaches, or only more training
 on the model's own words?
 
+Beside them stands the iteration's own candidate, where it has been trained; conversations that its evaluation
+has held are not held again.
+
 In a later iteration two more arms ask where to start. `sft` trains on the iteration's golden paths from
 where the iteration's settings say, the policy that searched; `from_base` on the same rows from the base's
 weights; `replay` from the base's weights on the rows of all iterations so far.
@@ -24,15 +27,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
 from common import Experiment, options_of, run
-from pydantic import TypeAdapter
 
 from josh_pipeline.evaluation.statistics import paired_bootstrap, wilson
-from josh_pipeline.search.harvest import harvest, harvest_unfiltered
+from josh_pipeline.search.harvest import harvest_unfiltered
+from josh_pipeline.search.replay import with_replayed
 from josh_pipeline.search.rows import Method, Row
 from josh_pipeline.settings import TrainingSettings
 from josh_pipeline.stages.episodes import Player, played
-from josh_pipeline.stages.preferences import row_length, training_rows, without_long
+from josh_pipeline.stages.policy import made_with, policy_of
 from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.trees import stored_trees
 from josh_pipeline.toolwoz.roles import Role
 
 Arm = Literal["sft", "kto", "dpo", "control", "from_base", "replay"]
@@ -48,8 +52,7 @@ RATES: Mapping[Arm, tuple[float, ...]] = {
 }
 """Learning rates that each arm is tried at."""
 
-MESSAGE_BATCH = 16
-"""Rows a step of KTO and DPO, which count messages one by one; a golden path holds about four of them."""
+ROLES: tuple[Role, ...] = ("val", "test")
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Result:
     """One line of the results.
 
     Attributes:
-        rate: learning rate; None for the policy before.
+        rate: learning rate; None for what was not trained here: the policy before, the iteration's candidate.
         rows, seconds: of the training.
         adapter: path in the home, None for the policy before.
         role: of the goals that it played.
@@ -107,39 +110,28 @@ class Arms(Experiment):
 
     def rows(self, arm: Arm) -> Sequence[Row]:
         """Harvest the trees for an arm."""
-        tokens = row_length(self.step, self.policy.base_path)
-        mode = self.step.settings.harvest.mode
-        limit = self.step.settings.training.max_tokens
         if arm == "replay":
             return self.rows_so_far()
         if arm == "control":
-            golden = without_long(harvest(self.trees, "sft", mode, frozenset()), tokens, limit)
             # All of them are drawn: those that are too long leave, and the arm has to stay as large.
             every = sum(len(tree.nodes) for tree in self.trees)
-            drawn = harvest_unfiltered(self.trees, every, self.seed, frozenset())
-            return without_long(drawn, tokens, limit).rows[: len(golden.rows)]
-        method: Method = "sft" if arm == "from_base" else arm
-        return without_long(harvest(self.trees, method, mode, frozenset()), tokens, limit).rows
+            drawn = self.short(harvest_unfiltered(self.trees, every, self.seed, frozenset()))
+            return drawn[: len(self.harvested(self.trees, "sft"))]
+        return self.harvested(self.trees, method_of(arm))
 
     def rows_so_far(self) -> Sequence[Row]:
         """The golden paths of this iteration and of all before it on its line."""
-        settings = self.step.settings
-        replaying = settings.harvest.model_copy(update={"replay": int(self.key)})
-        step = replace(self.step, settings=settings.model_copy(update={"harvest": replaying}))
-        return training_rows(step, self.policy)[0]
+        earlier = []
+        before = self.policy.predecessor
+        while before is not None and not (older := policy_of(self.step.warehouse, before)).is_baseline:
+            earlier.append(self.harvested(stored_trees(self.step.warehouse, before), "sft"))
+            before = older.predecessor
+        return with_replayed(self.harvested(self.trees, "sft"), earlier)
 
     def settings(self, arm: Arm, rate: float) -> TrainingSettings:
-        """The iteration's training settings, as far as the arm's method knows them."""
-        shared = self.step.settings.training
-        names = ("epochs", "batch_size", "schedule", "warmup", "max_tokens", "start", "threads")
-        values = {name: getattr(shared, name) for name in names} | {"lora": shared.lora.model_dump()}
-        values |= {"learning_rate": rate, "method": arm if arm in ("kto", "dpo") else "sft"}
-        if arm in ("kto", "dpo"):
-            values["batch_size"] = MESSAGE_BATCH
-        if arm in ("from_base", "replay"):
-            values["start"] = "base"
-        settings: TrainingSettings = TypeAdapter(TrainingSettings).validate_python(values)
-        return settings
+        """The iteration's training settings, as the arm changes them."""
+        settings = self.training(method_of(arm), rate)
+        return settings.model_copy(update={"start": "base"}) if arm in ("from_base", "replay") else settings
 
     def tried(self, arm: Arm, rate: float) -> Result:
         """Train an arm at one rate, and play the validation goals."""
@@ -166,21 +158,34 @@ class Arms(Experiment):
         rewards = self.play(Player(digest, adapter, "before"), role)
         return self.result(Result("before", None, 0, 0.0, digest, adapter, role, rewards))
 
+    def candidate(self, role: Role) -> Result | None:
+        """Play the goals with what the iteration itself trained; None where it has not come to that."""
+        if (done := self.results.get(("candidate", None, role))) is not None:
+            return done
+        if self.step.warehouse.current("adapter", self.key) is None:
+            return None
+        training = self.step.written("trainings", made_with(self.step, self.policy, "adapter"))[0]
+        digest, adapter = training["policy_digest"], training["adapter_path"]
+        rewards = self.play(Player(digest, adapter, "the candidate"), role)
+        made = training["rows"], training["seconds"]
+        return self.result(Result("candidate", None, *made, digest, adapter, role, rewards))
+
     def play(self, player: Player, role: Role) -> list[float]:
         """Return the reward of each goal."""
         return [episode.reward for episode in played(self.step, self.policy, player, self.goals(role))]
 
     def work(self) -> None:
         """Make what is missing."""
-        self.before("val")
-        self.before("test")
+        for role in ROLES:
+            self.before(role)
+            self.candidate(role)
         for arm in self.arms:
             tried = [self.tried(arm, rate) for rate in RATES[arm]]
             self.tested(max(tried, key=lambda result: result.mean_reward))
 
     def table(self) -> Iterator[str]:
         """Lines of two Markdown tables, of what is there."""
-        for role in ("val", "test"):
+        for role in ROLES:
             before = self.results.get(("before", None, role))
             if before is None:
                 continue
@@ -208,6 +213,11 @@ class Arms(Experiment):
         resamples = self.step.settings.evaluation.bootstrap
         gain = paired_bootstrap(old.successes, new.successes, resamples=resamples)
         return f"{100 * gain.diff:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
+
+
+def method_of(arm: Arm) -> Method:
+    """How an arm trains."""
+    return arm if arm in ("kto", "dpo") else "sft"
 
 
 def described(result: Result) -> str:

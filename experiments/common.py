@@ -9,18 +9,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pydantic import TypeAdapter
+
 from josh_pipeline.commands.options import quiet_libraries
 from josh_pipeline.errors import UserError
 from josh_pipeline.home import Home, open_home
 from josh_pipeline.ids import derived_seed
 from josh_pipeline.progress import Progress, TerminalProgress
-from josh_pipeline.search.rows import Row
+from josh_pipeline.search.harvest import HarvestResult, harvest
+from josh_pipeline.search.rows import Method, Row
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.settings import TrainingSettings
+from josh_pipeline.settings import TrainingSettings, merged
 from josh_pipeline.stages.cold_start import settle
 from josh_pipeline.stages.episodes import Player
 from josh_pipeline.stages.goals import played_kind
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, policy_digest
+from josh_pipeline.stages.preferences import row_length, without_long
 from josh_pipeline.stages.recorded import recorded_run, recorded_settings
 from josh_pipeline.stages.selection import evaluation_goals
 from josh_pipeline.stages.step import Step, iteration_key, start_step
@@ -83,6 +87,24 @@ class Experiment(ABC):
         number = evaluation.test_goals if role == "test" else evaluation.val_goals
         kind = played_kind(self.step)
         return evaluation_goals(self.step.warehouse, self.policy.goals_scope, kind, role, number)
+
+    def harvested(self, trees: Sequence[Tree], method: Method) -> tuple[Row, ...]:
+        """The rows of a method that training takes."""
+        return self.short(harvest(trees, method, self.step.settings.harvest.mode, frozenset()))
+
+    def short(self, harvested: HarvestResult) -> tuple[Row, ...]:
+        """Leave rows out that training would have to cut."""
+        tokens = row_length(self.step, self.policy.base_path)
+        return without_long(harvested, tokens, self.step.settings.training.max_tokens).rows
+
+    def training(self, method: Method, rate: float) -> TrainingSettings:
+        """The iteration's training settings at another rate, or those of another method."""
+        own = self.step.settings.training.model_dump()
+        values = merged({"training": own}, {"training": {"method": method}})["training"]
+        settings: TrainingSettings = TypeAdapter(TrainingSettings).validate_python(
+            values | {"learning_rate": rate}
+        )
+        return settings
 
     def trained(self, rows: Sequence[Row], settings: TrainingSettings, shown: str) -> tuple[Player, float]:
         """Train from the iteration's policy; returns the candidate, and the seconds it took.

@@ -17,13 +17,10 @@ from typing import ClassVar
 from common import Experiment, options_of, run
 
 from josh_pipeline.evaluation.gate import Gate
-from josh_pipeline.search.harvest import harvest
 from josh_pipeline.search.rows import KtoRow
-from josh_pipeline.settings import KtoSettings
 from josh_pipeline.stages.drift import drift_record
 from josh_pipeline.stages.episodes import Player, played
 from josh_pipeline.stages.evaluation import GATE, comparison, gate_of
-from josh_pipeline.stages.preferences import row_length, without_long
 from josh_pipeline.stages.step import Step
 
 LABELS = ("true", "shuffled")
@@ -41,11 +38,7 @@ class ShuffledLabels(Experiment):
 
     def rows(self, labels: str) -> list[KtoRow]:
         """Return the KTO rows of the iteration's trees, labels shuffled among them where asked for."""
-        step = self.step
-        harvested = harvest(self.trees, "kto", step.settings.harvest.mode, frozenset())
-        length = row_length(step, self.policy.base_path)
-        kept = without_long(harvested, length, step.settings.training.max_tokens)
-        rows = [row for row in kept.rows if isinstance(row, KtoRow)]
+        rows = [row for row in self.harvested(self.trees, "kto") if isinstance(row, KtoRow)]
         if labels == "true":
             return rows
         drawn = [row.desirable for row in rows]
@@ -55,13 +48,8 @@ class ShuffledLabels(Experiment):
     def judged(self, rows: Sequence[KtoRow]) -> Gate:
         """Train on rows and return what the gate sees of the candidate."""
         step, policy = self.step, self.policy
-        shared = step.settings.training
-        settings = KtoSettings(
-            learning_rate=self.rate, epochs=shared.epochs, max_tokens=shared.max_tokens, lora=shared.lora,
-            start=shared.start, threads=shared.threads,
-        )  # fmt: skip
         before = Player(policy.policy_digest, policy.adapter_path, "before")
-        after, _ = self.trained(rows, settings, "after")
+        after, _ = self.trained(rows, self.training("kto", self.rate), "after")
         goals = self.goals(GATE)
         sides = [played(step, policy, player, goals) for player in (before, after)]
         reward = comparison(step, GATE, "reward", *sides)

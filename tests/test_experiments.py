@@ -111,11 +111,26 @@ def test_the_control_arm_is_as_large_as_the_golden_one_where_long_rows_are_left_
     def length(row: Row) -> int:
         return 1_000_000 if row.row_id in long else 1
 
-    monkeypatch.setattr(arms, "row_length", lambda step, base: length)
+    monkeypatch.setattr(script("common"), "row_length", lambda step, base: length)
     fitting = experiment.rows("control")
     assert len(fitting) == len(golden)
     staying = [row.row_id for row in drawn if row.row_id not in long]
     assert [row.row_id for row in fitting[: len(staying)]] == staying, "the random order stays"
+
+
+def test_the_iterations_own_candidate_is_scored_by_the_conversations_of_its_evaluation(home: Home) -> None:
+    step = opened(home, "arms")
+
+    def held() -> int:
+        return int(step.warehouse.rows("SELECT count(*) AS n FROM episodes")[0]["n"])
+
+    before = held()
+    found = script("arms").Arms(step, "001").candidate("test")
+    stored = step.warehouse.rows(
+        "SELECT mean_reward FROM evaluations WHERE iteration = '001' AND side = 'after' AND role = 'test'"
+    )
+    assert found.mean_reward == pytest.approx(stored[0]["mean_reward"])
+    assert held() == before
 
 
 def test_an_arm_is_trained_once_and_its_adapter_is_nothing_that_gc_removes(
