@@ -34,7 +34,7 @@ from josh_pipeline.search.replay import with_replayed
 from josh_pipeline.search.rows import Method, Row
 from josh_pipeline.settings import TrainingSettings
 from josh_pipeline.stages.episodes import Player, played
-from josh_pipeline.stages.policy import made_with, policy_of
+from josh_pipeline.stages.policy import policy_behind, policy_of
 from josh_pipeline.stages.step import Step
 from josh_pipeline.stages.trees import stored_trees
 from josh_pipeline.toolwoz.roles import Role
@@ -160,12 +160,15 @@ class Arms(Experiment):
 
     def candidate(self, role: Role) -> Result | None:
         """Play the goals with what the iteration itself trained; None where it has not come to that."""
-        if (done := self.results.get(("candidate", None, role))) is not None:
-            return done
-        if self.step.warehouse.current("adapter", self.key) is None:
+        adapter_of = self.step.warehouse.current("adapter", self.key)
+        made_by = policy_behind(self.step.warehouse, adapter_of) if adapter_of else None
+        if adapter_of is None or made_by is None or made_by.identity != self.policy.identity:
             return None
-        training = self.step.written("trainings", made_with(self.step, self.policy, "adapter"))[0]
+        training = self.step.written("trainings", adapter_of)[0]
         digest, adapter = training["policy_digest"], training["adapter_path"]
+        done = self.results.get(("candidate", None, role))
+        if done is not None and done.digest == digest:
+            return done
         rewards = self.play(Player(digest, adapter, "the candidate"), role)
         made = training["rows"], training["seconds"]
         return self.result(Result("candidate", None, *made, digest, adapter, role, rewards))

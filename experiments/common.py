@@ -101,6 +101,8 @@ class Experiment(ABC):
         """The iteration's training settings at another rate, or those of another method."""
         own = self.step.settings.training.model_dump()
         values = merged({"training": own}, {"training": {"method": method}})["training"]
+        if method == "kto" and not values["packed"]:
+            values.setdefault("sft_weight", 0.0)  # which TRL's own KTO does not have
         settings: TrainingSettings = TypeAdapter(TrainingSettings).validate_python(
             values | {"learning_rate": rate}
         )

@@ -20,7 +20,7 @@ from josh_pipeline.evaluation.gate import Gate
 from josh_pipeline.search.rows import KtoRow
 from josh_pipeline.stages.drift import drift_record
 from josh_pipeline.stages.episodes import Player, played
-from josh_pipeline.stages.evaluation import GATE, comparison, gate_of
+from josh_pipeline.stages.evaluation import GATE, comparison, gate_of, undisturbed
 from josh_pipeline.stages.step import Step
 
 LABELS = ("true", "shuffled")
@@ -52,7 +52,7 @@ class ShuffledLabels(Experiment):
         after, _ = self.trained(rows, self.training("kto", self.rate), "after")
         goals = self.goals(GATE)
         sides = [played(step, policy, player, goals) for player in (before, after)]
-        reward = comparison(step, GATE, "reward", *sides)
+        reward = comparison(step, GATE, "reward", *undisturbed(*sides))
         drift = drift_record(step, policy, after.digest, after.adapter_path)
         return gate_of(asdict(reward), drift["drift"], drift["max_drift"])
 

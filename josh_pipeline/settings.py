@@ -280,12 +280,6 @@ def load_settings(profile: str, overrides: dict[str, Any] | None = None) -> Sett
         UserError: the profile does not exist, or holds unknown keys or bad values; all are named.
     """
     values = _profile(profile)
-    if parent := values.pop("extends", None):
-        if parent not in profile_names():
-            raise UserError(
-                f"Profile {profile} extends {parent!r}: only {', '.join(profile_names())} can be extended."
-            )
-        values = merged(_profile(parent), values)
     try:
         return Settings.model_validate({"profile": Path(profile).stem} | merged(values, overrides or {}))
     except ValidationError as fault:
@@ -294,7 +288,7 @@ def load_settings(profile: str, overrides: dict[str, Any] | None = None) -> Sett
 
 
 def _profile(name: str) -> dict[str, Any]:
-    """Read the values of a shipped profile or a YAML file."""
+    """Read the values of a shipped profile or a YAML file, over those of the profile that it extends."""
     if name in profile_names():
         text = (files("josh_pipeline") / "profiles" / f"{name}.yaml").read_text()
     elif Path(name).is_file():
@@ -309,7 +303,14 @@ def _profile(name: str) -> dict[str, Any]:
         raise UserError(f"Profile {name} is not valid YAML: {' '.join(str(fault).split())}.") from None
     if not isinstance(values, dict):
         raise UserError(f"Profile {name} must hold settings by name.")
-    return values
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    if parent not in profile_names():
+        raise UserError(
+            f"Profile {name} extends {parent!r}: only {', '.join(profile_names())} can be extended."
+        )
+    return merged(_profile(parent), values)
 
 
 def merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,14 @@ from peft import LoraConfig, get_peft_model
 from tiny_model import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from josh_pipeline.evaluation.drift import Drift, general_texts, measure_drift, summarised
+from josh_pipeline.evaluation.drift import (
+    Drift,
+    general_texts,
+    measure_drift,
+    read_beside,
+    reading_digest,
+    summarised,
+)
 from josh_pipeline.policies.weights import Weights
 from josh_pipeline.progress import Snapshot, ThrottledProgress
 
@@ -82,7 +89,7 @@ def test_the_number_is_the_divergence_of_policy_from_foundation_over_the_answers
     assert drift(policy, foundation).mean == pytest.approx(float(sum(values) / len(values)), rel=1e-4)
 
 
-def test_an_adapter_that_is_served_beside_its_base_is_measured_there_with_its_smallest_changes(
+def test_an_adapter_that_is_read_beside_its_base_shows_its_smallest_changes(
     foundation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
@@ -91,9 +98,7 @@ def test_an_adapter_that_is_served_beside_its_base_is_measured_there_with_its_sm
     model.save_pretrained(tmp_path / "adapter")
     policy = Weights(foundation, tmp_path / "adapter", tmp_path / "merged")
     merged = drift_of(policy, foundation)
-    monkeypatch.setattr(
-        "josh_pipeline.evaluation.drift._served_beside", lambda weights, *about: weights.adapter is not None
-    )
+    monkeypatch.setattr("josh_pipeline.evaluation.drift.read_beside", lambda quantized: True)
     assert drift_of(policy, foundation).mean == pytest.approx(merged.mean, rel=0.02) != 0
 
     with torch.no_grad():
@@ -118,3 +123,14 @@ def test_progress_counts_the_texts_of_both_models(foundation: Path) -> None:
     policy = Weights(foundation, None, foundation)
     measure_drift(policy, foundation, ThrottledProgress(seen.append, lambda text: None))
     assert [(s.task, s.done, s.finished) for s in seen] == [("Drift from the foundation", 80, True)]
+
+
+@pytest.mark.parametrize(("cuda", "quantized"), [(True, False), (False, True), (True, True)])
+def test_on_a_gpu_and_over_quantized_weights_adapters_are_read_beside_their_base(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, quantized: bool
+) -> None:
+    assert not read_beside(False)
+    merged = reading_digest("none")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    assert read_beside(quantized)
+    assert reading_digest("nf4" if quantized else "none") != merged

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -131,6 +132,17 @@ def test_the_iterations_own_candidate_is_scored_by_the_conversations_of_its_eval
     )
     assert found.mean_reward == pytest.approx(stored[0]["mean_reward"])
     assert held() == before
+
+
+def test_a_method_that_the_iteration_was_not_trained_with_brings_what_it_needs(home: Home) -> None:
+    step = opened(home, "arms")
+    plain = step.settings.training.model_copy(update={"packed": False, "accumulation": 3})
+    changed = replace(step, settings=step.settings.model_copy(update={"training": plain}))
+    experiment = script("arms").Arms(changed, "001")
+    kto, sft = experiment.settings("kto", 0.1), experiment.settings("sft", 0.1)
+    assert (kto.method, kto.packed, kto.sft_weight, kto.accumulation) == ("kto", False, 0.0, 1)
+    assert sft == plain.model_copy(update={"learning_rate": 0.1})
+    assert experiment.settings("from_base", 0.1).start == "base"
 
 
 def test_an_arm_is_trained_once_and_its_adapter_is_nothing_that_gc_removes(

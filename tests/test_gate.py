@@ -1,16 +1,20 @@
 """The gate: what it refuses, and that its sentence holds the numbers that decided."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import nan
 
 import pytest
 
-from josh_pipeline.errors import ErrorKind
+from josh_pipeline.errors import ErrorKind, UserError
 from josh_pipeline.evaluation.episode import Episode
 from josh_pipeline.evaluation.gate import Gate
 from josh_pipeline.evaluation.statistics import paired_bootstrap
+from josh_pipeline.progress import SilentProgress
 from josh_pipeline.search.tree import Usage
-from josh_pipeline.stages.evaluation import undisturbed
+from josh_pipeline.settings import load_settings
+from josh_pipeline.stages.evaluation import Side, compared, gate_of, undisturbed
+from josh_pipeline.stages.step import Step
+from josh_pipeline.toolwoz.roles import Role
 
 GATE = Gate(60, 0.55, 0.5, difference=-0.05, low=-0.12, high=0.02, drift=0.7, max_drift=1.5)
 
@@ -58,10 +62,10 @@ def test_drift_above_the_limit_is_refused_and_what_cannot_be_measured_is_not(
     assert found.sentence.endswith(words)
 
 
-def held(goal: str, failure: ErrorKind | None = None) -> Episode:
+def held(goal: str, failure: ErrorKind | None = None, reward: float = 0.5) -> Episode:
     return Episode(
         episode_id=goal, goal_id=goal, policy_digest="p", seed=0, settings_digest="s", trial=0, messages=(),
-        calls=(), earned=(), reward=0.5, turns=4, error_turns=0, user_done=failure is None,
+        calls=(), earned=(), reward=reward, turns=4, error_turns=0, user_done=failure is None,
         failure=failure, failure_message=failure, usage=Usage(),
     )  # fmt: skip
 
@@ -71,3 +75,21 @@ def test_what_a_server_broke_off_on_one_side_is_left_out_on_both() -> None:
     after = [held("a"), held("b"), held("c", "user"), held("d")]
     sides = undisturbed(before, after)
     assert [[one.goal_id for one in side] for side in sides] == [["a", "d"]] * 2
+
+
+def outage(broken: int) -> dict[tuple[Side, Role], list[Episode]]:
+    """Ten goals of each role that both sides play alike, but for those that a server broke off after."""
+    before = [held(str(number)) for number in range(10)]
+    after = [held(str(number), "endpoint", 0.0) for number in range(broken)] + before[broken:]
+    roles: tuple[Role, ...] = ("val", "test")
+    return {(side, role): found for role in roles for side, found in (("before", before), ("after", after))}  # type: ignore[misc]
+
+
+def test_an_outage_is_no_regression_and_too_long_a_one_is_no_decision() -> None:
+    step = Step(None, None, load_settings("quickstart"), "run", SilentProgress())  # type: ignore[arg-type]
+    found = {(one.role, one.metric): one for one in compared(step, outage(2))}
+    gate, test = found["val", "reward"], found["test", "reward"]
+    assert (gate.n, gate.difference, test.n) == (8, 0.0, 10)
+    assert test.difference < 0 and not gate_of(asdict(gate), 0.1, 1.5).regressed
+    with pytest.raises(UserError, match="3 of the 10 validation goals"):
+        compared(step, outage(3))

@@ -404,10 +404,26 @@ def test_a_refused_attempt_stays_in_scores_and_decisions_when_the_next_one_is_ev
     assert [(name, step) for name, step, _ in of_two] == [
         (f"JOSH round 2, attempt {attempt}", step) for attempt in (1, 2) for step in steps
     ]
-    assert all(requests > 0 for _, step, requests in of_two if step != "training")
+    asked = {(name[-1], step): requests for name, step, requests in of_two}
+    assert asked["1", "rollouts"] > 0 == asked["2", "rollouts"], "both attempts hold the same trees here"
+    assert asked["1", "evaluation"] > 0 < asked["2", "evaluation"]
     screen = io.StringIO()
     Console(file=screen, width=80).print(score_table(home_scores(warehouse)))
     assert "…" not in screen.getvalue() and max(map(len, screen.getvalue().splitlines())) <= 80
+
+
+def test_two_candidates_of_one_search_share_its_cost(step: Step) -> None:
+    warehouse = step.warehouse
+    training = warehouse.rows("SELECT * EXCLUDE (iteration, generation) FROM current_trainings ORDER BY ALL")[
+        -1
+    ]
+    again = training | {"policy_digest": "three", "adapter_digest": "a-three"}
+    tables = {"trainings": pl.DataFrame([again], schema_overrides={"parent_digest": pl.String})}
+    warehouse.publish("adapter", "002", step.run_id, tables, made_from(step, "002", "policy", "preferences"))
+    write_evaluation(step, "002", "one", "three")
+    write_promotion(step, "002", "three", True)
+    of_two = [c.step for c in load_report(warehouse).costs if c.iteration == 2]
+    assert of_two == ["rollouts", "training", "evaluation", "training", "evaluation"]
 
 
 def test_a_second_line_counts_its_own_rounds(step: Step) -> None:

@@ -56,12 +56,17 @@ def test_the_papers_profile_has_forms_for_other_methods_that_differ_in_training_
     assert other.model_copy(update=same) == paper
 
 
-def test_a_profile_may_extend_a_shipped_one_and_no_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", profile_names())
+def test_a_profile_may_extend_any_shipped_one(name: str, tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
-    mine.write_text("extends: quickstart\nsearch: {beam_size: 2}\n")
-    found, shipped = load_settings(str(mine)), load_settings("quickstart")
-    assert found.search == shipped.search.model_copy(update={"beam_size": 2})
-    assert (found.profile, found.training) == ("mine", shipped.training)
+    mine.write_text(f"extends: {name}\nsearch: {{beam_size: 2}}\n")
+    found, shipped = load_settings(str(mine)), load_settings(name)
+    search = shipped.search.model_copy(update={"beam_size": 2})
+    assert found == shipped.model_copy(update={"profile": "mine", "search": search})
+
+
+def test_a_profile_may_extend_no_other(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
     mine.write_text(f"extends: {mine}\n")
     with pytest.raises(UserError, match=r"only cpu-hour, .* can be extended"):
         load_settings(str(mine))

@@ -75,11 +75,23 @@ def general_texts() -> tuple[GeneralText, ...]:
     return tuple(GeneralText(**entry) for entry in yaml.safe_load(text))
 
 
-def texts_digest(quantization: Quantization) -> str:
-    """Name the texts and the precision they are read in: drifts are comparable only where both are equal."""
-    precision = [] if quantization == "none" else [quantization]
+def reading_digest(quantization: Quantization) -> str:
+    """Name the texts and how weights are read here: drifts are comparable only where both are equal."""
     texts = [[text.kind, text.prompt, text.answer] for text in general_texts()]
-    return content_id("drift", texts, *precision)
+    beside = read_beside(quantization != "none")
+    return content_id("drift", texts, *(["beside", quantization] if beside else []))
+
+
+def read_beside(quantized: bool) -> bool:
+    """Whether adapters are read beside their base, else merged into it.
+
+    On a GPU weights are in bfloat16 or quantized, and merging would round an adapter's small changes away.
+    On a CPU the merged checkpoint is what is served.
+    """
+    # Imported where it is used: torch takes seconds, and the assets import this module.
+    import torch
+
+    return quantized or torch.cuda.is_available()
 
 
 def measure_drift(policy: Weights, foundation: Path, progress: Progress, quantization: Any = None) -> Drift:
@@ -89,7 +101,7 @@ def measure_drift(policy: Weights, foundation: Path, progress: Progress, quantiz
     (positions × vocabulary × 4 bytes: 0.2 GB for SmolLM2, 0.5 GB for Llama-3).
 
     Args:
-        policy: read as it is served; its vocabulary is the foundation's.
+        policy: its vocabulary is the foundation's; see ``read_beside``.
         foundation: folder of the model as published; its tokenizer and template write the texts.
         progress: counts texts, of both models.
         quantization: a transformers quantization config, or None.
@@ -142,11 +154,6 @@ def _tokenised(foundation: Path) -> Iterator[_Row]:
         yield _Row(ids, [index - 1 for index, message in enumerate(owner) if message == 1])
 
 
-def _served_beside(weights: Weights, device: str, quantization: Any) -> bool:
-    """Whether an engine serves the adapter beside the base: a merged one would lose small changes there."""
-    return weights.adapter is not None and (device == "cuda" or quantization is not None)
-
-
 def _log_probabilities(
     weights: Weights, rows: Sequence[_Row], progress: Progress, task: str, quantization: Any
 ) -> "Iterator[torch.Tensor]":
@@ -160,7 +167,7 @@ def _log_probabilities(
     from transformers import AutoModelForCausalLM
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    beside = _served_beside(weights, device, quantization)
+    beside = weights.adapter is not None and read_beside(quantization is not None)
     model = AutoModelForCausalLM.from_pretrained(
         weights.base if beside else weights.checkpoint(),
         # On a GPU in the precision that serves; on a CPU float32 is exact and no slower.

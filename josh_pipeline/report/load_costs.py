@@ -37,12 +37,33 @@ def line_costs(warehouse: Warehouse, line: Line) -> list[Cost]:
         current = warehouse.current("evaluation", row.iteration)
         assert current is not None, "a line's iterations are evaluated"
         attempts.append((row, line.candidates[row.iteration], current.number, False))
+    told: set[tuple[str, str, int]] = set()
+    searched: set[str] = set()
     for policy, candidate, evaluation, refused in sorted(attempts, key=lambda one: one[0].iteration):
         name = "" if policy.is_baseline else line.name_of(candidate)
         for stage, step, seconds, generation in _steps(warehouse, policy.iteration, evaluation):
-            used = _used(warehouse, stage, policy.iteration, generation, line.iterations, refused)
+            # Two candidates of one attempt share its search: it is told of with the first.
+            if (policy.iteration, stage, generation) in told:
+                continue
+            told.add((policy.iteration, stage, generation))
+            if stage == "rollouts":
+                used = _spent_searching(warehouse, policy.iteration, generation, searched)
+            else:
+                used = _used(warehouse, stage, policy.iteration, generation, line.iterations, refused)
             costs.append(Cost(int(policy.iteration), name, step, seconds, **used))
     return costs
+
+
+def _spent_searching(
+    warehouse: Warehouse, iteration: str, generation: int, searched: set[str]
+) -> dict[str, Any]:
+    """What the trees of a generation took that no generation before it held; adds them to ``searched``."""
+    trees = warehouse.query(
+        "SELECT rollout_id FROM rollouts WHERE iteration = ? AND generation = ?", [iteration, generation]
+    )["rollout_id"]
+    fresh = [tree for tree in trees if tree not in searched]
+    searched.update(fresh)
+    return warehouse.rows(f"SELECT {USED} FROM trees WHERE list_contains(?, rollout_id)", [fresh])[0]
 
 
 def _steps(
@@ -76,13 +97,7 @@ def _steps(
 def _used(
     warehouse: Warehouse, stage: str, iteration: str, generation: int, line: Sequence[str], refused: bool
 ) -> dict[str, Any]:
-    """Requests, tokens and money of a step."""
-    if stage == "rollouts":
-        return warehouse.rows(
-            f"SELECT {USED} FROM rollouts JOIN trees USING (rollout_id) "
-            "WHERE iteration = ? AND generation = ?",
-            [iteration, generation],
-        )[0]
+    """Requests, tokens and money of training and evaluation."""
     if stage == "adapter":
         return warehouse.rows(
             "SELECT tokens AS completion_tokens FROM trainings WHERE iteration = ? AND generation = ?",

@@ -9,6 +9,7 @@ from josh_pipeline.evaluation.summary import Breakdown
 from josh_pipeline.report.data import Comparison, Decision, GoalKind, Metric, PolicyDrift, PolicyScore
 from josh_pipeline.report.lines import Line, all_lines
 from josh_pipeline.stages.drift import drift_of
+from josh_pipeline.stages.evaluation import GATE, NOT_THE_POLICY
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.store.warehouse import Warehouse
 
@@ -196,13 +197,14 @@ def line_comparisons(warehouse: Warehouse, line: Line, resamples: int) -> list[C
 
 
 def outcomes(warehouse: Warehouse, iteration: str, side: Side, role: str) -> dict[tuple[str, int], Any]:
-    """Rewards and successes of one evaluation."""
+    """Rewards and successes of one evaluation; on the gate's goals those that the gate looks at."""
     return {
         (row["goal_id"], row["trial"]): (row["reward"], row["success"])
         for row in warehouse.rows(
             "SELECT goal_id, trial, reward, success FROM current_episodes "
-            "WHERE iteration = ? AND side = ? AND role = ?",
-            [iteration, side, role],
+            "WHERE iteration = ? AND side = ? AND role = ? "
+            "AND (failure IS NULL OR NOT list_contains(?, failure))",
+            [iteration, side, role, list(NOT_THE_POLICY) if role == GATE else []],
         )
     }
 

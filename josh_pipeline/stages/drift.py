@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from josh_pipeline.evaluation.drift import Drift, measure_drift, texts_digest
+from josh_pipeline.evaluation.drift import Drift, measure_drift, reading_digest
 from josh_pipeline.ids import canonical_json
 from josh_pipeline.policies.quantization import quantization_config
 from josh_pipeline.stages.playing import weights
@@ -34,7 +34,7 @@ def drift_record(step: Step, row: PolicyRow, policy_digest: str, adapter_path: s
     about = {
         "policy_digest": policy_digest,
         "foundation_digest": base["foundation_digest"],
-        "texts_digest": texts_digest(step.settings.policy.quantization),
+        "texts_digest": reading_digest(step.settings.policy.quantization),
     }
     known = _known(step.warehouse, about)
     if known is None:

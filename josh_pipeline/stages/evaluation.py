@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from josh_pipeline.errors import ErrorKind
+from josh_pipeline.errors import ErrorKind, UserError
 from josh_pipeline.evaluation.drift import Drift
 from josh_pipeline.evaluation.episode import Episode
 from josh_pipeline.evaluation.gate import Gate
@@ -88,7 +88,7 @@ def evaluate_candidate(step: Step, iteration: str) -> EvaluationSummary:
 
     Raises:
         UserError: the candidate has not been trained, or not from this policy, or too many conversations
-            failed.
+            failed, of all or of those that decide on the promotion.
     """
     row = policy_of(step.warehouse, iteration)
     inputs = [row.source]
@@ -200,7 +200,14 @@ def compared(step: Step, parts: dict[tuple[Side, Role], list[Episode]]) -> tuple
     metrics: tuple[Metric, ...] = ("reward", "success")
     sides = {role: (parts["before", role], parts["after", role]) for role in roles}
     # A server that failed on one side only must neither refuse a candidate nor hide that it got worse.
+    held = len(sides[GATE][0])
     sides[GATE] = undisturbed(*sides[GATE])
+    broken = held - len(sides[GATE][0])
+    if broken > step.settings.search.max_failed_share * held:
+        raise UserError(
+            f"{broken} of the {held} validation goals, which decide on the promotion, were broken off by "
+            "something else than the policy. Mend that and run again: the other conversations are kept."
+        )
     return tuple(comparison(step, role, metric, *sides[role]) for role in roles for metric in metrics)
 
 

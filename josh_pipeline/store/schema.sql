@@ -238,7 +238,7 @@ CREATE TABLE comparisons (                -- after minus before, paired over goa
 CREATE TABLE drifts (                     -- of what an iteration made, from the foundation
     iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
     policy_digest VARCHAR NOT NULL, foundation_digest VARCHAR NOT NULL,
-    texts_digest VARCHAR NOT NULL,        -- drifts on other texts are not comparable
+    texts_digest VARCHAR NOT NULL,        -- texts, and how weights were read: others are not comparable
     drift DOUBLE, low DOUBLE, high DOUBLE, -- nats a token, 95 % interval; null where it cannot be measured
     texts BIGINT, tokens BIGINT, by_kind JSON, seconds DOUBLE,
     max_drift DOUBLE NOT NULL,            -- the limit in the settings

@@ -2,9 +2,8 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 
 
 def tree_batches(trees: Sequence[str], batch_size: int, seed: int) -> list[list[int]]:
@@ -126,26 +125,30 @@ def _alternating(batch: Sequence[int], trees: Sequence[str]) -> list[int]:
     return ordered
 
 
-def _apart(batch: list[int], trees: Sequence[str], prompts: Sequence[str]) -> list[int]:
+def _apart(batch: Sequence[int], trees: Sequence[str], prompts: Sequence[str]) -> list[int]:
     """Swap rows as long as fewer neighbours share a prompt for it, and none a tree."""
-
-    def neighbours(order: Sequence[int], marks: Sequence[str]) -> int:
-        return sum(marks[row] == marks[order[place - 1]] for place, row in enumerate(order))
-
-    def clashes(order: Sequence[int]) -> tuple[int, int]:
-        return neighbours(order, trees), neighbours(order, prompts)
-
-    found = clashes(batch)
-    while found[1]:
-        swaps = (_swapped(batch, *places) for places in combinations(range(len(batch)), 2))
-        better = next((order for order in swaps if clashes(order) < found), None)
-        if better is None:
-            return batch
-        batch, found = better, clashes(better)
-    return batch
-
-
-def _swapped(batch: Sequence[int], one: int, other: int) -> list[int]:
     order = list(batch)
-    order[one], order[other] = order[other], order[one]
+    places = range(len(order))
+
+    def clashes(seats: Collection[int]) -> tuple[int, int]:
+        pairs = [(order[seat], order[seat - 1]) for seat in seats]
+        of_trees = sum(trees[one] == trees[other] for one, other in pairs)
+        return of_trees, sum(prompts[one] == prompts[other] for one, other in pairs)
+
+    def better_by(one: int, other: int) -> bool:
+        """Swap two rows where that helps."""
+        seats = {seat % len(order) for place in (one, other) for seat in (place, place + 1)}
+        before = clashes(seats)
+        order[one], order[other] = order[other], order[one]
+        if clashes(seats) < before:
+            return True
+        order[one], order[other] = order[other], order[one]
+        return False
+
+    def moved(place: int) -> bool:
+        clashing = prompts[order[place]] == prompts[order[place - 1]]
+        return clashing and any(better_by(one, other) for one in (place, place - 1) for other in places)
+
+    while any(moved(place) for place in places):
+        pass
     return order

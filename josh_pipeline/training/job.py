@@ -16,6 +16,9 @@ from josh_pipeline.search.row_codec import row_from_record, row_record
 from josh_pipeline.search.rows import Row
 from josh_pipeline.settings import TrainingSettings
 
+DEALING = 2
+"""Version of how KTO's and DPO's rows become batches: a checkpoint of another one is not gone on from."""
+
 
 @dataclass(frozen=True)
 class TrainingJob:
@@ -59,6 +62,7 @@ class TrainingJob:
             self.settings.model_dump(mode="json"),
             self.seed,
             self.quantization,
+            *([] if self.settings.method == "sft" else [DEALING]),
         )
 
     def to_json(self) -> str:
