@@ -1,7 +1,7 @@
 """What the trees of one iteration teach, by method: SFT, KTO and DPO side by side, and the control arm.
 
     python experiments/arms.py --home .josh --iteration 1 [--arms sft kto dpo control]
-    python experiments/arms.py --home .josh --iteration 3 --arms sft from_base replay
+    python experiments/arms.py --home .josh --iteration 3 --arms from_base replay --rates 3e-4
 
 Each arm harvests the same trees its own way and trains from the same weights for the same number of epochs,
 once at each learning rate of its grid. The rate is chosen on the goals of role `val`; the best of each arm
@@ -13,8 +13,8 @@ Beside them stands the iteration's own candidate, where it has been trained; con
 has held are not held again.
 
 In a later iteration two more arms ask where to start. `sft` trains on the iteration's golden paths from
-where the iteration's settings say, the policy that searched; `from_base` on the same rows from the base's
-weights; `replay` from the base's weights on the rows of all iterations so far.
+where the iteration's settings say, the policy that searched (as the candidate was); `from_base` on the same
+rows from the base's weights; `replay` from the base's weights on the rows of all iterations so far.
 
 Results are appended to experiments/arms-ITERATION.jsonl in the home as they come; a rerun makes only what
 is missing, and prints the table and what is unfinished, also of a run that was stopped. The iteration's own
@@ -97,9 +97,11 @@ class Arms(Experiment):
 
     name: ClassVar[str] = "arms"
 
-    def __init__(self, step: Step, key: str, arms: Sequence[Arm] = METHODS) -> None:
+    def __init__(
+        self, step: Step, key: str, arms: Sequence[Arm] = METHODS, rates: Sequence[float] | None = None
+    ) -> None:
         super().__init__(step, key)
-        self.arms = arms
+        self.rates = {arm: tuple(rates or RATES[arm]) for arm in arms}
         self.results = {result.key: result for result in (Result(**line) for line in self.kept())}
 
     def result(self, result: Result) -> Result:
@@ -182,8 +184,8 @@ class Arms(Experiment):
         for role in ROLES:
             self.before(role)
             self.candidate(role)
-        for arm in self.arms:
-            tried = [self.tried(arm, rate) for rate in RATES[arm]]
+        for arm, rates in self.rates.items():
+            tried = [self.tried(arm, rate) for rate in rates]
             self.tested(max(tried, key=lambda result: result.mean_reward))
 
     def table(self) -> Iterator[str]:
@@ -202,8 +204,8 @@ class Arms(Experiment):
             for result in found:
                 yield f"{described(result)} | {self.gain(before, result)} | {self.gain(control, result)} |"
         tested = {arm for arm, _, role in self.results if role == "test"}
-        for arm in self.arms:
-            missing = [f"{rate:g}" for rate in RATES[arm] if (arm, rate, "val") not in self.results]
+        for arm, rates in self.rates.items():
+            missing = [f"{rate:g}" for rate in rates if (arm, rate, "val") not in self.results]
             if missing:
                 yield f"Unfinished: {arm} at {', '.join(missing)}."
             elif arm not in tested:
@@ -239,8 +241,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the arms and print the table, also of an interrupted run."""
     parser = options_of(__doc__)
     parser.add_argument("--arms", nargs="+", choices=tuple(RATES), default=METHODS)
+    parser.add_argument("--rates", nargs="+", type=float, help="(default: three for each arm)")
     options = parser.parse_args(arguments)
-    return run(Arms, options, arms=options.arms)
+    return run(Arms, options, arms=options.arms, rates=options.rates)
 
 
 if __name__ == "__main__":

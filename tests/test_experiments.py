@@ -149,8 +149,7 @@ def test_an_arm_is_trained_once_and_its_adapter_is_nothing_that_gc_removes(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arms = script("arms")
-    monkeypatch.setitem(arms.RATES, "sft", (1e-3,))
-    command = ["--home", str(home.root), "--arms", "sft"]
+    command = ["--home", str(home.root), "--arms", "sft", "--rates", "1e-3"]
     waste = {file.path for file in find_waste(home).files}
     assert arms.main(command) == 0
     out = capsys.readouterr().out
