@@ -1,11 +1,12 @@
 """What the steps of a line of iterations took, out of the store."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from josh_pipeline.report.data import Cost
 from josh_pipeline.report.lines import Line
-from josh_pipeline.store.warehouse import Warehouse
+from josh_pipeline.store.schema import MEMBERS
+from josh_pipeline.store.warehouse import Generation, Warehouse
 
 STEPS = (
     ("rollouts", "rollouts", "policy"),
@@ -32,44 +33,28 @@ def line_costs(warehouse: Warehouse, line: Line) -> list[Cost]:
     )
     first = int(line.rows[0].iteration)
     costs = [Cost(first, "", "cold start", row["seconds"], completion_tokens=row["tokens"]) for row in base]
-    attempts = [(one.policy, one.candidate, one.evaluation, True) for one in line.refused]
+    attempts = [(one.policy, one.candidate, one.evaluation) for one in line.refused]
     for row in line.rows:
         current = warehouse.current("evaluation", row.iteration)
         assert current is not None, "a line's iterations are evaluated"
-        attempts.append((row, line.candidates[row.iteration], current.number, False))
-    told: set[tuple[str, str, int]] = set()
-    searched: set[str] = set()
-    for policy, candidate, evaluation, refused in sorted(attempts, key=lambda one: one[0].iteration):
+        attempts.append((row, line.candidates[row.iteration], current.number))
+    told: set[Generation] = set()
+    counted: set[str] = set()
+    for policy, candidate, evaluation in sorted(attempts, key=lambda one: one[0].iteration):
         name = "" if policy.is_baseline else line.name_of(candidate)
-        for stage, step, seconds, generation in _steps(warehouse, policy.iteration, evaluation):
+        for step, seconds, generation in _steps(warehouse, policy.iteration, evaluation):
             # Two candidates of one attempt share its search: it is told of with the first.
-            if (policy.iteration, stage, generation) in told:
-                continue
-            told.add((policy.iteration, stage, generation))
-            if stage == "rollouts":
-                used = _spent_searching(warehouse, policy.iteration, generation, searched)
-            else:
-                used = _used(warehouse, stage, policy.iteration, generation, line.iterations, refused)
-            costs.append(Cost(int(policy.iteration), name, step, seconds, **used))
+            if generation not in told:
+                told.add(generation)
+                used = _used(warehouse, generation, counted)
+                costs.append(Cost(int(policy.iteration), name, step, seconds, **used))
     return costs
-
-
-def _spent_searching(
-    warehouse: Warehouse, iteration: str, generation: int, searched: set[str]
-) -> dict[str, Any]:
-    """What the trees of a generation took that no generation before it held; adds them to ``searched``."""
-    trees = warehouse.query(
-        "SELECT rollout_id FROM rollouts WHERE iteration = ? AND generation = ?", [iteration, generation]
-    )["rollout_id"]
-    fresh = [tree for tree in trees if tree not in searched]
-    searched.update(fresh)
-    return warehouse.rows(f"SELECT {USED} FROM trees WHERE list_contains(?, rollout_id)", [fresh])[0]
 
 
 def _steps(
     warehouse: Warehouse, iteration: str, evaluation: int
-) -> Iterator[tuple[str, str, float | None, int]]:
-    """Yield the long steps behind an evaluation: stage, name, seconds, generation.
+) -> Iterator[tuple[str, float | None, Generation]]:
+    """Yield the long steps behind an evaluation: name, seconds, what it wrote.
 
     A step's time is that from the end of the step before, where the same run made both.
     """
@@ -91,29 +76,29 @@ def _steps(
         begin = written.get(before) or written.get("policy")
         together = begin is not None and begin["run_id"] == made["run_id"]
         seconds = (made["created_at"] - begin["created_at"]).total_seconds() if begin and together else None
-        yield stage, step, seconds, made["generation"]
+        yield step, seconds, Generation(stage, iteration, made["generation"])
 
 
-def _used(
-    warehouse: Warehouse, stage: str, iteration: str, generation: int, line: Sequence[str], refused: bool
-) -> dict[str, Any]:
-    """Requests, tokens and money of training and evaluation."""
-    if stage == "adapter":
+def _used(warehouse: Warehouse, generation: Generation, counted: set[str]) -> dict[str, Any]:
+    """Requests, tokens and money of a step.
+
+    Args:
+        counted: trees and conversations that another step was told to have cost, as a rule those that an
+            iteration compares with; the step's own are added.
+    """
+    place = [generation.scope, generation.number]
+    if generation.stage == "adapter":
         return warehouse.rows(
-            "SELECT tokens AS completion_tokens FROM trainings WHERE iteration = ? AND generation = ?",
-            [iteration, generation],
+            "SELECT tokens AS completion_tokens FROM trainings WHERE iteration = ? AND generation = ?", place
         )[0]
-    if refused:
-        # What it was held against was played before; the attempt that replaced it shares that.
-        return warehouse.rows(
-            f"SELECT {USED} FROM evaluation_episodes JOIN episodes USING (episode_id) "
-            "WHERE iteration = ? AND generation = ? AND side = 'after'",
-            [iteration, generation],
-        )[0]
-    # What an iteration compares with was, as a rule, played by the one before it: counted there.
+    members = MEMBERS[generation.stage]
+    key = members.key
+    found = warehouse.query(
+        f"SELECT {key} FROM {members.table} WHERE iteration = ? AND generation = ?", place
+    )[key]
+    fresh = set(found) - counted
+    counted |= fresh
     return warehouse.rows(
-        "WITH played AS (SELECT episode_id, min(iteration) AS iteration FROM current_evaluation_episodes "
-        "WHERE list_contains(?, iteration) GROUP BY episode_id) "
-        f"SELECT {USED} FROM played JOIN episodes USING (episode_id) WHERE iteration = ?",
-        [list(line), iteration],
+        f"SELECT {USED} FROM {members.content[0]} WHERE {key} IN (SELECT unnest(?::VARCHAR[]))",
+        [sorted(fresh)],
     )[0]
