@@ -119,7 +119,7 @@ def kto_conversations(rows: Sequence[KtoRow]) -> list[dict[str, Any]]:
             "prompt": _chat(row.prompt, row.tools),
             "completion": _chat((row.completion.message,), row.tools),
             "label": row.desirable,
-            "tools": json.dumps(list(row.tools)) if row.tools else None,
+            "tools": _tools(row.tools),
         }
         for row in rows
     ]
@@ -132,10 +132,15 @@ def dpo_conversations(rows: Sequence[DpoRow]) -> list[dict[str, Any]]:
             "prompt": _chat(row.prompt, row.tools),
             "chosen": _chat((row.chosen.message,), row.tools),
             "rejected": _chat((row.rejected.message,), row.tools),
-            "tools": json.dumps(list(row.tools)) if row.tools else None,
+            "tools": _tools(row.tools),
         }
         for row in rows
     ]
+
+
+def _tools(tools: Tools) -> str | None:
+    """Return none as none: templates ask whether tools were given, and an empty list is given."""
+    return json.dumps(list(tools)) if tools else None
 
 
 def _chat(messages: Conversation, tools: Tools) -> list[dict[str, Any]]:

@@ -12,27 +12,22 @@ from transformers import Trainer, TrainingArguments
 from josh_pipeline.settings import DpoSettings, KtoSettings, SftSettings, TrainingSettings
 from josh_pipeline.training.examples import KtoTokens, PairTokens, TokenExample
 from josh_pipeline.training.objectives import Metrics, dpo_loss, kto_loss
-from josh_pipeline.training.packing import PackedRows, pack, visible_blocks
-
-PARTS = (
-    "input_ids", "depths", "ends", "parents", "edge_parent", "edge_token", "item_row", "item_edge",
-    "rows", "tokens", "plain_tokens",
-)  # fmt: skip
+from josh_pipeline.training.packing import pack, visible_blocks
 
 Batch = dict[str, Any]
-"""Tensors of a batch: ``PARTS`` of its ``PackedRows``, and what its loss needs besides."""
+"""The attributes of a batch's ``PackedRows`` by name, and what its loss needs besides."""
 
 
 def sft_batch(rows: Sequence[TokenExample]) -> Batch:
     """Pack conversations."""
-    return _batch(pack(rows))
+    return dict(vars(pack(rows)))
 
 
 def kto_batch(rows: Sequence[KtoTokens]) -> Batch:
     """Pack rows, and behind them each row's prompt with the completion of the row before it."""
     mismatched = [row.prompted.followed_by(rows[place - 1].prompted) for place, row in enumerate(rows)]
     packed = pack([*(row.prompted.example for row in rows), *mismatched])
-    return _batch(packed) | {
+    return vars(packed) | {
         "desirable": torch.tensor([row.desirable for row in rows]),
         "lengths": torch.tensor([len(row.prompted.completion) for row in rows]),
     }
@@ -41,11 +36,7 @@ def kto_batch(rows: Sequence[KtoTokens]) -> Batch:
 def dpo_batch(pairs: Sequence[PairTokens]) -> Batch:
     """Pack the chosen sides, and behind them the rejected ones."""
     packed = pack([*(pair.chosen.example for pair in pairs), *(pair.rejected.example for pair in pairs)])
-    return _batch(packed) | {"lengths": torch.tensor([len(pair.chosen.completion) for pair in pairs])}
-
-
-def _batch(packed: PackedRows) -> Batch:
-    return {name: getattr(packed, name) for name in PARTS}
+    return vars(packed) | {"lengths": torch.tensor([len(pair.chosen.completion) for pair in pairs])}
 
 
 def model_inputs(batch: Batch) -> dict[str, Any]:

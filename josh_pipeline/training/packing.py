@@ -36,7 +36,6 @@ class PackedRows:
         item_row: row of each labelled token, (L,).
         item_edge: edge of each labelled token, (L,).
         rows: number of rows.
-        plain_tokens: tokens of the rows one by one.
     """
 
     input_ids: Tensor
@@ -48,7 +47,6 @@ class PackedRows:
     item_row: Tensor
     item_edge: Tensor
     rows: int
-    plain_tokens: int
 
     @property
     def tokens(self) -> int:
@@ -92,7 +90,6 @@ def pack(examples: Sequence[TokenExample]) -> PackedRows:
         item_row=torch.tensor([row for row, _ in items], dtype=torch.long),
         item_edge=torch.tensor([edge for _, edge in items], dtype=torch.long),
         rows=len(examples),
-        plain_tokens=sum(len(example.input_ids) for example in examples),
     )
 
 
