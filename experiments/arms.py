@@ -117,7 +117,7 @@ class Arms(Experiment):
         if arm == "control":
             # All of them are drawn: those that are too long leave, and the arm has to stay as large.
             every = sum(len(tree.nodes) for tree in self.trees)
-            drawn = self.short(harvest_unfiltered(self.trees, every, self.seed, frozenset()))
+            drawn = self.fitting(harvest_unfiltered(self.trees, every, self.seed, frozenset()))
             return drawn[: len(self.harvested(self.trees, "sft"))]
         return self.harvested(self.trees, method_of(arm))
 
@@ -132,7 +132,7 @@ class Arms(Experiment):
 
     def settings(self, arm: Arm, rate: float) -> TrainingSettings:
         """The iteration's training settings, as the arm changes them."""
-        settings = self.training(method_of(arm), rate)
+        settings = self.training_settings(method_of(arm), rate)
         return settings.model_copy(update={"start": "base"}) if arm in ("from_base", "replay") else settings
 
     def tried(self, arm: Arm, rate: float) -> Result:

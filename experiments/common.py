@@ -90,14 +90,14 @@ class Experiment(ABC):
 
     def harvested(self, trees: Sequence[Tree], method: Method) -> tuple[Row, ...]:
         """The rows of a method that training takes."""
-        return self.short(harvest(trees, method, self.step.settings.harvest.mode, frozenset()))
+        return self.fitting(harvest(trees, method, self.step.settings.harvest.mode, frozenset()))
 
-    def short(self, harvested: HarvestResult) -> tuple[Row, ...]:
+    def fitting(self, harvested: HarvestResult) -> tuple[Row, ...]:
         """Leave rows out that training would have to cut."""
         tokens = row_length(self.step, self.policy.base_path)
         return without_long(harvested, tokens, self.step.settings.training.max_tokens).rows
 
-    def training(self, method: Method, rate: float) -> TrainingSettings:
+    def training_settings(self, method: Method, rate: float) -> TrainingSettings:
         """The iteration's training settings at another rate, or those of another method."""
         own = self.step.settings.training.model_dump()
         values = merged({"training": own}, {"training": {"method": method}})["training"]

@@ -49,7 +49,7 @@ class ShuffledLabels(Experiment):
         """Train on rows and return what the gate sees of the candidate."""
         step, policy = self.step, self.policy
         before = Player(policy.policy_digest, policy.adapter_path, "before")
-        after, _ = self.trained(rows, self.training("kto", self.rate), "after")
+        after, _ = self.trained(rows, self.training_settings("kto", self.rate), "after")
         goals = self.goals(GATE)
         sides = [played(step, policy, player, goals) for player in (before, after)]
         reward = comparison(step, GATE, "reward", *undisturbed(*sides))
