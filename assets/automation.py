@@ -16,11 +16,11 @@ from assets.policy import policy
 from assets.preferences import preference_pairs
 from assets.promotion import promotion
 from assets.rollouts import beam_rollouts
-from josh_pipeline.errors import UserError
-from josh_pipeline.home import open_home
-from josh_pipeline.progress import SilentProgress
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.stages.state import coming_iteration
 from josh_pipeline.stages.step import Step
+from josh_pipeline.store.home import open_home
 
 PREPARATION = [multiwoz_dialogues, toolwoz_goals, cold_start]
 BASELINE_CHAIN = [policy, benchmark_evaluation, promotion]

@@ -13,8 +13,8 @@ from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionI
 from dagster._core.nux import set_nux_seen
 
 from assets.partitions import ITERATIONS
-from josh_pipeline.errors import UserError
-from josh_pipeline.home import Home
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.store.home import Home
 
 INSTANCE = {
     "telemetry": {"enabled": False},

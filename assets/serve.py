@@ -22,13 +22,13 @@ from starlette.routing import BaseRoute, Route
 
 from assets.links import PAGES
 from josh_pipeline.audit.row import audit_row
-from josh_pipeline.errors import UserError
-from josh_pipeline.home import Home, open_home
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.report.html import report_page
 from josh_pipeline.report.load import load_report
 from josh_pipeline.report.load_tree import load_drawn_tree
 from josh_pipeline.report.row_page import load_row_page
 from josh_pipeline.report.tree_view import tree_page
+from josh_pipeline.store.home import Home, open_home
 
 
 class Webserver(DagsterWebserver):  # type: ignore[type-arg]

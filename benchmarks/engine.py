@@ -19,25 +19,25 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from josh_pipeline.commands.options import quiet_libraries
-from josh_pipeline.corpus.sample import sample_corpus
-from josh_pipeline.dialogue.agents.factory import make_agent
-from josh_pipeline.dialogue.users.agenda import AgendaUser
-from josh_pipeline.ids import derived_seed
+from josh_pipeline.cli.options import quiet_libraries
+from josh_pipeline.core.ids import derived_seed
+from josh_pipeline.core.policy import Sampling
+from josh_pipeline.core.progress import TerminalProgress
+from josh_pipeline.dialogue.agents import make_agent
+from josh_pipeline.environments.toolwoz.agenda import AgendaUser
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.environments.toolwoz.goals import derive_goals
+from josh_pipeline.environments.toolwoz.sample import sample_corpus
+from josh_pipeline.environments.toolwoz.world import worlds
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.local import Engine, Generated, LocalPolicy
 from josh_pipeline.policies.models import foundation
 from josh_pipeline.policies.open import open_engine
-from josh_pipeline.policies.policy import Sampling
 from josh_pipeline.policies.weights import Weights
-from josh_pipeline.progress import TerminalProgress
 from josh_pipeline.search.rollouts import rollouts
 from josh_pipeline.search.spending import Ledger, Meter
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings, load_settings
-from josh_pipeline.toolwoz.goal import Goal
-from josh_pipeline.toolwoz.goals import derive_goals
-from josh_pipeline.toolwoz.world import worlds
 
 Asked = tuple[list[int], Sampling]
 LEAST_RATIO = 0.85

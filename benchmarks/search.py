@@ -21,20 +21,20 @@ from pathlib import Path
 
 import httpx
 
-from josh_pipeline.corpus.sample import sample_corpus
-from josh_pipeline.dialogue.agents.factory import make_agent
-from josh_pipeline.dialogue.users.agenda import AgendaUser
+from josh_pipeline.core.progress import SilentProgress
+from josh_pipeline.dialogue.agents import make_agent
+from josh_pipeline.environments.toolwoz.agenda import AgendaUser
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.environments.toolwoz.goals import derive_goals
+from josh_pipeline.environments.toolwoz.sample import sample_corpus
+from josh_pipeline.environments.toolwoz.world import worlds
 from josh_pipeline.policies.endpoint import EndpointPolicy
-from josh_pipeline.progress import SilentProgress
 from josh_pipeline.search.concurrency import Limiter
 from josh_pipeline.search.rollouts import rollouts
 from josh_pipeline.search.search import search
 from josh_pipeline.search.spending import Ledger, Meter
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import SearchSettings
-from josh_pipeline.toolwoz.goal import Goal
-from josh_pipeline.toolwoz.goals import derive_goals
-from josh_pipeline.toolwoz.world import worlds
 
 CAPACITY = 32
 IN_FLIGHT = 40

@@ -30,21 +30,23 @@ from typing import Any
 import polars as pl
 
 from josh_pipeline.audit.row import audit_row
-from josh_pipeline.dialogue.messages import Message, ToolCall
-from josh_pipeline.evaluation.episode import Episode, episode_id
+from josh_pipeline.core.ids import content_id, derived_seed
+from josh_pipeline.core.messages import Message, ToolCall
+from josh_pipeline.core.policy import Completion
+from josh_pipeline.core.progress import SilentProgress
+from josh_pipeline.core.world import CallRecord
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.environments.toolwoz.world import ToolWozWorld, worlds
+from josh_pipeline.evaluation.benchmark import Episode, episode_id
 from josh_pipeline.evaluation.summary import score
-from josh_pipeline.home import Home, open_home
-from josh_pipeline.ids import content_id, derived_seed
-from josh_pipeline.policies.policy import Completion
-from josh_pipeline.progress import SilentProgress
+from josh_pipeline.harvest.codec import link_record, row_record
+from josh_pipeline.harvest.harvest import harvest
+from josh_pipeline.harvest.labels import relabel
 from josh_pipeline.report.load import load_report
 from josh_pipeline.search.codec import node_records, tree_record
-from josh_pipeline.search.harvest import harvest
-from josh_pipeline.search.labels import relabel
 from josh_pipeline.search.rollouts import rollout_seed
-from josh_pipeline.search.row_codec import link_record, row_record
 from josh_pipeline.search.search import rollout_id
-from josh_pipeline.search.tree import CallRecord, Node, Tree, Usage
+from josh_pipeline.search.tree import Node, Tree, Usage
 from josh_pipeline.settings import Settings, load_settings
 from josh_pipeline.stages.corpus import store_corpus, stored_corpus
 from josh_pipeline.stages.episodes import EPISODE_SCHEMA, episode_record
@@ -54,9 +56,8 @@ from josh_pipeline.stages.policy import policy_digest
 from josh_pipeline.stages.rollouts import NODE_SCHEMA, TREE_SCHEMA
 from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
 from josh_pipeline.stages.step import Step, start_step
+from josh_pipeline.store.home import Home, open_home
 from josh_pipeline.store.warehouse import Generation, Warehouse
-from josh_pipeline.toolwoz.goal import Goal
-from josh_pipeline.toolwoz.world import ToolWozWorld, worlds
 
 ITERATION = "001"
 BEAM, ROUNDS, TURNS_BEFORE_SEARCH = 8, 12, 6
@@ -132,7 +133,7 @@ def audit_of_a_row(home: Home) -> dict[str, Any]:
     alone = time.monotonic() - began
     assert not [one for one in found.audit.of("broken") if one.where.startswith(("nodes", "trees", "row"))]
     memory = peak()
-    command = [sys.executable, "-m", "josh_pipeline.cli", "audit", row, "--home", str(home.root)]
+    command = [sys.executable, "-m", "josh_pipeline.cli.main", "audit", row, "--home", str(home.root)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     times = []
     for _ in range(AUDITS):

@@ -30,20 +30,22 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
 
-from josh_pipeline.commands.options import quiet_libraries
-from josh_pipeline.corpus.sample import sample_corpus
-from josh_pipeline.dialogue.agents.factory import make_agent
-from josh_pipeline.dialogue.oracle import Carelessness, OracleAgent
-from josh_pipeline.dialogue.users.agenda import AgendaUser
-from josh_pipeline.errors import UserError
-from josh_pipeline.home import open_home
+from josh_pipeline.cli.options import quiet_libraries
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.policy import Completion, Request
+from josh_pipeline.core.progress import SilentProgress
+from josh_pipeline.dialogue.agents import make_agent
+from josh_pipeline.environments.toolwoz.agenda import AgendaUser
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.environments.toolwoz.goals import derive_goals
+from josh_pipeline.environments.toolwoz.sample import sample_corpus
+from josh_pipeline.environments.toolwoz.script import Carelessness, OracleAgent
+from josh_pipeline.environments.toolwoz.world import worlds
+from josh_pipeline.harvest.harvest import harvest
+from josh_pipeline.harvest.rows import Method, Row
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.models import foundation
-from josh_pipeline.policies.policy import Completion, Request
-from josh_pipeline.progress import SilentProgress
 from josh_pipeline.search.concurrency import Limiter
-from josh_pipeline.search.harvest import harvest
-from josh_pipeline.search.rows import Method, Row
 from josh_pipeline.search.search import search
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
@@ -51,9 +53,7 @@ from josh_pipeline.settings import DpoSettings, KtoSettings, SearchSettings, Sft
 from josh_pipeline.stages.policy import iterating_policy
 from josh_pipeline.stages.step import iteration_key, start_step
 from josh_pipeline.stages.trees import stored_trees
-from josh_pipeline.toolwoz.goal import Goal
-from josh_pipeline.toolwoz.goals import derive_goals
-from josh_pipeline.toolwoz.world import worlds
+from josh_pipeline.store.home import open_home
 from josh_pipeline.training.examples import dpo_conversations, kto_conversations, sft_tokens
 from josh_pipeline.training.job import TrainingJob
 from josh_pipeline.training.run import train_here

@@ -21,13 +21,13 @@ from typing import Any
 
 import pandas
 
-from josh_pipeline.corpus.load import load_corpus
-from josh_pipeline.corpus.records import Corpus
-from josh_pipeline.toolwoz.goal import DOMAINS, ID_KEY, Goal, GroundTruthCall, Semantics
-from josh_pipeline.toolwoz.goals import derive_goals
-from josh_pipeline.toolwoz.values import contains, is_empty, normalise
-from josh_pipeline.toolwoz.world import ToolWozWorld, worlds
-from josh_pipeline.world import ToolResult
+from josh_pipeline.core.world import ToolResult
+from josh_pipeline.environments.toolwoz.goal import DOMAINS, ID_KEY, Goal, GroundTruthCall, Semantics
+from josh_pipeline.environments.toolwoz.goals import derive_goals
+from josh_pipeline.environments.toolwoz.load import load_corpus
+from josh_pipeline.environments.toolwoz.records import Corpus
+from josh_pipeline.environments.toolwoz.values import contains, is_empty, normalise
+from josh_pipeline.environments.toolwoz.world import ToolWozWorld, worlds
 
 Call = tuple[str, dict[str, str]]
 

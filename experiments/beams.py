@@ -15,17 +15,17 @@ from typing import Any, ClassVar
 
 from common import Experiment, options_of, run
 
-from josh_pipeline.dialogue.agents.factory import make_agent
-from josh_pipeline.ids import derived_seed
-from josh_pipeline.search.harvest import harvest
+from josh_pipeline.core.ids import derived_seed
+from josh_pipeline.dialogue.agents import make_agent
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.harvest.harvest import harvest
+from josh_pipeline.harvest.rows import Method
 from josh_pipeline.search.rollouts import RolloutSummary, rollouts
-from josh_pipeline.search.rows import Method
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.stages.goals import played_kind, stored_goals
 from josh_pipeline.stages.playing import open_table, rollout_digest
 from josh_pipeline.stages.step import Step
-from josh_pipeline.toolwoz.goal import Goal
 
 BEAMS = (1, 2, 4, 8)
 METHODS: tuple[Method, ...] = ("sft", "kto", "dpo")

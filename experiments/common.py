@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 
 from pydantic import TypeAdapter
 
-from josh_pipeline.commands.options import quiet_libraries
-from josh_pipeline.errors import UserError
-from josh_pipeline.home import Home, open_home
-from josh_pipeline.ids import derived_seed
-from josh_pipeline.progress import Progress, TerminalProgress
-from josh_pipeline.search.harvest import HarvestResult, harvest
-from josh_pipeline.search.rows import Method, Row
+from josh_pipeline.cli.options import quiet_libraries
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.ids import derived_seed
+from josh_pipeline.core.progress import Progress, TerminalProgress
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.environments.toolwoz.roles import Role
+from josh_pipeline.harvest.harvest import HarvestResult, harvest
+from josh_pipeline.harvest.rows import Method, Row
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import TrainingSettings, merged
 from josh_pipeline.stages.cold_start import settle
@@ -29,8 +30,7 @@ from josh_pipeline.stages.recorded import recorded_run, recorded_settings
 from josh_pipeline.stages.selection import evaluation_goals
 from josh_pipeline.stages.step import Step, iteration_key, start_step
 from josh_pipeline.stages.trees import stored_trees
-from josh_pipeline.toolwoz.goal import Goal
-from josh_pipeline.toolwoz.roles import Role
+from josh_pipeline.store.home import Home, open_home
 from josh_pipeline.training.run import train
 
 INTERRUPTED = 130

@@ -17,7 +17,7 @@ from typing import ClassVar
 from common import Experiment, options_of, run
 
 from josh_pipeline.evaluation.gate import Gate
-from josh_pipeline.search.rows import KtoRow
+from josh_pipeline.harvest.rows import KtoRow
 from josh_pipeline.stages.drift import drift_record
 from josh_pipeline.stages.episodes import Player, played
 from josh_pipeline.stages.evaluation import GATE, comparison, gate_of, undisturbed

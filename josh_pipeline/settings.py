@@ -5,35 +5,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
-from josh_pipeline.errors import UserError
-from josh_pipeline.ids import content_id
-from josh_pipeline.toolwoz.goal import Domain, Semantics
-
-
-class Section(BaseModel):
-    """A group of settings: immutable, and an unknown key is a fault."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class CorpusSettings(Section):
-    """Where dialogues come from."""
-
-    source: str = Field("sample", description="'sample' (built in), or a folder, zip or URL of MultiWOZ.")
-    sample_dialogues: int = Field(700, ge=20, description="Dialogues of the built-in sample corpus.")
-    sample_seed: int = Field(0, ge=0, description="Seed of the built-in sample corpus.")
-
-
-class GoalSettings(Section):
-    """Which goals are played."""
-
-    semantics: Semantics = Field("audited", description="'audited' or 'paper' (bug for bug).")
-    parts: bool = Field(True, description="Play one domain's share of a dialogue at a time.")
-    domains: tuple[Domain, ...] = Field(
-        ("hotel", "restaurant", "attraction", "train"), min_length=1, description="Domains that are played."
-    )
+from josh_pipeline.core.environment import EnvironmentSettings, Section
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.ids import content_id
+from josh_pipeline.dialogue.users import UserKind
+from josh_pipeline.environments.registry import DEFAULT, environment_class
 
 
 class Prices(Section):
@@ -73,10 +52,10 @@ class PolicySettings(Section):
 class UserSettings(Section):
     """The simulated user."""
 
-    kind: Literal["agenda", "goal", "guide", "script"] = Field(
+    kind: UserKind = Field(
         "agenda",
-        description="'agenda' follows rules, 'script' repeats the dialogue; 'goal' and 'guide' are LLMs that "
-        "see the goal, or the goal and the dialogue.",
+        description="'agenda' follows rules, 'script' repeats a real user's words; 'goal' and 'guide' are "
+        "LLMs that see the goal, or the goal and a real conversation.",
     )
     model: str | None = Field(None, description="Model name at the endpoint, for the LLM users.")
     endpoint: str | None = Field(None, description="OpenAI-compatible server, for the LLM users.")
@@ -233,13 +212,36 @@ class AutomationSettings(Section):
     )
 
 
+def _of_its_class(value: Any) -> Any:
+    """Validate the settings of an environment by the class that its name finds."""
+    if isinstance(value, EnvironmentSettings):
+        return value
+    if not isinstance(value, dict) or not isinstance(name := value.get("name", DEFAULT), str):
+        raise ValueError("give a mapping with the name of an environment")
+    try:
+        return environment_class(name).Settings.model_validate(value | {"name": name})
+    except ValidationError as fault:
+        raise PydanticCustomError("environment", "{faults}", {"faults": faults_of(fault)}) from None
+
+
+EnvironmentChoice = Annotated[SerializeAsAny[EnvironmentSettings], BeforeValidator(_of_its_class)]
+
+
+def faults_of(fault: ValidationError) -> str:
+    """Say every fault of some settings, each with its place."""
+    places = (".".join(map(str, error["loc"])) for error in fault.errors())
+    return "; ".join(
+        f"{place}: {error['msg']}" if place else str(error["msg"])
+        for place, error in zip(places, fault.errors(), strict=True)
+    )
+
+
 class Settings(Section):
     """Everything a run depends on."""
 
     profile: str
     seed: int = Field(0, ge=0, description="Of everything that is drawn.")
-    corpus: CorpusSettings = CorpusSettings()
-    goals: GoalSettings = GoalSettings()
+    environment: EnvironmentChoice = Field({"name": DEFAULT}, validate_default=True)
     policy: PolicySettings = PolicySettings()
     user: UserSettings = UserSettings()
     cold_start: ColdStartSettings = ColdStartSettings()
@@ -249,6 +251,15 @@ class Settings(Section):
     training: TrainingSettings = SftSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     automation: AutomationSettings = AutomationSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _moved(cls, values: Any) -> Any:
+        moved = [name for name in ("corpus", "goals") if isinstance(values, dict) and name in values]
+        if moved:
+            where = f"environment: {{name: {DEFAULT}, {', '.join(f'{name}: ...' for name in moved)}}}"
+            raise ValueError(f"{' and '.join(moved)} now stand in the environment: write {where}")
+        return values
 
     @model_validator(mode="after")
     def _cost_needs_prices(self) -> Self:
@@ -283,8 +294,9 @@ def load_settings(profile: str, overrides: dict[str, Any] | None = None) -> Sett
     try:
         return Settings.model_validate({"profile": Path(profile).stem} | merged(values, overrides or {}))
     except ValidationError as fault:
-        faults = "; ".join(f"{'.'.join(str(x) for x in e['loc'])}: {e['msg']}" for e in fault.errors())
-        raise UserError(f"Profile {profile} has {len(fault.errors())} faulty settings: {faults}.") from None
+        raise UserError(
+            f"Profile {profile} has {len(fault.errors())} faulty settings: {faults_of(fault)}."
+        ) from None
 
 
 def _profile(name: str) -> dict[str, Any]:
@@ -316,7 +328,8 @@ def _profile(name: str) -> dict[str, Any]:
 def merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """Lay nested overrides over nested values.
 
-    Where they choose another training method, what was vetted for the old one is dropped.
+    Where they choose another training method, what was vetted for the old one is dropped; where another
+    environment, all of the old one's settings.
     """
     result = dict(values)
     for key, value in overrides.items():
@@ -324,6 +337,8 @@ def merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
         if isinstance(old, dict) and isinstance(value, dict):
             if key == "training" and value.get("method", old.get("method")) != old.get("method"):
                 old = {name: kept for name, kept in old.items() if name in OF_ALL_METHODS}
+            if key == "environment" and value.get("name", old.get("name")) != old.get("name"):
+                old = {}
             result[key] = merged(old, value)
         else:
             result[key] = value

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from josh_pipeline.home import Home
+from josh_pipeline.store.home import Home
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests run side by side: threads of several torches on the same cores slow each other down manyfold.

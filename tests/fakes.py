@@ -11,17 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from josh_pipeline.dialogue.agents.base import Reply
-from josh_pipeline.dialogue.messages import Conversation, Message, ToolCall
-from josh_pipeline.dialogue.users.base import User, UserReply
-from josh_pipeline.errors import ErrorKind, RolloutError
-from josh_pipeline.policies.policy import Completion, Policy, Request
+from josh_pipeline.core.errors import ErrorKind, RolloutError
+from josh_pipeline.core.messages import Conversation, Message, ToolCall
+from josh_pipeline.core.policy import Completion, Policy, Request
+from josh_pipeline.core.user import User, UserReply
+from josh_pipeline.core.world import Tool, ToolResult, World
+from josh_pipeline.dialogue.agent import Reply
 from josh_pipeline.search.concurrency import Limiter
 from josh_pipeline.search.search import search
 from josh_pipeline.search.spending import Budget, Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import SearchSettings
-from josh_pipeline.world import Tool, ToolResult, World
 
 
 @dataclass
@@ -99,7 +99,7 @@ def failing(kind: ErrorKind) -> RolloutError:
 
 
 @dataclass
-class PrizeWorld:
+class PrizeWorld(World):
     """Prizes are milestones 0, 1, ... named by letters; ``get`` earns one, anything else is an error.
 
     To ask for prize ``0`` makes the world itself break.
@@ -108,11 +108,14 @@ class PrizeWorld:
     prizes: str
     won: frozenset[int] = frozenset()
 
-    instructions = "Win the prizes."
+    @property
+    def instructions(self) -> str:
+        return "Win the prizes."
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        return (Tool("get", "Win a prize.", {"prize": ()}),)
+        properties = {"prize": {"type": "string"}}
+        return (Tool("get", "Win a prize.", {"type": "object", "properties": properties}),)
 
     @property
     def all_milestones(self) -> frozenset[int]:
@@ -126,9 +129,9 @@ class PrizeWorld:
         if prize == "0":
             raise ZeroDivisionError("a bug of the world")
         if tool != "get" or len(prize) != 1 or prize not in self.prizes:
-            return ToolResult({"error": f"No prize {prize!r}."})
+            return ToolResult({"error": f"No prize {prize!r}."}, error=True)
         self.won |= {self.prizes.index(prize)}
-        return ToolResult({"rows": [{"prize": prize}]}, matches=1)
+        return ToolResult({"rows": [{"prize": prize}]})
 
     def milestones(self) -> frozenset[int]:
         return self.won

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_loop import play_with, tiny_profile
 
-from josh_pipeline.home import Home, open_home
-from josh_pipeline.progress import SilentProgress
+from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.adapter import train_adapter
 from josh_pipeline.stages.cold_start import make_base
@@ -23,6 +22,7 @@ from josh_pipeline.stages.preferences import harvest_rows
 from josh_pipeline.stages.promotion import promote
 from josh_pipeline.stages.rollouts import roll_out
 from josh_pipeline.stages.step import Step, start_step
+from josh_pipeline.store.home import Home, open_home
 
 SFT = {"method": "sft", "epochs": 1, "max_tokens": 8192, "processes": 0, "lora": {"r": 2, "alpha": 4}}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 from fakes import PrizeWorld, ScriptedPolicy, TinyAgent, TinyUser, choosing
 
-from josh_pipeline.progress import SilentProgress
+from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.search.codec import node_records, tree_record
 from josh_pipeline.search.rollouts import rollouts
 from josh_pipeline.search.spending import Ledger

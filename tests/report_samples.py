@@ -4,11 +4,13 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from josh_pipeline.dialogue.messages import Message, ToolCall
+from josh_pipeline.core.messages import Message, ToolCall
+from josh_pipeline.core.policy import Completion
+from josh_pipeline.core.world import CallRecord
+from josh_pipeline.environments.toolwoz.goal import DomainTask, Goal, GroundTruthCall
 from josh_pipeline.evaluation.drift import Drift
 from josh_pipeline.evaluation.statistics import wilson
 from josh_pipeline.evaluation.summary import Breakdown
-from josh_pipeline.policies.policy import Completion
 from josh_pipeline.report.data import (
     Ceiling,
     Comparison,
@@ -25,9 +27,8 @@ from josh_pipeline.report.data import (
     TrainingCurve,
 )
 from josh_pipeline.report.tree_data import DrawnTree, NodeRows
-from josh_pipeline.search.tree import CallRecord, Node, Tree, Usage
+from josh_pipeline.search.tree import Node, Tree, Usage
 from josh_pipeline.settings import load_settings
-from josh_pipeline.toolwoz.goal import DomainTask, Goal, GroundTruthCall
 
 GOAL = Goal(
     goal_id="0c4f1e9ab2d37756",

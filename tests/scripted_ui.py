@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from josh_pipeline.cli import main
-from josh_pipeline.commands import ui
+from josh_pipeline.cli import ui
+from josh_pipeline.cli.main import main
 
 real_command = ui.dagster_dev
 

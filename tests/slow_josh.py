@@ -5,7 +5,7 @@ import sys
 import pytest
 from tiny_loop import play_with
 
-from josh_pipeline.cli import main
+from josh_pipeline.cli.main import main
 
 if __name__ == "__main__":
     play_with(pytest.MonkeyPatch(), lambda digest: 0.8, delay=float(sys.argv[1]))

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from josh_pipeline.dialogue.agents import agent_turn, make_agent
-from josh_pipeline.dialogue.agents.turn import ERROR_SENTENCE
-from josh_pipeline.dialogue.messages import Message, ToolCall, visible
-from josh_pipeline.errors import RolloutError, UserError
-from josh_pipeline.ids import content_id
+from josh_pipeline.core.errors import RolloutError, UserError
+from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.messages import Message, ToolCall, visible
+from josh_pipeline.core.policy import Completion, Request, Sampling
+from josh_pipeline.core.world import Tool, ToolResult
+from josh_pipeline.dialogue.agents import make_agent
+from josh_pipeline.dialogue.turn import ERROR_SENTENCE, agent_turn
 from josh_pipeline.policies.chat import structured_calls
-from josh_pipeline.policies.policy import Completion, Request, Sampling
-from josh_pipeline.world import Tool, ToolResult
 
 ROW = {"name": "pizza hut", "food": "italian", "area": "centre", "pricerange": "cheap", "phone": "01223"}
 SEARCH = '{"name": "search_restaurant", "parameters": {"food": "italian"}}'

@@ -8,7 +8,7 @@ from finished_home import copied
 
 from assets.audit import audit
 from assets.resources import Josh
-from josh_pipeline.home import Home
+from josh_pipeline.store.home import Home
 
 
 def materialized(home: Home, monkeypatch: pytest.MonkeyPatch) -> dg.ExecuteInProcessResult:

@@ -15,10 +15,9 @@ from josh_pipeline.audit.findings import Audit
 from josh_pipeline.audit.row import audit_row
 from josh_pipeline.audit.sealing import seal_what_is_unsealed
 from josh_pipeline.audit.whole import audit_home
-from josh_pipeline.cli import main
-from josh_pipeline.home import Home
-from josh_pipeline.policies.policy import Policy, Request
-from josh_pipeline.progress import SilentProgress
+from josh_pipeline.cli.main import main
+from josh_pipeline.core.policy import Policy, Request
+from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.search.codec import tree_record
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import KtoSettings, Settings
@@ -26,6 +25,7 @@ from josh_pipeline.stages.evaluation import evaluate_candidate
 from josh_pipeline.stages.labels import label_rewards
 from josh_pipeline.stages.preferences import harvest_rows
 from josh_pipeline.stages.rollouts import roll_out
+from josh_pipeline.store.home import Home
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from josh_pipeline.audit.chain import RowAudit
 from josh_pipeline.audit.dialogue import dialogue_use
 from josh_pipeline.audit.row import audit_row
 from josh_pipeline.audit.whole import audit_home
-from josh_pipeline.cli import main
-from josh_pipeline.errors import UserError
-from josh_pipeline.home import Home
-from josh_pipeline.progress import SilentProgress
+from josh_pipeline.cli.main import main
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.settings import KtoSettings
 from josh_pipeline.stages.goals import store_goals
 from josh_pipeline.stages.preferences import harvest_rows
+from josh_pipeline.store.home import Home
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tiny_loop import SETTINGS, play_with, tiny_profile
 
-from josh_pipeline.cli import main, parser
-from josh_pipeline.home import open_home
+from josh_pipeline.cli.main import main, parser
+from josh_pipeline.store.home import open_home
 
 COMMANDS = (
     "iterate",
@@ -168,7 +168,7 @@ def test_ui_refuses_a_port_that_is_in_use(home: Path, capsys: pytest.CaptureFixt
 
 
 def test_goals_can_be_piped_into_a_reader_that_stops_early() -> None:
-    shell = f"{sys.executable} -m josh_pipeline.cli goals | head -n 1"
+    shell = f"{sys.executable} -m josh_pipeline.cli.main goals | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", shell], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["goal_id"]

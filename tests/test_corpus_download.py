@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from corpus_layouts import zip_folder
 
-from josh_pipeline.corpus.download import ATTEMPTS, download, public_url
-from josh_pipeline.corpus.load import load_corpus
-from josh_pipeline.corpus.sample import sample_corpus
-from josh_pipeline.corpus.write import write_corpus
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.environments.toolwoz.download import ATTEMPTS, download, public_url
+from josh_pipeline.environments.toolwoz.load import load_corpus
+from josh_pipeline.environments.toolwoz.records import write_corpus
+from josh_pipeline.environments.toolwoz.sample import sample_corpus
 
 CONTENT = bytes(range(256)) * 2000
 

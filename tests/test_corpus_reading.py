@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 from corpus_layouts import zip_folder
 
-from josh_pipeline.corpus.frames import to_frames
-from josh_pipeline.corpus.load import load_corpus
-from josh_pipeline.corpus.records import Corpus
-from josh_pipeline.corpus.sample import sample_corpus
-from josh_pipeline.corpus.write import write_corpus
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.environments.toolwoz.frames import to_frames
+from josh_pipeline.environments.toolwoz.load import load_corpus
+from josh_pipeline.environments.toolwoz.records import Corpus, write_corpus
+from josh_pipeline.environments.toolwoz.sample import sample_corpus
 
 SAMPLE = sample_corpus(60, 0)
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from josh_pipeline.corpus.load import load_corpus
-from josh_pipeline.corpus.records import Corpus, Dialogue
-from josh_pipeline.corpus.sample import sample_corpus
-from josh_pipeline.toolwoz.databases import databases_of
-from josh_pipeline.toolwoz.goal import Semantics
-from josh_pipeline.toolwoz.goals import derive_goals
-from josh_pipeline.toolwoz.oracle import solvability
-from josh_pipeline.toolwoz.world import ToolWozWorld
+from josh_pipeline.environments.toolwoz.databases import databases_of
+from josh_pipeline.environments.toolwoz.goal import Semantics
+from josh_pipeline.environments.toolwoz.goals import derive_goals
+from josh_pipeline.environments.toolwoz.load import load_corpus
+from josh_pipeline.environments.toolwoz.oracle import solvability
+from josh_pipeline.environments.toolwoz.records import Corpus, Dialogue
+from josh_pipeline.environments.toolwoz.sample import sample_corpus
+from josh_pipeline.environments.toolwoz.world import ToolWozWorld
 
 DOMAINS = ("hotel", "restaurant", "attraction", "train")
 CORPUS = sample_corpus(700, 0)

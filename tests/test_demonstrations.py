@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from josh_pipeline.corpus.load import load_corpus
-from josh_pipeline.corpus.records import Corpus
+from josh_pipeline.core.policy import Completion
 from josh_pipeline.dialogue.agents import make_agent
-from josh_pipeline.dialogue.ceiling import user_ceiling
-from josh_pipeline.dialogue.demonstrations import demonstrate
-from josh_pipeline.policies.policy import Completion
+from josh_pipeline.environments.toolwoz.ceiling import user_ceiling
+from josh_pipeline.environments.toolwoz.demonstrations import demonstrate
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.environments.toolwoz.goals import derive_goals
+from josh_pipeline.environments.toolwoz.load import load_corpus
+from josh_pipeline.environments.toolwoz.records import Corpus
+from josh_pipeline.environments.toolwoz.world import ToolWozWorld, worlds
 from josh_pipeline.settings import ColdStartSettings
-from josh_pipeline.toolwoz.goal import Goal
-from josh_pipeline.toolwoz.goals import derive_goals
-from josh_pipeline.toolwoz.world import ToolWozWorld, worlds
 
 CLEAN = ColdStartSettings(claimed_bookings=0, dropped_constraints=0, false_no_match=0)
 

@@ -9,6 +9,7 @@ from peft import LoraConfig, get_peft_model
 from tiny_model import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from josh_pipeline.core.progress import Snapshot, ThrottledProgress
 from josh_pipeline.evaluation.drift import (
     Drift,
     general_texts,
@@ -18,7 +19,6 @@ from josh_pipeline.evaluation.drift import (
     summarised,
 )
 from josh_pipeline.policies.weights import Weights
-from josh_pipeline.progress import Snapshot, ThrottledProgress
 
 
 @pytest.fixture(scope="module")

@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 from tiny_loop import play_with
 
 from assets.evaluation import drawn
-from josh_pipeline.cli import main
-from josh_pipeline.dialogue.users.base import User
-from josh_pipeline.dialogue.users.factory import make_user
-from josh_pipeline.errors import UserError
-from josh_pipeline.home import Home
+from josh_pipeline.cli.main import main
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.user import User
+from josh_pipeline.dialogue.users import make_user
 from josh_pipeline.report.data import Ceiling, PolicyScore
 from josh_pipeline.report.figures import success_by_iteration
 from josh_pipeline.stages.benchmark import benchmark, chosen_policy
 from josh_pipeline.stages.episodes import finished_ids
 from josh_pipeline.stages.step import Step
+from josh_pipeline.store.home import Home
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,16 @@ import pytest
 from fakes import PrizeWorld, ScriptedPolicy, TinyAgent, TinyUser, failing, said
 from report_samples import GOAL
 
-from josh_pipeline.dialogue.messages import Message
-from josh_pipeline.evaluation.benchmark import evaluate
-from josh_pipeline.evaluation.episode import Episode
+from josh_pipeline.core.messages import Message
+from josh_pipeline.core.policy import Policy
+from josh_pipeline.core.progress import Snapshot, ThrottledProgress
+from josh_pipeline.core.world import CallRecord
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.evaluation.benchmark import Episode, evaluate
 from josh_pipeline.evaluation.summary import score
-from josh_pipeline.policies.policy import Policy
-from josh_pipeline.progress import Snapshot, ThrottledProgress
 from josh_pipeline.search.spending import Ledger
-from josh_pipeline.search.tree import CallRecord, Usage
+from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import EvaluationSettings, Prices
-from josh_pipeline.toolwoz.goal import Goal
 
 GOALS = tuple(replace(GOAL, goal_id=f"goal-{index}") for index in range(5))
 

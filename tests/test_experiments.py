@@ -11,11 +11,11 @@ import pytest
 from finished_home import copied, finished_home
 from tiny_loop import play_with
 
-from josh_pipeline.errors import UserError
-from josh_pipeline.garbage import find_waste
-from josh_pipeline.home import Home
-from josh_pipeline.progress import SilentProgress
-from josh_pipeline.search.rows import Row
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.progress import SilentProgress
+from josh_pipeline.harvest.rows import Row
+from josh_pipeline.store.gc import find_waste
+from josh_pipeline.store.home import Home
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 

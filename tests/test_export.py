@@ -11,13 +11,13 @@ from datasets import load_dataset
 from finished_home import copied, step_of
 from trl import SFTConfig, SFTTrainer
 
-from josh_pipeline.cli import main
-from josh_pipeline.dialogue.messages import Message, ToolCall
-from josh_pipeline.export import example, export
-from josh_pipeline.home import Home
-from josh_pipeline.search.rows import DpoRow, KtoRow, Row, Sampled, SftRow, Source
+from josh_pipeline.cli.main import main
+from josh_pipeline.core.messages import Message, ToolCall
+from josh_pipeline.harvest.rows import DpoRow, KtoRow, Row, Sampled, SftRow, Source
+from josh_pipeline.report.export import example, export
 from josh_pipeline.settings import DpoSettings, KtoSettings
 from josh_pipeline.stages.preferences import harvest_rows, stored_rows
+from josh_pipeline.store.home import Home
 
 SOURCE = Source("g", "t", "p")
 TOOLS = ({"type": "function", "function": {"name": "search_hotel", "parameters": {"type": "object"}}},)

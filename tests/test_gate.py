@@ -5,16 +5,16 @@ from math import nan
 
 import pytest
 
-from josh_pipeline.errors import ErrorKind, UserError
-from josh_pipeline.evaluation.episode import Episode
+from josh_pipeline.core.errors import ErrorKind, UserError
+from josh_pipeline.core.progress import SilentProgress
+from josh_pipeline.environments.toolwoz.roles import Role
+from josh_pipeline.evaluation.benchmark import Episode
 from josh_pipeline.evaluation.gate import Gate
 from josh_pipeline.evaluation.statistics import paired_bootstrap
-from josh_pipeline.progress import SilentProgress
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import load_settings
 from josh_pipeline.stages.evaluation import Side, compared, gate_of, undisturbed
 from josh_pipeline.stages.step import Step
-from josh_pipeline.toolwoz.roles import Role
 
 GATE = Gate(60, 0.55, 0.5, difference=-0.05, low=-0.12, high=0.02, drift=0.7, max_drift=1.5)
 

@@ -8,7 +8,7 @@ import pytest
 from test_assets import Loop, open_loop
 from tiny_loop import SETTINGS, play_with
 
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
 
 
 @pytest.fixture

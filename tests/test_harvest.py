@@ -4,11 +4,11 @@ from fakes import ScriptedPolicy, TinyAgent, choosing, grow, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from josh_pipeline.policies.policy import Request
-from josh_pipeline.search.harvest import golden_end, harvest, harvest_unfiltered
-from josh_pipeline.search.replay import with_replayed
-from josh_pipeline.search.row_check import check_rows
-from josh_pipeline.search.rows import DpoRow, prompt_id
+from josh_pipeline.core.policy import Request
+from josh_pipeline.harvest.checks import check_rows
+from josh_pipeline.harvest.harvest import golden_end, harvest, harvest_unfiltered
+from josh_pipeline.harvest.replay import with_replayed
+from josh_pipeline.harvest.rows import DpoRow, prompt_id
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.stages.preferences import without_long
 

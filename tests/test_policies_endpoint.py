@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from josh_pipeline.dialogue.messages import Message, ToolCall
-from josh_pipeline.errors import RolloutError, UserError
+from josh_pipeline.core.errors import RolloutError, UserError
+from josh_pipeline.core.messages import Message, ToolCall
+from josh_pipeline.core.policy import Completion, Request, Sampling
 from josh_pipeline.policies.endpoint import ATTEMPTS, EndpointPolicy, read_completion
 from josh_pipeline.policies.open import open_policy
-from josh_pipeline.policies.policy import Completion, Request, Sampling
 from josh_pipeline.settings import PolicySettings
 
 HELLO = Request((Message("user", "hello"),), (), Sampling(0.0, 16), seed=7)

@@ -15,12 +15,12 @@ from peft import LoraConfig, get_peft_model
 from tiny_model import tiny_model
 from transformers import AutoModelForCausalLM
 
-from josh_pipeline.dialogue.messages import Message, ToolCall
-from josh_pipeline.errors import RolloutError, UserError
+from josh_pipeline.core.errors import RolloutError, UserError
+from josh_pipeline.core.messages import Message, ToolCall
+from josh_pipeline.core.policy import Completion, Request, Sampling
 from josh_pipeline.policies.chat import ChatRenderer, structured_calls
 from josh_pipeline.policies.models import foundation, model_digest
 from josh_pipeline.policies.open import open_policy
-from josh_pipeline.policies.policy import Completion, Request, Sampling
 from josh_pipeline.policies.vllm_engine import VllmEngine, vllm_installed
 from josh_pipeline.policies.weights import Weights
 from josh_pipeline.settings import PolicySettings

@@ -8,14 +8,14 @@ import pytest
 import torch
 from tiny_model import TEMPLATE, tiny_model
 
-from josh_pipeline.dialogue.messages import Message
-from josh_pipeline.errors import RolloutError, UserError
-from josh_pipeline.ids import content_id
+from josh_pipeline.core.errors import RolloutError, UserError
+from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.messages import Message
+from josh_pipeline.core.policy import Completion, Request, Sampling
 from josh_pipeline.policies.chat import ChatRenderer, structured_calls
 from josh_pipeline.policies.local import LocalPolicy
 from josh_pipeline.policies.models import foundation
 from josh_pipeline.policies.open import open_policy
-from josh_pipeline.policies.policy import Completion, Request, Sampling
 from josh_pipeline.policies.transformers_engine import TransformersEngine
 from josh_pipeline.policies.weights import Weights
 from josh_pipeline.settings import PolicySettings

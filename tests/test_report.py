@@ -11,7 +11,7 @@ import pytest
 from report_samples import comparison, policy_drift, policy_score, report_data
 from rich.console import Console
 
-from josh_pipeline.dialogue.messages import Message, ToolCall
+from josh_pipeline.core.messages import Message, ToolCall
 from josh_pipeline.report.data import Cost, HarvestYield, ReportData
 from josh_pipeline.report.drawing import png, svg
 from josh_pipeline.report.figures import (

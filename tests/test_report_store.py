@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from written_home import GOALS, copied_step, written_home
 
-from josh_pipeline.commands.scores import print_scores
-from josh_pipeline.errors import UserError
+from josh_pipeline.cli.scores import print_scores
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.report.data import ReportData
 from josh_pipeline.report.html import report_page
 from josh_pipeline.report.lines import line_of_iteration

@@ -18,9 +18,9 @@ from fakes import (
     grow,
 )
 
-from josh_pipeline.dialogue.users.base import User
-from josh_pipeline.policies.policy import Policy, Request
-from josh_pipeline.progress import Progress, SilentProgress
+from josh_pipeline.core.policy import Policy, Request
+from josh_pipeline.core.progress import Progress, SilentProgress
+from josh_pipeline.core.user import User
 from josh_pipeline.search.checkpoint import Checkpointer
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter
 from josh_pipeline.search.rollouts import (
@@ -344,5 +344,5 @@ def test_only_settings_that_change_trees_change_their_digest():
 def test_trees_under_other_words_of_the_agent_have_another_digest(monkeypatch):
     plain = Settings(profile="p")
     before = rollout_digest(plain)
-    monkeypatch.setattr("josh_pipeline.dialogue.agents.compact.RULES", "Do as you like.")
+    monkeypatch.setattr("josh_pipeline.dialogue.compact.RULES", "Do as you like.")
     assert rollout_digest(plain) != before

@@ -8,8 +8,8 @@ from typing import Any
 
 from fakes import PrizeWorld, TinyAgent, TinyUser
 
+from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.policies.endpoint import EndpointPolicy
-from josh_pipeline.progress import SilentProgress
 from josh_pipeline.search.rollouts import RolloutSummary, rollouts
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree

@@ -6,9 +6,9 @@ from fakes import ScriptedPolicy, TinyUser, after_call, chance, choosing, failin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from josh_pipeline.dialogue.messages import Conversation
-from josh_pipeline.dialogue.users.base import UserReply
-from josh_pipeline.policies.policy import Completion, Request
+from josh_pipeline.core.messages import Conversation
+from josh_pipeline.core.policy import Completion, Request
+from josh_pipeline.core.user import UserReply
 from josh_pipeline.search.concurrency import Limiter
 from josh_pipeline.search.spending import Budget
 from josh_pipeline.search.tree import Node, Tree

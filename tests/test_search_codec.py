@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 from fakes import ScriptedPolicy, TinyUser, choosing, grow, said
 
+from josh_pipeline.harvest.codec import link_record, row_from_record, row_record
+from josh_pipeline.harvest.harvest import harvest, harvest_unfiltered
 from josh_pipeline.search.codec import node_records, tree_from_records, tree_record, trees_from_records
-from josh_pipeline.search.harvest import harvest, harvest_unfiltered
-from josh_pipeline.search.row_codec import link_record, row_from_record, row_record
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.store.warehouse import Warehouse
 

@@ -5,8 +5,8 @@ from fakes import PrizeWorld, ScriptedPolicy, TinyUser, chance, choosing, failin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from josh_pipeline.policies.policy import Request
-from josh_pipeline.search.labels import disagreements, relabel
+from josh_pipeline.core.policy import Request
+from josh_pipeline.harvest.labels import disagreements, relabel
 from josh_pipeline.search.tree import Tree
 
 MIXED = choosing("GET a", "GET b", "GET a b", "GET x", "?", "hello", "well", "hm")

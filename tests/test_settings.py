@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.settings import (
     DpoSettings,
     KtoSettings,

@@ -18,21 +18,20 @@ from fakes import PrizeWorld, TinyAgent
 from tiny_model import tiny_model
 from transformers import AutoModelForCausalLM
 
-from josh_pipeline.dialogue.messages import Conversation, Message, ToolCall
-from josh_pipeline.dialogue.users.base import UserReply
-from josh_pipeline.evaluation.benchmark import evaluate
-from josh_pipeline.evaluation.episode import Episode
+from josh_pipeline.core.messages import Conversation, Message, ToolCall
+from josh_pipeline.core.progress import SilentProgress
+from josh_pipeline.core.user import UserReply
+from josh_pipeline.evaluation.benchmark import Episode, evaluate
 from josh_pipeline.evaluation.gate import Gate
 from josh_pipeline.evaluation.statistics import paired_bootstrap, paired_values
+from josh_pipeline.harvest.harvest import harvest
+from josh_pipeline.harvest.rows import KtoRow
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.local import LocalPolicy
 from josh_pipeline.policies.models import pad_id
 from josh_pipeline.policies.transformers_engine import TransformersEngine
 from josh_pipeline.policies.weights import Weights
-from josh_pipeline.progress import SilentProgress
-from josh_pipeline.search.harvest import harvest
 from josh_pipeline.search.rollouts import rollouts
-from josh_pipeline.search.rows import KtoRow
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import EvaluationSettings, KtoSettings, LoraSettings, SearchSettings

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 from finished_home import copied, step_of
 
-from josh_pipeline.home import Home
 from josh_pipeline.stages.labels import label_rewards
+from josh_pipeline.store.home import Home
 
 PAGE = Path(__file__).parent.parent / "docs" / "sql-cookbook.md"
 RECIPES = re.findall(r"^## (.+?)\n.*?```sql\n(.*?)```", PAGE.read_text(), re.DOTALL | re.MULTILINE)

@@ -10,7 +10,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import Settings
 from josh_pipeline.store.run_record import record_of

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from josh_pipeline.errors import UserError
-from josh_pipeline.home import Home, open_home
-from josh_pipeline.locks import alone
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.settings import Settings, load_settings
+from josh_pipeline.store.home import Home, open_home
+from josh_pipeline.store.locks import alone
 
 
 @pytest.fixture

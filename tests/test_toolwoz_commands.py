@@ -5,6 +5,7 @@ import json
 import random
 
 import pytest
+from josh_pipeline.commands import goals, replay, solvability
 from toolwoz_town import (
     INDIAN,
     RESTAURANTS,
@@ -15,14 +16,13 @@ from toolwoz_town import (
     real_corpus,
 )
 
-from josh_pipeline.cli import main
-from josh_pipeline.commands import goals, replay, solvability
-from josh_pipeline.corpus.load import load_corpus
-from josh_pipeline.corpus.sample import sample_corpus
-from josh_pipeline.corpus.write import write_corpus
-from josh_pipeline.errors import UserError
-from josh_pipeline.toolwoz.goals import derive_goals
-from josh_pipeline.toolwoz.tools import TOOLS
+from josh_pipeline.cli.main import main
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.environments.toolwoz.goals import derive_goals
+from josh_pipeline.environments.toolwoz.load import load_corpus
+from josh_pipeline.environments.toolwoz.records import write_corpus
+from josh_pipeline.environments.toolwoz.sample import sample_corpus
+from josh_pipeline.environments.toolwoz.tools import TOOLS
 
 TAXI = dialogue({"taxi": {"info": {"departure": "ely"}}}, dialogue_id="TAXI")
 NOWHERE = dialogue({"restaurant": {"info": {"food": "none"}}}, dialogue_id="NOWHERE", split="test")

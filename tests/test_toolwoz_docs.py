@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from toolwoz_town import real_corpus
 
-from josh_pipeline.toolwoz.goals import REASONS, derive_goals
-from josh_pipeline.toolwoz.repairs import CAUSES, REPAIRS, misses, repaired_goals
-from josh_pipeline.toolwoz.tools import TOOLS
-from josh_pipeline.toolwoz.world import worlds
+from josh_pipeline.environments.toolwoz.goals import REASONS, derive_goals
+from josh_pipeline.environments.toolwoz.repairs import CAUSES, REPAIRS, misses, repaired_goals
+from josh_pipeline.environments.toolwoz.tools import TOOLS
+from josh_pipeline.environments.toolwoz.world import worlds
 
 PAGE = (Path(__file__).parent.parent / "docs" / "toolwoz.md").read_text()
 EXAMPLE = re.compile(r"^\| `(\w+)` \| `(\{.*\})` \| (.*) \| (.*) \|$", re.MULTILINE)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from toolwoz_town import corpus_of, dinner, journey, real_corpus
 
-from josh_pipeline.toolwoz.goals import derive_goals
+from josh_pipeline.environments.toolwoz.goals import derive_goals
 
 SOURCE = Path(__file__).parent.parent / "benchmarks" / "world.py"
 

@@ -17,11 +17,11 @@ from toolwoz_town import (
     world_of,
 )
 
-from josh_pipeline.toolwoz.goals import derive_goals
-from josh_pipeline.toolwoz.oracle import play_oracle, solvability
-from josh_pipeline.toolwoz.repairs import misses, repaired_goals
-from josh_pipeline.toolwoz.values import canonical, minutes
-from josh_pipeline.toolwoz.world import worlds
+from josh_pipeline.environments.toolwoz.goals import derive_goals
+from josh_pipeline.environments.toolwoz.oracle import play_oracle, solvability
+from josh_pipeline.environments.toolwoz.repairs import misses, repaired_goals
+from josh_pipeline.environments.toolwoz.values import canonical, minutes
+from josh_pipeline.environments.toolwoz.world import worlds
 
 CHOP_HOUSE = dialogue({"restaurant": {"info": {"name": "saint john's chop house"}}})
 COLLEGE = dialogue({"attraction": {"info": {"name": "king's college"}}})

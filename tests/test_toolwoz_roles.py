@@ -3,11 +3,11 @@
 from collections import Counter
 
 import pytest
+from josh_pipeline.toolwoz import roles
 from toolwoz_town import INDIAN, RIDE, corpus_of, dialogue
 
-from josh_pipeline.errors import UserError
-from josh_pipeline.toolwoz import roles
-from josh_pipeline.toolwoz.goals import derive_goals
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.environments.toolwoz.goals import derive_goals
 
 GOAL = {"restaurant": {"info": INDIAN}, "train": {"info": RIDE}}
 

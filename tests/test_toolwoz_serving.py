@@ -18,7 +18,7 @@ from toolwoz_town import (
     world_of,
 )
 
-from josh_pipeline.toolwoz.goal import Semantics
+from josh_pipeline.environments.toolwoz.goal import Semantics
 
 BOTH: tuple[Semantics, ...] = ("paper", "audited")
 FOOD = {"food": "indian"}

@@ -6,13 +6,13 @@ import pytest
 import torch
 from tiny_model import tiny_model
 
-from josh_pipeline.dialogue.demonstrations import Demonstration
-from josh_pipeline.dialogue.messages import Conversation, Message
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.messages import Conversation, Message
+from josh_pipeline.core.progress import SilentProgress
+from josh_pipeline.environments.toolwoz.demonstrations import Demonstration
+from josh_pipeline.harvest.rows import DpoRow, KtoRow, Row, Sampled, SftRow, Source
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.merge import load_merged, merge
-from josh_pipeline.progress import SilentProgress
-from josh_pipeline.search.rows import DpoRow, KtoRow, Row, Sampled, SftRow, Source
 from josh_pipeline.settings import (
     ColdStartSettings,
     DpoSettings,

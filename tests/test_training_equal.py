@@ -6,8 +6,8 @@ import pytest
 from finished_home import copied, finished_home, run_iteration
 from tiny_loop import play_with
 
-from josh_pipeline.home import Home
 from josh_pipeline.settings import KtoSettings, LoraSettings
+from josh_pipeline.store.home import Home
 
 
 def of_round(home: Home, table: str, column: str) -> list[str]:

@@ -10,8 +10,8 @@ import pytest
 from test_training import LORA, dpo_rows, kto_rows, sft_row
 from tiny_model import tiny_model
 
-from josh_pipeline.errors import UserError
-from josh_pipeline.progress import SilentProgress
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.settings import DpoSettings, KtoSettings, SftSettings, TrainingSettings
 from josh_pipeline.training.job import TrainingResult
 from josh_pipeline.training.run import last_checkpoint, train

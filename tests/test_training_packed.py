@@ -11,12 +11,12 @@ import torch
 from tiny_model import tiny_model
 from transformers import AutoModelForCausalLM
 
-from josh_pipeline.dialogue.messages import Conversation, Message
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.messages import Conversation, Message
+from josh_pipeline.core.progress import SilentProgress
+from josh_pipeline.harvest.rows import DpoRow, KtoRow, Row, Sampled, SftRow, Source
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.models import foundation
-from josh_pipeline.progress import SilentProgress
-from josh_pipeline.search.rows import DpoRow, KtoRow, Row, Sampled, SftRow, Source
 from josh_pipeline.settings import DpoSettings, KtoSettings, LoraSettings, SftSettings, TrainingSettings
 from josh_pipeline.training import trainers, tree_attention
 from josh_pipeline.training.batches import mixed_batches, tree_batches

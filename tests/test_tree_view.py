@@ -11,13 +11,14 @@ import pytest
 from report_samples import GOAL, drawn_tree, grown_tree
 from rich.console import Console
 
-from josh_pipeline.dialogue.messages import Message
+from josh_pipeline.core.messages import Message
+from josh_pipeline.core.world import CallRecord
 from josh_pipeline.report.tree_data import DrawnTree
 from josh_pipeline.report.tree_layout import collapsed, lay_out
 from josh_pipeline.report.tree_svg import boxes, dots
 from josh_pipeline.report.tree_terminal import tree_text
 from josh_pipeline.report.tree_view import tree_page
-from josh_pipeline.search.tree import CallRecord, Tree
+from josh_pipeline.search.tree import Tree
 
 HOSTILE = "</title></script><script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\""
 

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from josh_pipeline.corpus.records import Dialogue
-from josh_pipeline.dialogue.messages import Conversation, Message
+from josh_pipeline.core.errors import RolloutError, UserError
+from josh_pipeline.core.messages import Conversation, Message
+from josh_pipeline.core.policy import Completion, Request
 from josh_pipeline.dialogue.users import make_user, user_digest
-from josh_pipeline.dialogue.users.agenda import PATIENCE, AgendaUser
-from josh_pipeline.dialogue.users.hearing import contradictions, hear
-from josh_pipeline.errors import RolloutError, UserError
-from josh_pipeline.policies.policy import Completion, Request
+from josh_pipeline.environments.toolwoz.agenda import PATIENCE, AgendaUser
+from josh_pipeline.environments.toolwoz.goal import DomainTask, Goal, GroundTruthCall
+from josh_pipeline.environments.toolwoz.hearing import contradictions, hear
+from josh_pipeline.environments.toolwoz.records import Dialogue
 from josh_pipeline.settings import UserSettings
-from josh_pipeline.toolwoz.goal import DomainTask, Goal, GroundTruthCall
 
 INFO = {"food": "italian", "area": "centre", "pricerange": "cheap"}
 BOOK = {"time": "12:15", "day": "monday", "people": "3"}

@@ -6,16 +6,16 @@ from dataclasses import replace
 from fakes import PrizeWorld, TinyAgent, TinyUser, said
 from report_samples import GOAL
 
-from josh_pipeline.corpus.records import Dialogue
-from josh_pipeline.dialogue.users.base import User
-from josh_pipeline.dialogue.users.script import ScriptUser
+from josh_pipeline.core.progress import SilentProgress
+from josh_pipeline.core.user import User
+from josh_pipeline.dialogue.script_user import ScriptUser
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.environments.toolwoz.records import Dialogue
 from josh_pipeline.evaluation.benchmark import evaluate
-from josh_pipeline.progress import SilentProgress
 from josh_pipeline.search.rollouts import rollouts
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import EvaluationSettings, SearchSettings
-from josh_pipeline.toolwoz.goal import Goal
 
 GOALS = tuple(replace(GOAL, goal_id=f"goal-{number}") for number in range(4))
 SILENT = Dialogue("SILENT", "train", {}, ({}, {"text": None}, {"text": 3}))

@@ -12,8 +12,8 @@ import yaml
 from fakes import ScriptedPolicy, chance
 from tiny_model import tiny_model
 
-from josh_pipeline.corpus.load import load_corpus
-from josh_pipeline.policies.policy import Policy, Request
+from josh_pipeline.core.policy import Policy, Request
+from josh_pipeline.environments.toolwoz.load import load_corpus
 from josh_pipeline.policies.weights import Weights
 from josh_pipeline.settings import PolicySettings
 

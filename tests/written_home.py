@@ -12,11 +12,11 @@ from pathlib import Path
 import polars as pl
 from report_samples import conversation, grown_tree
 
-from josh_pipeline.evaluation.episode import Episode
+from josh_pipeline.core.progress import SilentProgress
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.evaluation.benchmark import Episode
 from josh_pipeline.evaluation.statistics import paired_bootstrap
 from josh_pipeline.evaluation.summary import score
-from josh_pipeline.home import open_home
-from josh_pipeline.progress import SilentProgress
 from josh_pipeline.search.codec import node_records, tree_record
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import load_settings
@@ -28,8 +28,8 @@ from josh_pipeline.stages.goals import store_goals, stored_goals
 from josh_pipeline.stages.rollouts import NODE_SCHEMA, TREE_SCHEMA
 from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
 from josh_pipeline.stages.step import Step, start_step
+from josh_pipeline.store.home import open_home
 from josh_pipeline.store.warehouse import Generation, Warehouse
-from josh_pipeline.toolwoz.goal import Goal
 
 SUCCESSES = {"base": 2, "one": 6, "two": 5, "three": 7}
 GOALS = 8

@@ -11,16 +11,16 @@ from josh_pipeline.audit.sealing import changed_sentence, digest_findings, unsea
 from josh_pipeline.audit.searched import derives, relabelled, row_faults, tree_faults
 from josh_pipeline.audit.sources import check_folder
 from josh_pipeline.audit.trained import check_manifest
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.environments.toolwoz.world import worlds
+from josh_pipeline.harvest.codec import row_from_record
+from josh_pipeline.harvest.labels import disagreements
+from josh_pipeline.harvest.rows import Row, SftRow, prompt_id
 from josh_pipeline.search.codec import tree_from_records
-from josh_pipeline.search.labels import disagreements
-from josh_pipeline.search.row_codec import row_from_record
-from josh_pipeline.search.rows import Row, SftRow, prompt_id
 from josh_pipeline.search.tree import Node, Tree
 from josh_pipeline.store.lineage import ancestors
 from josh_pipeline.store.seals import RUNS, changed_keys, replaced_members, unsealed_content
 from josh_pipeline.store.warehouse import Generation
-from josh_pipeline.toolwoz.goal import Goal
-from josh_pipeline.toolwoz.world import worlds
 
 
 @dataclass

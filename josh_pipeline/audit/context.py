@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from josh_pipeline.audit.findings import Audit
-from josh_pipeline.corpus.records import Corpus
-from josh_pipeline.errors import UserError
-from josh_pipeline.home import Home
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.environments.toolwoz.goal import Goal, Semantics
+from josh_pipeline.environments.toolwoz.records import Corpus
 from josh_pipeline.search.codec import trees_from_records
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.corpus import stored_corpus
 from josh_pipeline.stages.goals import goal_from_row
 from josh_pipeline.stages.recorded import recorded_settings
+from josh_pipeline.store.home import Home
 from josh_pipeline.store.lineage import History, Written
 from josh_pipeline.store.schema import MEMBERS, scope_column
 from josh_pipeline.store.seals import replaced_members
 from josh_pipeline.store.warehouse import Generation, Warehouse
-from josh_pipeline.toolwoz.goal import Goal, Semantics
 
 BATCH = 100
 """Trees that are read and held in memory at once: some 12,000 nodes of the widest search."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.store.warehouse import Warehouse
 
 ADAPTERS = """

@@ -5,8 +5,8 @@ from typing import Any
 from josh_pipeline.audit.chain import Chain, RowAudit
 from josh_pipeline.audit.context import Context, Reading
 from josh_pipeline.audit.findings import Audit
-from josh_pipeline.errors import UserError
-from josh_pipeline.home import Home
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.store.home import Home
 from josh_pipeline.store.lineage import history
 
 

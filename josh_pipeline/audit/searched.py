@@ -6,21 +6,21 @@ from typing import Any
 
 from josh_pipeline.audit.context import BATCH, Context, StoredTrees
 from josh_pipeline.audit.sources import differences
-from josh_pipeline.home import Home
-from josh_pipeline.ids import content_id
-from josh_pipeline.progress import SilentProgress
-from josh_pipeline.search.harvest import harvest
-from josh_pipeline.search.labels import Labels, disagreements, relabel
-from josh_pipeline.search.row_codec import link_record, row_from_record, row_record
-from josh_pipeline.search.rows import DpoRow, KtoRow, Row, prompt_id
+from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.progress import SilentProgress
+from josh_pipeline.environments.toolwoz.world import ToolWozWorld, worlds
+from josh_pipeline.harvest.codec import link_record, row_from_record, row_record
+from josh_pipeline.harvest.harvest import harvest
+from josh_pipeline.harvest.labels import Labels, disagreements, relabel
+from josh_pipeline.harvest.rows import DpoRow, KtoRow, Row, prompt_id
 from josh_pipeline.search.search import rollout_id
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.preferences import row_length
 from josh_pipeline.stages.step import Step
+from josh_pipeline.store.home import Home
 from josh_pipeline.store.lineage import Written
 from josh_pipeline.store.warehouse import Generation, Warehouse
-from josh_pipeline.toolwoz.world import ToolWozWorld, worlds
 
 
 def check_rollouts(context: Context, written: Written, labels: Sequence[Generation]) -> None:

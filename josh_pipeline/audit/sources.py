@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from josh_pipeline.audit.context import Context
-from josh_pipeline.corpus.sample import SAMPLE_SOURCE, sample_digest
-from josh_pipeline.ids import content_id
+from josh_pipeline.core.ids import content_id
+from josh_pipeline.environments.toolwoz.sample import SAMPLE_SOURCE, sample_digest
 from josh_pipeline.policies.models import model_digest
 from josh_pipeline.stages.goals import derived_goals, goal_records
 from josh_pipeline.stages.policy import PolicyRow, policy_digest

@@ -6,17 +6,17 @@ from typing import Any
 
 from josh_pipeline.audit.context import BATCH, Context
 from josh_pipeline.audit.sources import check_folder, check_together, linked
-from josh_pipeline.evaluation.episode import Episode, episode_id
-from josh_pipeline.ids import content_id
-from josh_pipeline.search.replay import with_replayed
-from josh_pipeline.search.row_codec import row_from_record
-from josh_pipeline.search.tree import CallRecord
+from josh_pipeline.core.ids import content_id
+from josh_pipeline.dialogue.turn import made_again
+from josh_pipeline.environments.toolwoz.world import ToolWozWorld, worlds
+from josh_pipeline.evaluation.benchmark import Episode, episode_id
+from josh_pipeline.harvest.codec import row_from_record
+from josh_pipeline.harvest.replay import with_replayed
 from josh_pipeline.stages.episodes import episode_from_record
 from josh_pipeline.stages.policy import policy_digest
 from josh_pipeline.stages.promotion import decided_digests, measured_digests
 from josh_pipeline.store.lineage import Written
 from josh_pipeline.store.schema import MEMBERS
-from josh_pipeline.toolwoz.world import ToolWozWorld, worlds
 
 TOLERANCE = 1e-9
 """Means are sums in another order: equal up to rounding."""
@@ -196,7 +196,7 @@ def _check_episodes(context: Context, written: Written, ids: Sequence[str]) -> N
 
 def episode_faults(episode: Episode, world: ToolWozWorld) -> list[str]:
     """Play a conversation's calls again and say where its rewards differ from what they earn."""
-    replay(world, episode.calls)
+    made_again(world, episode.messages, episode.calls)
     earned, reward = tuple(sorted(world.milestones())), world.outcome(episode.messages)
     name = f"Conversation {episode.episode_id}"
     found = []
@@ -205,12 +205,6 @@ def episode_faults(episode: Episode, world: ToolWozWorld) -> list[str]:
     if episode.reward != reward:
         found.append(f"{name}: reward {episode.reward} is stored, {reward} is right.")
     return found
-
-
-def replay(world: ToolWozWorld, calls: Sequence[CallRecord]) -> None:
-    """Make stored calls again."""
-    for call in calls:
-        world.call(call.tool, call.arguments)
 
 
 def check_promotion(context: Context, written: Written) -> None:

@@ -14,10 +14,10 @@ from josh_pipeline.audit.sealing import (
 from josh_pipeline.audit.searched import check_preferences, check_rollouts
 from josh_pipeline.audit.sources import check_base, check_corpus, check_goals, check_policy
 from josh_pipeline.audit.trained import check_adapter, check_benchmark, check_evaluation, check_promotion
-from josh_pipeline.errors import UserError
-from josh_pipeline.home import Home
-from josh_pipeline.ids import content_id
-from josh_pipeline.progress import Progress
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.progress import Progress
+from josh_pipeline.store.home import Home
 from josh_pipeline.store.lineage import History, Written, ancestors, history
 from josh_pipeline.store.warehouse import Generation
 

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from josh_pipeline.dialogue.agents.base import AgentFormat
-from josh_pipeline.dialogue.agents.turn import Turn, TurnError, agent_turn
-from josh_pipeline.dialogue.messages import Conversation, Message, visible
-from josh_pipeline.dialogue.users.base import User
-from josh_pipeline.errors import RolloutError, failing_as
-from josh_pipeline.policies.policy import Policy, Sampling
-from josh_pipeline.world import World
+from josh_pipeline.core.errors import RolloutError, failing_as
+from josh_pipeline.core.messages import Conversation, Message, visible
+from josh_pipeline.core.policy import Policy, Sampling
+from josh_pipeline.core.user import User
+from josh_pipeline.core.world import World
+from josh_pipeline.dialogue.agent import AgentFormat
+from josh_pipeline.dialogue.turn import Turn, TurnError, agent_turn
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,25 @@
-"""Scripted conversations that teach a small model the format, with errors put in on purpose.
+"""Scripted conversations: they teach a small model the format, and measure what the user lets anybody reach.
 
-The errors (see ``Carelessness``) leave something for the reward to filter: a model trained on clean
-demonstrations errs in format and copying, which a search can hardly mend. Whoever shows numbers of a
-model started this way says that the carelessness was injected.
+Demonstrations have errors put in on purpose (see ``Carelessness``), which leave something for the reward to
+filter: a model trained on clean ones errs in format and copying, which a search can hardly mend. Whoever
+shows numbers of a model started this way says that the carelessness was injected.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from josh_pipeline.dialogue.agents.compact import CompactAgent
+from josh_pipeline.core.environment import Carelessness, Environment, T
+from josh_pipeline.core.ids import derived_seed
+from josh_pipeline.core.messages import Conversation
+from josh_pipeline.core.policy import Sampling
+from josh_pipeline.core.world import World
+from josh_pipeline.dialogue.compact import CompactAgent
 from josh_pipeline.dialogue.conversation import Talk, converse
-from josh_pipeline.dialogue.messages import Conversation
-from josh_pipeline.dialogue.oracle import Carelessness, OracleAgent
-from josh_pipeline.dialogue.users.agenda import AgendaUser
-from josh_pipeline.ids import derived_seed
-from josh_pipeline.policies.policy import Sampling
-from josh_pipeline.settings import ColdStartSettings
-from josh_pipeline.toolwoz.goal import Goal
-from josh_pipeline.world import World
 
 MAX_REQUESTS = 3
 SAMPLING = Sampling(temperature=0.0, max_tokens=256)
 """The scripted agent ignores it."""
+CAREFUL = Carelessness()
 
 
 @dataclass(frozen=True)
@@ -29,57 +27,101 @@ class Demonstration:
     """One scripted conversation.
 
     Attributes:
-        goal_id, dialogue_id: what it is about.
+        goal_id, source_id: what it is about.
         conversation: the compact agent's system message, then everything that was said and called.
         reward: in [0, 1]; about half of the careless conversations reach 1.
     """
 
     goal_id: str
-    dialogue_id: str
+    source_id: str
     conversation: Conversation
     reward: float
 
 
+@dataclass(frozen=True)
+class Ceiling:
+    """What the careful scripted agent reached.
+
+    Attributes:
+        n: tasks played.
+        full_reward: tasks with reward 1.
+        failures: ids of the other tasks, in order.
+    """
+
+    n: int
+    full_reward: int
+    failures: tuple[str, ...]
+
+    @property
+    def share(self) -> float:
+        """``full_reward / n``; 0.0 where there is no task."""
+        return self.full_reward / self.n if self.n else 0.0
+
+
 async def demonstrate(
-    goals: Sequence[Goal],
-    world_of: Callable[[Goal], World],
-    settings: ColdStartSettings,
-    seed: int,
-    max_turns: int,
+    environment: Environment[T], tasks: Sequence[T], careless: Carelessness, seed: int, max_turns: int
 ) -> list[Demonstration]:
-    """Write one demonstration a goal, in the order of the goals.
+    """Write one demonstration a task, in the order of the tasks; none where nobody can script them.
 
     Args:
-        world_of: makes a fresh world of a goal.
-        settings: how careless the scripted agent is; ``conversations`` is the caller's business.
-        seed: with the goal it fixes user and agent.
+        careless: how careless the scripted agent is.
+        seed: with the task it fixes user and agent.
         max_turns: the user gives up after this many messages.
     """
-    careless = Carelessness(
-        claimed_bookings=settings.claimed_bookings,
-        dropped_constraints=settings.dropped_constraints,
-        false_no_match=settings.false_no_match,
-    )
     demonstrations = []
     agent = CompactAgent("compact")
-    for goal in goals:
-        world = world_of(goal)
+    for task in tasks:
+        world = environment.world(task)
         talk = await scripted_talk(
-            goal, world, careless, seed, max_turns, max_messages=2 * max_turns, max_requests=MAX_REQUESTS
-        )
+            environment, task, world, careless, seed, max_turns,
+            max_messages=2 * max_turns, max_requests=MAX_REQUESTS,
+        )  # fmt: skip
+        if talk is None:
+            return []
+        told = agent.system(environment.world(task))
+        reward = world.outcome(talk.messages)
         demonstrations.append(
-            Demonstration(
-                goal_id=goal.goal_id,
-                dialogue_id=goal.dialogue_id,
-                conversation=(agent.system(world), *talk.messages),
-                reward=world.outcome(talk.messages),
-            )
+            Demonstration(task.goal_id, task.source_id, (told, *talk.messages), reward)
         )
     return demonstrations
 
 
+async def user_ceiling(
+    environment: Environment[T],
+    tasks: Sequence[T],
+    seed_of: Callable[[T], int],
+    *,
+    max_turns: int,
+    max_messages: int,
+    max_requests: int,
+) -> Ceiling | None:
+    """Play every task once with an agent that understands the rule-based user perfectly.
+
+    Args:
+        seed_of: with the task it fixes the user.
+        max_turns: the user gives up after this many messages.
+        max_messages, max_requests: of a conversation, and of one agent turn.
+
+    Returns:
+        None where the environment has no such agent.
+    """
+    failures = []
+    for task in tasks:
+        world = environment.world(task)
+        talk = await scripted_talk(
+            environment, task, world, CAREFUL, seed_of(task), max_turns,
+            max_messages=max_messages, max_requests=max_requests,
+        )  # fmt: skip
+        if talk is None:
+            return None
+        if world.outcome(talk.messages) < 1.0:
+            failures.append(task.goal_id)
+    return Ceiling(len(tasks), len(tasks) - len(failures), tuple(failures))
+
+
 async def scripted_talk(
-    goal: Goal,
+    environment: Environment[T],
+    task: T,
     world: World,
     careless: Carelessness,
     seed: int,
@@ -87,11 +129,14 @@ async def scripted_talk(
     *,
     max_messages: int,
     max_requests: int,
-) -> Talk:
-    """Let the scripted agent talk with the agenda user; ``world`` then holds what was earned."""
-    user = AgendaUser(goal, seed, max_turns)
+) -> Talk | None:
+    """Let the scripted agent talk with the rule-based user; ``world`` then holds what was earned."""
+    user = environment.user(task, seed, max_turns)
+    demonstrator = environment.demonstrator(task, user, careless, seed)
+    if demonstrator is None:
+        return None
     talk = await converse(
-        OracleAgent(goal, user, careless, seed),
+        demonstrator,
         CompactAgent("compact"),
         user,
         world,

@@ -1,19 +1,124 @@
 """The benchmark: every goal played greedily, many conversations at once, each of them checkpointable."""
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
-from josh_pipeline.dialogue.agents.base import AgentFormat
-from josh_pipeline.dialogue.users.base import User, seated
-from josh_pipeline.evaluation.episode import Episode, play
-from josh_pipeline.ids import derived_seed
-from josh_pipeline.policies.policy import Policy
-from josh_pipeline.progress import Progress
+from josh_pipeline.core.errors import ErrorKind
+from josh_pipeline.core.ids import content_id, derived_seed
+from josh_pipeline.core.messages import Conversation
+from josh_pipeline.core.policy import Policy, Sampling
+from josh_pipeline.core.progress import Progress
+from josh_pipeline.core.user import User, seated
+from josh_pipeline.core.world import CallRecord, World
+from josh_pipeline.dialogue.agent import AgentFormat
+from josh_pipeline.dialogue.conversation import converse
+from josh_pipeline.core.environment import T
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, admitted
-from josh_pipeline.search.spending import Ledger, Meter, MeteredPolicy
+from josh_pipeline.search.spending import Account, Ledger, Meter, MeteredPolicy
+from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import EvaluationSettings
-from josh_pipeline.toolwoz.goal import Goal
-from josh_pipeline.world import World
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A finished conversation and what it was worth.
+
+    Attributes:
+        episode_id: content hash of (policy digest, goal id, seed, settings digest).
+        goal_id, policy_digest, seed, settings_digest: what was played.
+        trial: 0, 1, ... where a goal is played several times.
+        messages: everything up to the end or the failure, internal messages included, without the system
+            message.
+        calls: executed calls, in order.
+        earned: milestones of the goal that were earned.
+        reward: the world's outcome.
+        turns: the agent's turns; one that a failure cut short counts.
+        error_turns: those that used their requests up without speaking.
+        user_done: the user ended the conversation; else the limit on messages, or a failure did.
+        failure, failure_message: set where policy or user could not answer.
+        usage: what it cost; its seconds overlap those of the conversations beside it.
+    """
+
+    episode_id: str
+    goal_id: str
+    policy_digest: str
+    seed: int
+    settings_digest: str
+    trial: int
+    messages: Conversation
+    calls: tuple[CallRecord, ...]
+    earned: tuple[int, ...]
+    reward: float
+    turns: int
+    error_turns: int
+    user_done: bool
+    failure: ErrorKind | None
+    failure_message: str | None
+    usage: Usage
+
+    @property
+    def success(self) -> bool:
+        """The full reward was earned."""
+        return self.reward == 1.0
+
+
+def episode_id(policy_digest: str, goal_id: str, seed: int, settings_digest: str) -> str:
+    """Return the id of the conversation that these inputs give."""
+    return content_id("episode", policy_digest, goal_id, seed, settings_digest)
+
+
+async def play(
+    goal_id: str,
+    *,
+    world: World,
+    user: User,
+    policy: Policy,
+    account: Account,
+    agent: AgentFormat,
+    settings: EvaluationSettings,
+    settings_digest: str,
+    seed: int,
+    trial: int,
+) -> Episode:
+    """Hold one greedy conversation; a failure of policy or user is kept in the episode, not raised.
+
+    Args:
+        goal_id: names the goal.
+        world: fresh; it changes with the calls.
+        account: counts what policy and user ask of their models.
+        seed: of this conversation; seeds of requests derive from it and their place.
+    """
+    begin = time.monotonic()
+    talk = await converse(
+        policy,
+        agent,
+        user,
+        world,
+        sampling=Sampling(temperature=0.0, max_tokens=settings.max_tokens),
+        max_requests=settings.max_requests,
+        max_messages=settings.max_messages,
+        seed=lambda turn, request: derived_seed(seed, turn, request),
+    )
+    return Episode(
+        episode_id=episode_id(policy.digest, goal_id, seed, settings_digest),
+        goal_id=goal_id,
+        policy_digest=policy.digest,
+        seed=seed,
+        settings_digest=settings_digest,
+        trial=trial,
+        messages=talk.messages,
+        calls=tuple(call for turn in talk.turns for call in turn.calls),
+        earned=tuple(sorted(world.milestones())),
+        reward=world.outcome(talk.messages),
+        turns=len(talk.turns),
+        error_turns=sum(turn.error_turn for turn in talk.turns),
+        user_done=talk.user_done,
+        failure=talk.failure.kind if talk.failure else None,
+        failure_message=talk.failure.message if talk.failure else None,
+        usage=account.usage(time.monotonic() - begin),
+    )
 
 
 def episode_seed(seed: int, goal_id: str, trial: int) -> int:
@@ -22,9 +127,9 @@ def episode_seed(seed: int, goal_id: str, trial: int) -> int:
 
 
 async def evaluate(
-    conversations: Sequence[tuple[Goal, int]],
-    make_world: Callable[[Goal], World],
-    make_user: Callable[[Goal, int, Meter], User],
+    conversations: Sequence[tuple[T, int]],
+    make_world: Callable[[T], World],
+    make_user: Callable[[T, int, Meter], User],
     policy: Policy,
     agent: AgentFormat,
     settings: EvaluationSettings,
@@ -58,7 +163,7 @@ async def evaluate(
     limiter = Limiter(in_flight)
     episodes: dict[tuple[str, int], Episode] = {}
 
-    async def one(goal: Goal, trial: int) -> Episode:
+    async def one(goal: T, trial: int) -> Episode:
         conversation_seed = episode_seed(seed, goal.goal_id, trial)
         account = ledger.account()
         with limiter.lane() as lane:

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from josh_pipeline.dialogue.messages import Message
+from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.messages import Message
+from josh_pipeline.core.progress import Progress
 from josh_pipeline.evaluation.statistics import bootstrap
-from josh_pipeline.ids import content_id
 from josh_pipeline.policies.quantization import Quantization
 from josh_pipeline.policies.weights import Weights
-from josh_pipeline.progress import Progress
 
 if TYPE_CHECKING:
     import torch

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from josh_pipeline.dialogue.messages import Conversation, answered
-from josh_pipeline.evaluation.episode import Episode
+from josh_pipeline.core.messages import Conversation, answered
+from josh_pipeline.core.world import CallRecord
+from josh_pipeline.core.environment import Task
+from josh_pipeline.evaluation.benchmark import Episode
 from josh_pipeline.evaluation.statistics import pass_hat_k, wilson
-from josh_pipeline.search.tree import CallRecord, Usage
-from josh_pipeline.toolwoz.goal import Goal
-from josh_pipeline.toolwoz.tools import TOOL_BY_NAME
+from josh_pipeline.search.tree import Usage
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Breakdown:
     """A share of the benchmark.
 
     Attributes:
-        name: a domain, a tool, or ``search`` or ``booking``.
+        name: of the group.
         n: goals that have such ground-truth calls.
         reward: mean share of them that was earned.
         success: share of the conversations on these goals in which all of them were earned.
@@ -45,14 +45,15 @@ class Score:
         success: share of conversations with reward 1.
         low, high: 95 % Wilson interval of ``success`` over goals; with several trials it stays that of
             ``n`` goals, since trials of one goal are not independent.
-        by_domain, by_tool, by_act: breakdowns, sorted by name; acts are ``booking`` and ``search``.
+        by: breakdowns, each sorted by name: by what the environment groups calls by (``WantedCall.groups``),
+            and by ``tool``.
         errors: what went wrong first in each conversation without success: class to count.
         failures: conversations that policy or user could not go on with: kind to count.
         turns: mean number of agent turns.
         error_turns: share of the turns that used their requests up without speaking.
         calls: executed calls.
         faulty_calls: share of them that was refused with an error.
-        faults: replies that could not be carried out: kind to count; see ``fault_kind``, and
+        faults: replies that could not be carried out: kind to count; see ``Environment.fault``, and
             ``unreadable reply`` where not even a call could be read.
         pass_k: pass^1, pass^2, ... up to ``trials``.
         usage: what the conversations cost together; their seconds overlap.
@@ -65,9 +66,7 @@ class Score:
     success: float
     low: float
     high: float
-    by_domain: tuple[Breakdown, ...]
-    by_tool: tuple[Breakdown, ...]
-    by_act: tuple[Breakdown, ...]
+    by: Mapping[str, tuple[Breakdown, ...]]
     errors: Mapping[str, int]
     failures: Mapping[str, int]
     turns: float
@@ -79,12 +78,15 @@ class Score:
     usage: Usage
 
 
-def score(episodes: Sequence[Episode], goals: Mapping[str, Goal]) -> Score:
+def score(
+    episodes: Sequence[Episode], goals: Mapping[str, Task], fault_of: Callable[[CallRecord], str]
+) -> Score:
     """Summarise the episodes of one policy.
 
     Args:
         episodes: every goal with the same number of trials.
         goals: by goal id; all goals of the episodes.
+        fault_of: ``Environment.fault``.
 
     Raises:
         ValueError: there are no episodes, they are of several policies, or trials differ in number.
@@ -110,58 +112,41 @@ def score(episodes: Sequence[Episode], goals: Mapping[str, Goal]) -> Score:
         success=success,
         low=interval.low,
         high=interval.high,
-        by_domain=_breakdowns((_shares(e, goals[e.goal_id], domain_of) for e in episodes), trials),
-        by_tool=_breakdowns((_shares(e, goals[e.goal_id], str) for e in episodes), trials),
-        by_act=_breakdowns((_shares(e, goals[e.goal_id], act_of) for e in episodes), trials),
+        by={
+            group: _breakdowns((_shares(e, goals[e.goal_id], group) for e in episodes), trials)
+            for group in _groups(goals[goal] for goal in per_goal)
+        },
         errors=_counted(error_class(e, goals[e.goal_id]) for e in episodes if not e.success),
         failures=_counted(e.failure for e in episodes if e.failure is not None),
         turns=turns / len(episodes),
         error_turns=sum(e.error_turns for e in episodes) / turns if turns else 0.0,
         calls=len(calls),
-        faulty_calls=sum("error" in call.payload for call in calls) / len(calls) if calls else 0.0,
-        faults=_counted(kind for episode in episodes for kind in _faults(episode)),
+        faulty_calls=sum(call.error for call in calls) / len(calls) if calls else 0.0,
+        faults=_counted(kind for episode in episodes for kind in _faults(episode, fault_of)),
         pass_k=tuple(pass_hat_k([won[goal] for goal in per_goal], trials, k + 1) for k in range(trials)),
         usage=sum((episode.usage for episode in episodes), start=Usage()),
     )
 
 
-def error_class(episode: Episode, goal: Goal) -> str:
+def error_class(episode: Episode, goal: Task) -> str:
     """Name what went wrong first in a conversation without success.
 
     Returns:
         ``failed: <kind>`` where policy or user could not answer; else, for the first ground-truth call
-        that was not earned, ``<search or booking> not made`` where its tool was never called, or
-        ``<search or booking> wrong``.
+        that was not earned, ``<its label> not made`` where its tool was never called, or ``<its label> wrong``;
+        ``not solved`` where all were.
     """
     if episode.failure is not None:
         return f"failed: {episode.failure}"
-    missed = next(call for index, call in enumerate(goal.calls) if index not in episode.earned)
+    missed = next((call for index, call in enumerate(goal.calls) if index not in episode.earned), None)
+    if missed is None:
+        return "not solved"
     made = any(call.tool == missed.tool for call in episode.calls)
-    return f"{act_of(missed.tool)} wrong" if made else f"{act_of(missed.tool)} not made"
+    return f"{missed.label} wrong" if made else f"{missed.label} not made"
 
 
-def fault_kind(call: CallRecord) -> str:
-    """Name why a call was refused: the first rule of ToolWOZ that it broke."""
-    tool = TOOL_BY_NAME.get(call.tool)
-    if tool is None:
-        return "unknown tool"
-    if any(name not in tool.parameters for name in call.arguments):
-        return "unknown parameter"
-    return "value that is no text"
-
-
-def act_of(tool: str) -> str:
-    """``booking`` or ``search``."""
-    return "booking" if tool.startswith("book_") else "search"
-
-
-def domain_of(tool: str) -> str:
-    """The domain that a tool is of."""
-    return tool.split("_", 1)[1]
-
-
-def _faults(episode: Episode) -> Iterable[str]:
-    yield from (fault_kind(call) for call in episode.calls if "error" in call.payload)
+def _faults(episode: Episode, fault_of: Callable[[CallRecord], str]) -> Iterable[str]:
+    yield from (fault_of(call) for call in episode.calls if call.error)
     yield from ["unreadable reply"] * unreadable_replies(episode.messages)
 
 
@@ -177,9 +162,14 @@ def _counted(names: Iterable[str]) -> dict[str, int]:
     return dict(Counter(names).most_common())
 
 
-def _shares(episode: Episode, goal: Goal, name_of: Callable[[str], str]) -> dict[str, float]:
-    """Share of the ground-truth calls that was earned, by what ``name_of`` makes of their tool."""
-    names = [name_of(call.tool) for call in goal.calls]
+def _groups(goals: Iterable[Task]) -> list[str]:
+    """Names of the breakdowns: the environment's, then ``tool``; none where milestones are no calls."""
+    return list(dict.fromkeys(name for goal in goals for call in goal.calls for name in (*call.groups, "tool")))
+
+
+def _shares(episode: Episode, goal: Task, group: str) -> dict[str, float]:
+    """Share of the wanted calls that was earned, by their name in a group."""
+    names = [call.tool if group == "tool" else call.groups.get(group, "other") for call in goal.calls]
     earned = Counter(name for index, name in enumerate(names) if index in episode.earned)
     return {name: earned[name] / count for name, count in Counter(names).items()}
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from josh_pipeline.dialogue.messages import Conversation, Message, ToolCall
-from josh_pipeline.dialogue.storable import written_call
-from josh_pipeline.errors import UserError
-from josh_pipeline.ids import content_id
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.messages import Conversation, Message, ToolCall
+from josh_pipeline.core.storable import written_call
 
 TRIAL = (
     Message("system", "Help the user."),

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from josh_pipeline.dialogue.messages import ToolCall
-from josh_pipeline.dialogue.storable import storable_text
-from josh_pipeline.errors import RolloutError, failing_as
-from josh_pipeline.ids import content_id
+from josh_pipeline.core.errors import RolloutError, failing_as
+from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.messages import ToolCall
+from josh_pipeline.core.policy import Completion, Request, Sampling
+from josh_pipeline.core.storable import storable_text
 from josh_pipeline.policies.chat import ChatRenderer, structured_calls
-from josh_pipeline.policies.policy import Completion, Request, Sampling
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.policy import Policy
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.endpoint import EndpointPolicy
 from josh_pipeline.policies.local import Engine, LocalPolicy
 from josh_pipeline.policies.models import pad_id
-from josh_pipeline.policies.policy import Policy
 from josh_pipeline.policies.quantization import quantization_config
 from josh_pipeline.policies.transformers_engine import TransformersEngine
 from josh_pipeline.policies.vllm_engine import VllmEngine, vllm_installed

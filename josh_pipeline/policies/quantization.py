@@ -3,7 +3,7 @@
 import importlib.util
 from typing import Any, Literal
 
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
 
 Quantization = Literal["none", "nf4"]
 

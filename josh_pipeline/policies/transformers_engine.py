@@ -12,9 +12,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from josh_pipeline.errors import RolloutError, failing_as
+from josh_pipeline.core.errors import RolloutError, failing_as
+from josh_pipeline.core.policy import Sampling
 from josh_pipeline.policies.local import Generated
-from josh_pipeline.policies.policy import Sampling
 from josh_pipeline.policies.weights import Weights
 
 

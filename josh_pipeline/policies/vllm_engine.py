@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import Any, Self
 
-from josh_pipeline.errors import RolloutError, UserError
+from josh_pipeline.core.errors import RolloutError, UserError
+from josh_pipeline.core.policy import Sampling
 from josh_pipeline.policies.local import Generated
-from josh_pipeline.policies.policy import Sampling
 from josh_pipeline.policies.weights import Weights
 
 CPU_BLOCK_TOKENS = 32

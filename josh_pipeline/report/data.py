@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from josh_pipeline.dialogue.messages import Conversation
+from josh_pipeline.core.messages import Conversation
+from josh_pipeline.environments.toolwoz.goal import Goal
 from josh_pipeline.evaluation.drift import Drift
 from josh_pipeline.evaluation.summary import Breakdown
 from josh_pipeline.report.tree_data import DrawnTree
-from josh_pipeline.toolwoz.goal import Goal
 
 GoalKind = Literal["parts", "whole"]
 Metric = Literal["reward", "success"]

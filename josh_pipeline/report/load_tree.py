@@ -1,6 +1,6 @@
 """Search trees for drawing, out of the store."""
 
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.report.lines import policy_name
 from josh_pipeline.report.tree_data import DrawnTree, NodeRows
 from josh_pipeline.stages.goals import goal_from_row

@@ -9,8 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from josh_pipeline.dialogue.messages import Conversation, Message, visible
-from josh_pipeline.ids import canonical_json
+from josh_pipeline.core.ids import canonical_json
+from josh_pipeline.core.messages import Conversation, Message, visible
 from josh_pipeline.report.words import duration
 
 

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from josh_pipeline.audit.chain import RowAudit
 from josh_pipeline.audit.text import link_status, verdict
-from josh_pipeline.dialogue.messages import Conversation
+from josh_pipeline.core.messages import Conversation
+from josh_pipeline.harvest.rows import DpoRow, KtoRow, Row, SftRow
 from josh_pipeline.report.load_tree import load_drawn_tree
 from josh_pipeline.report.pages import Bubble, bubbles, page
 from josh_pipeline.report.tree_data import DrawnTree
 from josh_pipeline.report.tree_svg import boxes
 from josh_pipeline.report.tree_view import earned_where
 from josh_pipeline.report.words import end_text, goal_kind, milestone_texts
-from josh_pipeline.search.rows import DpoRow, KtoRow, Row, SftRow
 from josh_pipeline.search.tree import Node, Tree
 from josh_pipeline.store.warehouse import Warehouse
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from josh_pipeline.environments.toolwoz.goal import Goal
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.toolwoz.goal import Goal
 
 
 @dataclass(frozen=True)

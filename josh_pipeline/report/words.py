@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from josh_pipeline.dialogue.messages import visible
-from josh_pipeline.search.tree import CallRecord, End, Node
-from josh_pipeline.toolwoz.goal import Goal
+from josh_pipeline.core.messages import visible
+from josh_pipeline.core.world import CallRecord
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.search.tree import End, Node
 
 ENDS: Mapping[End, str] = {
     "solved": "solved: the last reward was earned here",
@@ -48,18 +49,10 @@ def call_text(call: CallRecord) -> str:
 
 def result_text(call: CallRecord) -> str:
     """What a call returned, in a few words."""
-    payload = call.payload
-    if "error" in payload:
-        return f"error: {payload['error']}"
-    if "rows" in payload:
-        if not payload["rows"]:
-            return "no match"
-        row = payload["rows"][0]
-        name = next((str(row[key]) for key in ("name", "trainID") if key in row), "a row")
-        return f"{name} (of {call.matches})" if call.matches != 1 else name
-    if payload.get("success"):
-        return f"booked, reference {payload.get('reference')}"
-    return "booking refused"
+    told = call.payload if call.error else call.brief
+    if isinstance(told, Mapping):
+        told = ", ".join(f"{name} {value}" for name, value in told.items())
+    return shortened(str(told), RESULT_WIDTH)
 
 
 def spoken(node: Node) -> str:

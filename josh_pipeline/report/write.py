@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.report.html import report_page
 from josh_pipeline.report.load import load_report
 from josh_pipeline.report.tree_view import tree_page

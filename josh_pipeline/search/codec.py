@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from josh_pipeline.dialogue.messages import Conversation, Message, ToolCall
-from josh_pipeline.policies.policy import Completion
-from josh_pipeline.search.tree import CallRecord, Node, Tree, Usage
+from josh_pipeline.core.messages import Conversation, Message, ToolCall
+from josh_pipeline.core.policy import Completion
+from josh_pipeline.core.world import CallRecord
+from josh_pipeline.search.tree import Node, Told, Tree, Usage
 
 Record = dict[str, Any]
 USAGE = tuple(field.name for field in fields(Usage))
@@ -56,6 +57,7 @@ def node_records(tree: Tree) -> list[Record]:
             "failure": node.failure,
             "failure_message": node.failure_message,
             "ended": node.end,
+            "told": None if node.told is None else json_text(node.told),
         }
         for position, node in enumerate(tree.nodes)
     ]
@@ -174,7 +176,8 @@ def call_value(call: CallRecord) -> Record:
         "tool": call.tool,
         "arguments": call.arguments,
         "payload": call.payload,
-        "matches": call.matches,
+        "brief": call.brief,
+        "error": call.error,
         "earned": call.earned,
     }
 
@@ -185,9 +188,17 @@ def call_from(value: Mapping[str, Any]) -> CallRecord:
         tool=value["tool"],
         arguments=value["arguments"],
         payload=value["payload"],
-        matches=value["matches"],
+        brief=value["brief"],
+        error=value["error"],
         earned=tuple(value["earned"]),
     )
+
+
+def _told(text: str | None) -> Told | None:
+    if text is None:
+        return None
+    system, tools = json.loads(text)
+    return system, tuple(tools)
 
 
 def _node(record: Mapping[str, Any]) -> Node:
@@ -206,4 +217,5 @@ def _node(record: Mapping[str, Any]) -> Node:
         failure=record["failure"],
         failure_message=record["failure_message"],
         end=record["ended"],
+        told=_told(record["told"]),
     )

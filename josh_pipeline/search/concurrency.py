@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from josh_pipeline.policies.policy import Completion, Policy, Request
+from josh_pipeline.core.policy import Completion, Policy, Request
 
 T = TypeVar("T")
 

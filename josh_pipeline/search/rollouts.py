@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
-from josh_pipeline.dialogue.agents.base import AgentFormat
-from josh_pipeline.dialogue.users.base import User, seated
-from josh_pipeline.errors import ErrorKind, UserError
-from josh_pipeline.ids import derived_seed
-from josh_pipeline.policies.policy import Policy
-from josh_pipeline.progress import Progress
+from josh_pipeline.core.errors import ErrorKind, UserError
+from josh_pipeline.core.ids import derived_seed
+from josh_pipeline.core.policy import Policy
+from josh_pipeline.core.progress import Progress
+from josh_pipeline.core.user import User, seated
+from josh_pipeline.core.world import World
+from josh_pipeline.dialogue.agent import AgentFormat
 from josh_pipeline.search.checkpoint import Checkpointer
 from josh_pipeline.search.concurrency import Limiter, admitted
 from josh_pipeline.search.search import rollout_id, search
 from josh_pipeline.search.spending import Ledger, Meter
 from josh_pipeline.search.tree import Tree, Usage
 from josh_pipeline.settings import SearchSettings
-from josh_pipeline.world import World
 
 
 class Named(Protocol):

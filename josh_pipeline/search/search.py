@@ -4,18 +4,18 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-from josh_pipeline.dialogue.agents.base import AgentFormat
-from josh_pipeline.dialogue.agents.turn import ERROR_SENTENCE, agent_step, agent_turn
-from josh_pipeline.dialogue.messages import Conversation, Message, visible
-from josh_pipeline.dialogue.users.base import User
-from josh_pipeline.errors import ErrorKind, RolloutError, failing_as
-from josh_pipeline.ids import content_id, derived_seed
-from josh_pipeline.policies.policy import Completion, Policy, Sampling
+from josh_pipeline.core.errors import ErrorKind, RolloutError, failing_as
+from josh_pipeline.core.ids import content_id, derived_seed
+from josh_pipeline.core.messages import Conversation, Message, visible
+from josh_pipeline.core.policy import Completion, Policy, Sampling
+from josh_pipeline.core.user import User
+from josh_pipeline.core.world import CallRecord, World
+from josh_pipeline.dialogue.agent import AgentFormat
+from josh_pipeline.dialogue.turn import ERROR_SENTENCE, agent_step, agent_turn, hand_over
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, concurrently
 from josh_pipeline.search.spending import Account, Budget, MeteredPolicy
-from josh_pipeline.search.tree import CallRecord, End, Node, Tree, Usage
+from josh_pipeline.search.tree import End, Node, Told, Tree, Usage
 from josh_pipeline.settings import SearchSettings
-from josh_pipeline.world import World
 
 
 def rollout_id(policy_digest: str, goal_id: str, seed: int, settings_digest: str) -> str:
@@ -99,6 +99,7 @@ class _Branch:
     failure: ErrorKind | None = None
     failure_message: str | None = None
     end: End | None = None
+    told: Told | None = None
 
     @property
     def conversation(self) -> Conversation:
@@ -154,6 +155,9 @@ class _Search:
         self.rounds = 0
         self.failure: ErrorKind | None = None
         self.failure_message: str | None = None
+        self.told: Told = (agent.system(world).content, agent.schemas(world))
+        self.golden: _Branch | None = None
+        self.outcome = 0.0
         root = _Branch(path=(), parent=None, round=0, world=world.fork())
         self.branches = [root]
 
@@ -166,11 +170,13 @@ class _Search:
             live = self.expand(live)
             self.branches = self.branches + live
             await concurrently(self.agent_step(leaf) for leaf in live)
-            spoke = [leaf for leaf in live if leaf.failure is None]
+            spoke = [leaf for leaf in live if leaf.end is None]
             if golden := self.reward(spoke):
                 spoke = [golden]
                 live = [golden]
             await concurrently(self.user_step(leaf) for leaf in spoke if not (leaf.end or leaf.open_requests))
+        if self.golden is not None:
+            self.judge(self.golden)
 
     def survivors(self, leaves: list[_Branch]) -> list[_Branch]:
         """End the leaves that cannot go on, and return the others."""
@@ -192,7 +198,12 @@ class _Search:
         return [leaf.child(index, self.rounds) for leaf in live for index in range(width)]
 
     async def agent_step(self, leaf: _Branch) -> None:
-        """Let the agent take its turn, or its next action; a failure ends the leaf and earns nothing."""
+        """Let the agent take its turn, or its next action; a failure or a void world ends the leaf.
+
+        A leaf that ends so earns nothing.
+        """
+        told: Told = (self.agent.system(leaf.world).content, self.agent.schemas(leaf.world))
+        leaf.told = None if told == self.told else told
         try:
             if self.settings.step_by == "turn":
                 await self.take_turn(leaf)
@@ -201,7 +212,9 @@ class _Search:
         except RolloutError as fault:
             leaf.fail(fault)
             return
-        if leaf.calls:
+        if leaf.world.void:
+            leaf.end = "void"
+        else:
             leaf.earned = tuple(sorted(leaf.world.milestones() - self.collected))
 
     def request_seed(self, leaf: _Branch, index: int) -> int:
@@ -235,6 +248,7 @@ class _Search:
         if not step.spoke:
             if leaf.open_requests < self.settings.max_requests:
                 return
+            hand_over(leaf.world)
             leaf.error_turn = True
             leaf.messages = (*leaf.messages, Message("assistant", ERROR_SENTENCE, error=True))
         leaf.open_requests = 0
@@ -245,7 +259,7 @@ class _Search:
         earners = [leaf for leaf in leaves if leaf.earned]
         if not earners:
             return None
-        golden = earners[0]
+        self.golden = golden = earners[0]
         for node in golden.lineage():
             node.golden = True
         for earner in earners:
@@ -258,6 +272,14 @@ class _Search:
         if self.collected >= self.world.all_milestones:
             golden.end = "solved"
         return golden
+
+    def judge(self, golden: _Branch) -> None:
+        """Let the world say what the golden conversation was worth."""
+        try:
+            with failing_as("world", "The outcome"):
+                self.outcome = golden.world.outcome(golden.conversation)
+        except RolloutError as fault:
+            self.failure, self.failure_message = fault.kind, fault.message
 
     async def user_step(self, leaf: _Branch) -> None:
         """Let the user answer; a failure or a farewell ends the leaf."""
@@ -292,6 +314,7 @@ class _Search:
                 failure=branch.failure,
                 failure_message=branch.failure_message,
                 end=branch.end,
+                told=branch.told,
             )
             for branch in self.branches
         )
@@ -301,11 +324,11 @@ class _Search:
             policy_digest=self.policy.digest,
             seed=self.seed,
             settings_digest=settings_digest,
-            system=self.agent.system(self.world).content,
-            tools=self.agent.schemas(self.world),
+            system=self.told[0],
+            tools=self.told[1],
             nodes=nodes,
             earned=tuple(sorted(self.collected)),
-            reward=len(self.collected) / len(self.world.all_milestones),
+            reward=self.outcome,
             rounds=self.rounds,
             failure=self.failure,
             failure_message=self.failure_message,

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from josh_pipeline.errors import RolloutError
-from josh_pipeline.policies.policy import Completion, Policy, Request
+from josh_pipeline.core.errors import RolloutError
+from josh_pipeline.core.policy import Completion, Policy, Request
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import Prices
 

@@ -5,30 +5,15 @@ from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from josh_pipeline.dialogue.messages import Conversation
-from josh_pipeline.errors import ErrorKind
-from josh_pipeline.policies.policy import Completion
+from josh_pipeline.core.errors import ErrorKind
+from josh_pipeline.core.messages import Conversation
+from josh_pipeline.core.policy import Completion
+from josh_pipeline.core.world import CallRecord
 
-End = Literal["solved", "pruned", "user_done", "failed", "rounds_spent", "budget_spent"]
+End = Literal["solved", "pruned", "void", "user_done", "failed", "rounds_spent", "budget_spent"]
+Told = tuple[str, tuple[Mapping[str, Any], ...]]
+"""The system message of an agent, and the chat API's tool schemas."""
 """Why a leaf has no child: see ``Node.end``."""
-
-
-@dataclass(frozen=True)
-class CallRecord:
-    """One executed tool call and what came of it.
-
-    Attributes:
-        tool, arguments: as the agent wrote them.
-        payload: the tool's whole answer (``ToolResult.payload``).
-        matches: database rows that matched.
-        earned: milestone ids that this call newly earned on its own branch.
-    """
-
-    tool: str
-    arguments: Mapping[str, Any]
-    payload: Mapping[str, Any]
-    matches: int
-    earned: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -50,6 +35,8 @@ class Node:
         error_turn: the requests of the turn were used up without speaking.
         failure, failure_message: the branch failed and died here.
         end: why there is no child; None for an interior node.
+        told: what the agent was told in this turn, where that differs from what the tree's head says: tools
+            may change between turns; else None.
     """
 
     node_id: str
@@ -66,6 +53,7 @@ class Node:
     failure: ErrorKind | None
     failure_message: str | None
     end: End | None
+    told: Told | None
 
 
 @dataclass(frozen=True)
@@ -105,11 +93,11 @@ class Tree:
     Attributes:
         rollout_id: content hash of (policy digest, goal id, seed, settings digest).
         goal_id, policy_digest, seed, settings_digest: what was run.
-        system: the agent's system message, shared by all nodes.
-        tools: the chat API's tool schemas, shared by all nodes; empty for agents that write tools out.
+        system: the agent's system message, shared by all nodes that say nothing else.
+        tools: the chat API's tool schemas, shared likewise; empty for agents that write tools out.
         nodes: in tree order within each round, rounds ascending; the root first.
         earned: milestone ids that the search collected.
-        reward: earned / all milestones.
+        reward: the world's outcome of the golden conversation; 0 where nothing was earned.
         rounds: rounds that were run.
         failure, failure_message: set where the whole conversation failed, or the budget cut it short; the
             tree is then partial.
@@ -135,6 +123,15 @@ class Tree:
     def by_id(self) -> Mapping[str, Node]:
         """Nodes by id."""
         return {node.node_id: node for node in self.nodes}
+
+    def told(self, node: Node) -> Told:
+        """Return what the agent was told in a node's turn."""
+        return node.told or (self.system, self.tools)
+
+    @property
+    def golden_end(self) -> Node | None:
+        """The node that ends the golden conversation; None where nothing was earned."""
+        return max((node for node in self.nodes if node.golden), key=lambda node: len(node.path), default=None)
 
     def walk(self, node: Node) -> tuple[Node, ...]:
         """Return the nodes from the root to ``node``, both included."""

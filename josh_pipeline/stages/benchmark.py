@@ -5,10 +5,12 @@ from typing import Literal
 
 import polars as pl
 
-from josh_pipeline.dialogue.ceiling import Ceiling
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.ids import content_id
+from josh_pipeline.environments.toolwoz.ceiling import Ceiling
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.environments.toolwoz.roles import Role, paper_test_goals
 from josh_pipeline.evaluation.summary import Score, score
-from josh_pipeline.ids import content_id
 from josh_pipeline.stages.ceiling import ceiling_on
 from josh_pipeline.stages.corpus import stored_corpus
 from josh_pipeline.stages.episodes import Player, played
@@ -19,8 +21,6 @@ from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
 from josh_pipeline.stages.selection import drawn
 from josh_pipeline.stages.step import ITERATION_DIGITS, Step, iteration_key
 from josh_pipeline.store.warehouse import Generation, Warehouse
-from josh_pipeline.toolwoz.goal import Goal
-from josh_pipeline.toolwoz.roles import Role, paper_test_goals
 
 Selection = Role | Literal["test-450"]
 

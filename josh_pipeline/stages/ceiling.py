@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 
-from josh_pipeline.dialogue.ceiling import Ceiling, user_ceiling
+from josh_pipeline.environments.toolwoz.ceiling import Ceiling, user_ceiling
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.environments.toolwoz.world import worlds
 from josh_pipeline.evaluation.benchmark import episode_seed
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.corpus import stored_corpus
 from josh_pipeline.stages.episodes import EVALUATION_SEED
 from josh_pipeline.store.warehouse import Warehouse
-from josh_pipeline.toolwoz.goal import Goal
-from josh_pipeline.toolwoz.world import worlds
 
 
 def ceiling_on(

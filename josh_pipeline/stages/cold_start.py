@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from josh_pipeline.dialogue.demonstrations import Demonstration, demonstrate
-from josh_pipeline.errors import UserError
-from josh_pipeline.ids import content_id, derived_seed
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.ids import content_id, derived_seed
+from josh_pipeline.environments.toolwoz.demonstrations import Demonstration, demonstrate
+from josh_pipeline.environments.toolwoz.world import worlds
 from josh_pipeline.policies.models import foundation, model_digest
 from josh_pipeline.stages.corpus import stored_corpus
 from josh_pipeline.stages.goals import played_kind
@@ -19,7 +20,6 @@ from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
 from josh_pipeline.stages.selection import demonstration_goals
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Generation
-from josh_pipeline.toolwoz.world import worlds
 
 if TYPE_CHECKING:
     from josh_pipeline.training.job import TrainingResult

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from josh_pipeline.corpus.frames import to_frames
-from josh_pipeline.corpus.load import load_corpus
-from josh_pipeline.corpus.records import Corpus, Dialogue
-from josh_pipeline.progress import Progress
+from josh_pipeline.environments.toolwoz.frames import to_frames
+from josh_pipeline.environments.toolwoz.load import load_corpus
+from josh_pipeline.environments.toolwoz.records import Corpus, Dialogue
 from josh_pipeline.stages.scopes import corpus_scope
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Generation, Warehouse
@@ -117,24 +116,3 @@ def stored_corpus(
         dialogues=read,
         databases={domain: tuple(rows) for domain, rows in databases.items()},
     )
-
-
-class Bar:
-    """Shows the corpus reader's reports, (what is done, amount, whole amount), as tasks of a ``Progress``."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._done: dict[str, int] = {}
-
-    def __call__(self, what: str, done: int, whole: int | None) -> None:
-        """Move the bar of ``what`` to ``done``."""
-        if what not in self._done:
-            self._progress.start(what, whole)
-            self._done[what] = 0
-        self._progress.advance(what, done - self._done[what])
-        self._done[what] = done
-
-    def close(self) -> None:
-        """End all bars."""
-        for what in self._done:
-            self._progress.finish(what)

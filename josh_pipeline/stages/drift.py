@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from josh_pipeline.core.ids import canonical_json
 from josh_pipeline.evaluation.drift import Drift, measure_drift, reading_digest
-from josh_pipeline.ids import canonical_json
 from josh_pipeline.policies.quantization import quantization_config
 from josh_pipeline.stages.playing import weights
 from josh_pipeline.stages.policy import PolicyRow

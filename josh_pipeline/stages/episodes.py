@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from josh_pipeline.dialogue.agents.factory import make_agent
-from josh_pipeline.errors import UserError
-from josh_pipeline.evaluation.benchmark import episode_seed, evaluate
-from josh_pipeline.evaluation.episode import Episode, episode_id
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.dialogue.agents import make_agent
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.evaluation.benchmark import Episode, episode_id, episode_seed, evaluate
 from josh_pipeline.search.checkpoint import Checkpointer
 from josh_pipeline.search.codec import (
     USAGE,
@@ -27,7 +27,6 @@ from josh_pipeline.stages.playing import open_table, playing_digest
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Warehouse
-from josh_pipeline.toolwoz.goal import Goal
 
 EVALUATION_SEED = 0
 """Users are the same in every evaluation, whatever the seed of the run: scores stay comparable."""

@@ -6,13 +6,15 @@ from typing import Any, Literal
 
 import polars as pl
 
-from josh_pipeline.errors import ErrorKind, UserError
+from josh_pipeline.core.errors import ErrorKind, UserError
+from josh_pipeline.core.ids import canonical_json
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.environments.toolwoz.roles import Role
+from josh_pipeline.evaluation.benchmark import Episode
 from josh_pipeline.evaluation.drift import Drift
-from josh_pipeline.evaluation.episode import Episode
 from josh_pipeline.evaluation.gate import Gate
 from josh_pipeline.evaluation.statistics import paired_bootstrap, paired_values
 from josh_pipeline.evaluation.summary import Score, score
-from josh_pipeline.ids import canonical_json
 from josh_pipeline.stages.drift import drift_frame, drift_of, drift_record
 from josh_pipeline.stages.episodes import Player, played
 from josh_pipeline.stages.goals import played_kind
@@ -20,8 +22,6 @@ from josh_pipeline.stages.policy import PolicyRow, made_with, policy_of
 from josh_pipeline.stages.selection import evaluation_goals
 from josh_pipeline.stages.step import Step, one_at_a_time
 from josh_pipeline.store.warehouse import Generation
-from josh_pipeline.toolwoz.goal import Goal
-from josh_pipeline.toolwoz.roles import Role
 
 NOT_THE_POLICY: tuple[ErrorKind, ...] = ("endpoint", "timeout", "user", "world", "budget")
 """Failures that say nothing about a policy's words."""

@@ -8,18 +8,18 @@ from typing import Any, Literal
 
 import polars as pl
 
-from josh_pipeline.corpus.records import Corpus
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.environments.toolwoz.goal import DOMAINS, DomainTask, Goal, GroundTruthCall
+from josh_pipeline.environments.toolwoz.goals import derive_goals
+from josh_pipeline.environments.toolwoz.oracle import solvability
+from josh_pipeline.environments.toolwoz.records import Corpus
+from josh_pipeline.environments.toolwoz.roles import Role, has_all_splits, role_of, roles_sentence
+from josh_pipeline.environments.toolwoz.world import worlds
 from josh_pipeline.settings import GoalSettings
 from josh_pipeline.stages.corpus import stored_corpus
 from josh_pipeline.stages.scopes import corpus_scope, goals_scope
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Generation, Warehouse
-from josh_pipeline.toolwoz.goal import DOMAINS, DomainTask, Goal, GroundTruthCall
-from josh_pipeline.toolwoz.goals import derive_goals
-from josh_pipeline.toolwoz.oracle import solvability
-from josh_pipeline.toolwoz.roles import Role, has_all_splits, role_of, roles_sentence
-from josh_pipeline.toolwoz.world import worlds
 
 GoalKind = Literal["part", "whole"]
 ROLES: tuple[Role, ...] = ("train", "val", "test")

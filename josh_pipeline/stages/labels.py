@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from josh_pipeline.search.labels import disagreements, node_disagreements, relabel
+from josh_pipeline.environments.toolwoz.world import worlds
+from josh_pipeline.harvest.labels import disagreements, node_disagreements, relabel
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.stages.corpus import stored_corpus
 from josh_pipeline.stages.goals import stored_goals
@@ -13,7 +14,6 @@ from josh_pipeline.stages.policy import iterating_policy, made_with
 from josh_pipeline.stages.step import Step, one_at_a_time
 from josh_pipeline.stages.trees import trees_of
 from josh_pipeline.store.warehouse import Generation
-from josh_pipeline.toolwoz.world import worlds
 
 
 @dataclass(frozen=True)

@@ -5,22 +5,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from josh_pipeline.corpus.records import Dialogue
-from josh_pipeline.dialogue.agents.digest import agent_digest
-from josh_pipeline.dialogue.users.base import User
-from josh_pipeline.dialogue.users.factory import make_user, user_digest
-from josh_pipeline.errors import UserError
-from josh_pipeline.home import Home
-from josh_pipeline.ids import content_id
-from josh_pipeline.policies.policy import Policy
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.policy import Policy
+from josh_pipeline.core.user import User
+from josh_pipeline.dialogue.digest import agent_digest
+from josh_pipeline.dialogue.users import make_user, user_digest
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.environments.toolwoz.records import Dialogue
+from josh_pipeline.environments.toolwoz.world import ToolWozWorld, worlds
 from josh_pipeline.policies.weights import Weights
 from josh_pipeline.search.spending import Meter, MeteredPolicy
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.corpus import stored_corpus
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.stages.step import Step
-from josh_pipeline.toolwoz.goal import Goal
-from josh_pipeline.toolwoz.world import ToolWozWorld, worlds
+from josh_pipeline.store.home import Home
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import polars as pl
 
-from josh_pipeline.errors import UserError
-from josh_pipeline.ids import content_id
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.ids import content_id
 from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
 from josh_pipeline.stages.step import BASELINE, Step, iteration_key, one_at_a_time
 from josh_pipeline.store.warehouse import Generation, Warehouse

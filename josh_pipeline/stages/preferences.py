@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from josh_pipeline.dialogue.agents.factory import make_agent
-from josh_pipeline.errors import UserError
-from josh_pipeline.search.harvest import HarvestResult, harvest
-from josh_pipeline.search.replay import with_replayed
-from josh_pipeline.search.row_check import Finding, check_rows
-from josh_pipeline.search.row_codec import link_record, row_from_record, row_record
-from josh_pipeline.search.rows import KtoRow, Row, SftRow, method_of, prompt_id
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.dialogue.agents import make_agent
+from josh_pipeline.harvest.checks import Finding, check_rows
+from josh_pipeline.harvest.codec import link_record, row_from_record, row_record
+from josh_pipeline.harvest.harvest import HarvestResult, harvest
+from josh_pipeline.harvest.replay import with_replayed
+from josh_pipeline.harvest.rows import KtoRow, Row, SftRow, method_of, prompt_id
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, made_with, policy_of
 from josh_pipeline.stages.step import Step, one_at_a_time
 from josh_pipeline.stages.trees import trees_of

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.evaluation.gate import Gate
 from josh_pipeline.stages.evaluation import GATE, gate_of
 from josh_pipeline.stages.policy import PolicyRow, made_with, policy_of, successor

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.settings import Settings
 from josh_pipeline.store.warehouse import Warehouse
 

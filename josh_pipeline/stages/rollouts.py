@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from josh_pipeline.dialogue.agents.factory import make_agent
-from josh_pipeline.dialogue.users.factory import user_name
-from josh_pipeline.ids import content_id, derived_seed
+from josh_pipeline.core.ids import content_id, derived_seed
+from josh_pipeline.dialogue.agents import make_agent
+from josh_pipeline.dialogue.users import user_name
+from josh_pipeline.environments.toolwoz.goal import Goal
 from josh_pipeline.search.codec import USAGE, node_records, tree_record
 from josh_pipeline.search.rollouts import RolloutSummary, rollout_seed, rollouts
 from josh_pipeline.search.search import rollout_id
@@ -20,10 +21,9 @@ from josh_pipeline.stages.policy import PolicyRow, iterating_policy
 from josh_pipeline.stages.selection import played_before, rollout_goals
 from josh_pipeline.stages.step import Step, one_at_a_time
 from josh_pipeline.store.warehouse import Generation, Warehouse
-from josh_pipeline.toolwoz.goal import Goal
 
 TREE_SCHEMA = {"failure": pl.String, "failure_message": pl.String}
-NODE_SCHEMA = TREE_SCHEMA | {"parent_id": pl.String, "ended": pl.String}
+NODE_SCHEMA = TREE_SCHEMA | {"parent_id": pl.String, "ended": pl.String, "told": pl.String}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from josh_pipeline.ids import content_id
+from josh_pipeline.core.ids import content_id
 from josh_pipeline.settings import CorpusSettings, Settings
 
 

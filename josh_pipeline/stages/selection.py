@@ -6,12 +6,12 @@ again, and evaluations of different iterations and seeds play the same goals.
 
 from collections.abc import Mapping, Sequence
 
-from josh_pipeline.ids import content_id
+from josh_pipeline.core.ids import content_id
+from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.environments.toolwoz.roles import Role
 from josh_pipeline.stages.goals import GoalKind, stored_goals
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.store.warehouse import Warehouse
-from josh_pipeline.toolwoz.goal import Goal
-from josh_pipeline.toolwoz.roles import Role
 
 
 def drawn(goals: Sequence[Goal], *marks: object) -> list[Goal]:

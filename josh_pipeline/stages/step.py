@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar
 
-from josh_pipeline.errors import UserError
-from josh_pipeline.home import Home
-from josh_pipeline.locks import alone
-from josh_pipeline.progress import Progress
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.progress import Progress
 from josh_pipeline.settings import Settings
+from josh_pipeline.store.home import Home
+from josh_pipeline.store.locks import alone
 from josh_pipeline.store.run_record import record_of
 from josh_pipeline.store.schema import scope_column
 from josh_pipeline.store.warehouse import Generation, Warehouse

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.search.codec import trees_from_records
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.store.warehouse import Generation, Warehouse

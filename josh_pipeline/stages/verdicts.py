@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from josh_pipeline.ids import canonical_json
-from josh_pipeline.search.row_check import MOST_LOPSIDED
+from josh_pipeline.core.ids import canonical_json
+from josh_pipeline.environments.toolwoz.goal import Semantics
+from josh_pipeline.harvest.checks import MOST_LOPSIDED
 from josh_pipeline.stages.ceiling import ceiling_on
 from josh_pipeline.stages.goals import ROLES, played_kind
 from josh_pipeline.stages.policy import policy_of
@@ -15,7 +16,6 @@ from josh_pipeline.stages.scopes import corpus_scope, goals_scope
 from josh_pipeline.stages.selection import evaluation_goals
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Generation
-from josh_pipeline.toolwoz.goal import Semantics
 
 LEAST_SOLVABLE: Mapping[Semantics, float] = {"audited": 1.0, "paper": 0.9}
 """Below this share the goals say more about the corpus than about a policy. An oracle solves all audited

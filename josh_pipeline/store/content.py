@@ -1,6 +1,6 @@
 """What a generation holds, as one hash: a rerun that writes the same rows is known by it."""
 
-from josh_pipeline.ids import content_id
+from josh_pipeline.core.ids import content_id
 from josh_pipeline.store.columns import columns
 from josh_pipeline.store.schema import STAGE_TABLES, scope_column
 from josh_pipeline.store.warehouse import Generation, Warehouse

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import duckdb
 
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.store.schema import SCHEMA_VERSION, text_of, view_statements
 
 

@@ -142,7 +142,8 @@ CREATE TABLE nodes (                      -- checkpointed
     path JSON NOT NULL, round BIGINT NOT NULL,
     messages JSON NOT NULL, completions JSON NOT NULL, calls JSON NOT NULL, earned JSON NOT NULL,
     golden BOOLEAN NOT NULL, successful BOOLEAN NOT NULL, error_turn BOOLEAN NOT NULL,
-    failure VARCHAR, failure_message VARCHAR, ended VARCHAR
+    failure VARCHAR, failure_message VARCHAR, ended VARCHAR,
+    told JSON                             -- system message and tools of this turn where they are not the tree's
 );
 
 CREATE TABLE rollouts (                   -- which trees belong to an iteration

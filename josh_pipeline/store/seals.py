@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import duckdb
 
-from josh_pipeline.ids import content_id
+from josh_pipeline.core.ids import content_id
 from josh_pipeline.store.schema import (
     CONTENT_TABLES,
     MEMBERS,

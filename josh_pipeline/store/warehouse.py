@@ -17,8 +17,8 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from josh_pipeline.errors import UserError
-from josh_pipeline.ids import canonical_json
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.ids import canonical_json
 from josh_pipeline.store.migrate import back_up, migrate, refuse_newer
 from josh_pipeline.store.run_record import RunRecord
 from josh_pipeline.store.schema import SCHEMA_VERSION, STAGE_TABLES, scope_column, statements

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from josh_pipeline.dialogue.messages import Conversation, Message
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.messages import Conversation, Message
+from josh_pipeline.harvest.rows import DpoRow, KtoRow, SftRow, Tools
 from josh_pipeline.policies.chat import ChatRenderer, template_message
-from josh_pipeline.search.rows import DpoRow, KtoRow, SftRow, Tools
 
 IGNORED = -100
 """The label of a token without loss, as in PyTorch's cross entropy."""

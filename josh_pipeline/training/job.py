@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from josh_pipeline.ids import content_id
+from josh_pipeline.core.ids import content_id
+from josh_pipeline.harvest.codec import row_from_record, row_record
+from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.models import model_digest
 from josh_pipeline.policies.quantization import Quantization
-from josh_pipeline.search.row_codec import row_from_record, row_record
-from josh_pipeline.search.rows import Row
 from josh_pipeline.settings import TrainingSettings
 
 DEALING = 2

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from josh_pipeline.errors import UserError
-from josh_pipeline.progress import Progress
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.progress import Progress
 from josh_pipeline.training.job import TrainingJob, TrainingResult
 
 WORKER = "josh_pipeline.training.worker"

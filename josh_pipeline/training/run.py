@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
 
-from josh_pipeline.dialogue.demonstrations import Demonstration
-from josh_pipeline.dialogue.messages import Conversation
-from josh_pipeline.errors import UserError
-from josh_pipeline.locks import alone
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.messages import Conversation
+from josh_pipeline.core.progress import Progress
+from josh_pipeline.environments.toolwoz.demonstrations import Demonstration
+from josh_pipeline.harvest.rows import Row, SftRow, Source
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.models import model_digest
 from josh_pipeline.policies.quantization import Quantization
-from josh_pipeline.progress import Progress
-from josh_pipeline.search.rows import Row, SftRow, Source
 from josh_pipeline.settings import ColdStartSettings, SftSettings, TrainingSettings
+from josh_pipeline.store.locks import alone
 from josh_pipeline.training.job import TrainingJob, TrainingResult
 from josh_pipeline.training.launch import train_in_processes
 from josh_pipeline.training.trainers import batched_rows, packed_trainer, plain_trainer

@@ -14,9 +14,9 @@ from peft import PeftModel
 from transformers import Trainer, TrainingArguments
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
 
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.harvest.rows import DpoRow, KtoRow, SftRow, prompt_id
 from josh_pipeline.policies.chat import ChatRenderer
-from josh_pipeline.search.rows import DpoRow, KtoRow, SftRow, prompt_id
 from josh_pipeline.settings import TrainingBase
 from josh_pipeline.training.batches import mixed_batches, tree_batches
 from josh_pipeline.training.examples import (

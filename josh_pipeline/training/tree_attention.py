@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AttentionInterface
 
-from josh_pipeline.errors import UserError
+from josh_pipeline.core.errors import UserError
 
 IMPLEMENTATION = "tree"
 """Name to load a model with: ``attn_implementation=IMPLEMENTATION``."""

@@ -12,8 +12,8 @@ import threading
 from pathlib import Path
 from typing import Any, TextIO
 
-from josh_pipeline.errors import UserError
-from josh_pipeline.progress import Progress, SilentProgress
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.progress import Progress, SilentProgress
 from josh_pipeline.training.job import TrainingJob
 
 

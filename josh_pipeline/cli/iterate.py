@@ -1,0 +1,84 @@
+"""``josh iterate``: the whole loop, through Dagster, in this process."""
+
+import argparse
+from collections.abc import Callable
+
+from rich.console import Console
+
+from josh_pipeline.cli.options import quiet_libraries, settings_of
+from josh_pipeline.cli.scores import print_scores
+from josh_pipeline.core.progress import SilentProgress, TerminalProgress
+from josh_pipeline.environments.toolwoz.download import public_url
+from josh_pipeline.policies.quantization import require
+from josh_pipeline.report.write import write_report
+from josh_pipeline.settings import Settings
+from josh_pipeline.stages.state import coming_iteration, missing_preparation, promoted
+from josh_pipeline.stages.step import Step
+from josh_pipeline.store.home import Home, open_home
+from josh_pipeline.store.locks import alone
+
+RunJob = Callable[[str, str | None, list[str] | None], None]
+HARVEST_ONLY = ["policy", "beam_rollouts", "reward_labels", "preference_pairs"]
+"""With an endpoint's policy: its weights are not here, so nothing is trained."""
+
+
+def command(options: argparse.Namespace) -> int:
+    """Run iterations, print the scores, write the report."""
+    quiet_libraries()
+    home = open_home(options.home)
+    settings = settings_of(home, options)
+    require(settings.policy.quantization)
+    with alone(home.root / "iterate.lock", f"Another josh iterate works in {home.root}: wait, or stop it."):
+        refused = iterate(home, settings, options.iterations, Console(stderr=True))
+    print_scores(home)
+    print(f"Report: {write_report(home.warehouse(), home.reports)}")
+    return 1 if refused and options.require_promotion else 0
+
+
+def iterate(home: Home, settings: Settings, iterations: int, console: Console) -> bool:
+    """Run up to ``iterations`` iterations of a home; returns whether a candidate was refused."""
+    # Imported where it is used: Dagster takes seconds, and no other command of the library needs it.
+    from assets.launch import instance_of, run_job
+    from assets.resources import shown_on
+
+    step = Step(home, home.warehouse(), settings, run_id="", progress=SilentProgress())
+    digest = home.keep_settings(settings)
+    with instance_of(home) as instance, TerminalProgress(console) as progress, shown_on(progress):
+
+        def run(job: str, partition: str | None, assets: list[str] | None = None) -> None:
+            run_job(instance, job, digest, partition, assets)
+
+        missing = missing_preparation(step)
+        if missing:
+            source = settings.corpus.source
+            source = public_url(source) if "://" in source else source
+            progress.note(f"Preparing {source!r} and {settings.policy.model!r}")
+            run("prepare", None, missing)
+        # Only now: settings whose corpus or model cannot be had are not to be gone on with.
+        home.remember_settings(settings)
+        refused = False
+        for _ in range(iterations):
+            key, refused = _one(step, run, progress.note)
+            if refused or settings.policy.endpoint is not None:
+                break
+        if settings.goals.parts and settings.evaluation.whole_goals and not settings.policy.endpoint:
+            run("whole_goals", key)
+    return refused
+
+
+def _one(step: Step, run: RunJob, say: Callable[[str], None]) -> tuple[str, bool]:
+    """Run one iteration; returns its key, and whether its candidate was refused."""
+    key, is_baseline = coming_iteration(step)
+    if is_baseline:
+        say(f"Iteration {key}: evaluation of the base")
+        run("baseline", key, None)
+        key, _ = coming_iteration(step)
+    if step.settings.policy.endpoint is not None:
+        say(f"Iteration {key}: rollouts and harvest; an endpoint's weights cannot be trained here")
+        run("iteration", key, HARVEST_ONLY)
+        return key, False
+    say(f"Iteration {key}")
+    run("iteration", key, None)
+    accepted, reason = promoted(step, key)
+    say(f"Iteration {key} {'promoted' if accepted else 'not promoted'}. {reason}")
+    return key, not accepted

@@ -1,0 +1,90 @@
+"""``josh ui``: Dagster's UI and daemon on a home, in processes of their own that end with this one."""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.store.home import open_home
+from josh_pipeline.store.locks import alone
+
+STOP_SECONDS = 15.0
+"""Dagster's processes get this long to end by themselves."""
+
+
+def command(options: argparse.Namespace) -> int:
+    """Serve until Ctrl-C or SIGTERM."""
+    home = open_home(options.home)
+    refuse_taken(options.host, options.port)
+    # Imported where it is used: Dagster takes seconds.
+    from assets.launch import prepare_instance
+
+    with alone(home.root / "ui.lock", f"Another josh ui serves {home.root}: use it, or stop it first."):
+        home.warehouse()
+        prepare_instance(home)
+        print(f"Dagster on {home.root}: http://{options.host}:{options.port}  (Ctrl-C stops it)", flush=True)
+        return serve(dagster_dev(options.host, options.port, Path(__file__).parents[2]))
+
+
+def refuse_taken(host: str, port: int) -> None:
+    """Raise where nothing can be served on a port."""
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except (OSError, OverflowError) as fault:
+        # Python lengthens strerror by the address, which the sentence names already.
+        said = str(fault.strerror) if isinstance(fault, OSError) else "no such port"
+        reason, _, _ = said.partition(" (while attempting")
+        raise UserError(f"Port {port} on {host} cannot be used ({reason}): choose another --port.") from None
+
+
+def dagster_dev(host: str, port: int, root: Path) -> list[str]:
+    """Return the command: with the checkout's workspace, or by module where the project is installed.
+
+    It is ``dagster dev`` with the pages of trees and reports beside Dagster's.
+    """
+    workspace = root / "workspace.yaml"
+    place = ["-w", str(workspace)] if workspace.is_file() else ["-m", "assets.definitions"]
+    return [sys.executable, "-m", "assets.serve", "dev", *place, "-h", host, "-p", str(port)]
+
+
+def serve(arguments: list[str]) -> int:
+    """Run a command in a process group of its own; end the whole group with this process."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    # SIGINT too: importing Dagster replaces its handler with one that waits for a step to end.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, stop)
+    # Dagster ignores the signals that its parent ignored, as a shell's background jobs do.
+    child = subprocess.Popen(arguments, start_new_session=True, preexec_fn=default_signals)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        end_group(child)
+
+
+def default_signals() -> None:
+    """Let SIGINT and SIGTERM end the process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def end_group(child: subprocess.Popen[bytes]) -> None:
+    """Ask a process group to end, and insist where it does not."""
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, signum)
+            child.wait(STOP_SECONDS)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue

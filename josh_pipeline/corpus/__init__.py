@@ -1,1 +1,0 @@
-"""MultiWOZ archives become dialogues and databases; a built-in sample corpus has the same format."""

@@ -1,0 +1,1 @@
+"""Environments: what is played. One folder or class each, and one registry."""

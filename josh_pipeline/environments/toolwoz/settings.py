@@ -1,0 +1,52 @@
+"""Settings of ToolWOZ: where dialogues come from, and which goals are played."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from josh_pipeline.core.environment import EnvironmentSettings, Section
+from josh_pipeline.environments.toolwoz.goal import Domain, Semantics
+
+
+class CorpusSettings(Section):
+    """Where dialogues come from."""
+
+    source: str = Field("sample", description="'sample' (built in), or a folder, zip or URL of MultiWOZ.")
+    sample_dialogues: int = Field(700, ge=20, description="Dialogues of the built-in sample corpus.")
+    sample_seed: int = Field(0, ge=0, description="Seed of the built-in sample corpus.")
+
+    @property
+    def key(self) -> list[str | int]:
+        """Names the source: the sample by its size and seed, else the resolved path or the URL."""
+        if self.source == "sample":
+            return ["sample", self.sample_dialogues, self.sample_seed]
+        if self.source.startswith(("http://", "https://")):
+            return [self.source]
+        return [str(Path(self.source).expanduser().resolve())]
+
+
+class GoalSettings(Section):
+    """Which goals are played."""
+
+    semantics: Semantics = Field("audited", description="'audited' or 'paper' (bug for bug).")
+    parts: bool = Field(True, description="Play one domain's share of a dialogue at a time.")
+    domains: tuple[Domain, ...] = Field(
+        ("hotel", "restaurant", "attraction", "train"), min_length=1, description="Domains that are played."
+    )
+
+
+class ToolWozSettings(EnvironmentSettings):
+    """ToolWOZ: MultiWOZ dialogues as goals over search and booking tools."""
+
+    name: Literal["toolwoz"] = Field("toolwoz", description="Goals over search and booking tools.")
+    corpus: CorpusSettings = CorpusSettings()
+    goals: GoalSettings = GoalSettings()
+
+    def source_key(self) -> Any:
+        """The corpus alone."""
+        return self.corpus.key
+
+    def tasks_key(self) -> Any:
+        """Which goals, and how they are judged."""
+        return self.goals.model_dump(mode="json")

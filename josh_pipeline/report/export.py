@@ -1,0 +1,186 @@
+"""A store's current rows as files for other tools: tables as Parquet, training rows as JSON lines for TRL."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from josh_pipeline.audit.whole import store_digest
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.ids import canonical_json
+from josh_pipeline.harvest.rows import DpoRow, KtoRow, Row, SftRow
+from josh_pipeline.stages.preferences import stored_rows
+from josh_pipeline.store.home import Home
+from josh_pipeline.store.lineage import history
+from josh_pipeline.store.run_record import git_commit
+from josh_pipeline.store.schema import GLOBAL_STAGES, MEMBERS, SCHEMA_VERSION, STAGE_TABLES
+from josh_pipeline.store.warehouse import Warehouse
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A file that was written.
+
+    Attributes:
+        name: relative to the folder.
+        sha256: of its bytes.
+        row_ids: of training rows, in the order of the file; empty for tables.
+        without_loss: ids of SFT rows with assistant messages that carried no loss here. TRL's
+            ``assistant_only_loss`` puts loss on every assistant message.
+    """
+
+    name: str
+    rows: int
+    sha256: str
+    row_ids: list[str] = field(default_factory=list)
+    without_loss: list[str] = field(default_factory=list)
+
+
+def export(home: Home, iteration: str | None, folder: Path, formats: Sequence[str]) -> list[ExportedFile]:
+    """Write the current rows of a home.
+
+    Args:
+        iteration: only its rows, and those that no iteration owns; None for all iterations.
+        folder: made where it does not exist.
+        formats: ``parquet``, ``jsonl`` or both.
+
+    Raises:
+        UserError: there is nothing of that iteration, or the folder cannot be written to.
+    """
+    warehouse = home.warehouse()
+    iterations = [
+        row["scope"]
+        for row in warehouse.rows(
+            "SELECT DISTINCT scope FROM generations WHERE current AND stage = 'policy' "
+            "AND coalesce(scope = $iteration, true) ORDER BY scope",
+            {"iteration": iteration},
+        )
+    ]
+    if not iterations:
+        raise UserError("There is nothing to export yet: run josh iterate first, or give another iteration.")
+    files: list[ExportedFile] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if "parquet" in formats:
+            files += export_tables(warehouse, iteration, folder)
+        if "jsonl" in formats:
+            for key in iterations:
+                files += export_rows(warehouse, key, folder)
+        manifest = json.dumps(manifest_of(home, iteration, formats, files), indent=1)
+        (folder / MANIFEST).write_text(manifest)
+    except OSError as fault:
+        raise UserError(f"{folder} cannot be written to ({fault.strerror}): give another --out.") from None
+    return files
+
+
+def export_tables(warehouse: Warehouse, iteration: str | None, folder: Path) -> list[ExportedFile]:
+    """Write every table as ``tables/<table>.parquet``: the current rows, in no particular order."""
+    (folder / "tables").mkdir(exist_ok=True)
+    queries: dict[str, str] = {}
+    for stage, tables in STAGE_TABLES.items():
+        where = "" if iteration is None or stage in GLOBAL_STAGES else f" WHERE iteration = '{iteration}'"
+        queries |= {table: f"FROM current_{table}{where}" for table in tables}
+    for members in MEMBERS.values():
+        listed = f"SELECT {members.key} {queries[members.table]}"
+        for table in members.content:
+            others = queries.get(table)
+            one = f"FROM {table} WHERE {members.key} IN ({listed})"
+            # Conversations are listed by evaluations and by benchmarks, some by both.
+            queries[table] = one if others is None else f"{others} OR {members.key} IN ({listed})"
+    queries |= {"runs": "FROM runs", "generations": "FROM generations"}
+    files = []
+    for table, query in queries.items():
+        path = folder / "tables" / f"{table}.parquet"
+        quoted = str(path).replace("'", "''")
+        with warehouse.connection() as connection:
+            rows = connection.execute(f"COPY ({query}) TO '{quoted}' (FORMAT parquet)").fetchall()[0][0]
+        files.append(ExportedFile(f"tables/{table}.parquet", int(rows), file_digest(path)))
+    return files
+
+
+def export_rows(warehouse: Warehouse, iteration: str, folder: Path) -> list[ExportedFile]:
+    """Write an iteration's training rows as ``<method>-<iteration>.jsonl``; none where it has no rows."""
+    rows = stored_rows(warehouse, iteration)
+    if not rows:
+        return []
+    method = "sft" if isinstance(rows[0], SftRow) else "kto" if isinstance(rows[0], KtoRow) else "dpo"
+    path = folder / f"{method}-{iteration}.jsonl"
+    with_tools = any(row.tools for row in rows)
+    with path.open("w", encoding="utf-8") as out:
+        out.writelines(json.dumps(example(row, with_tools), ensure_ascii=False) + "\n" for row in rows)
+    return [
+        ExportedFile(
+            path.name,
+            len(rows),
+            file_digest(path),
+            [row.row_id for row in rows],
+            [row.row_id for row in rows if isinstance(row, SftRow) and not _all_trained(row)],
+        )
+    ]
+
+
+def _all_trained(row: SftRow) -> bool:
+    return all(
+        train for message, train in zip(row.messages, row.train, strict=True) if message.role == "assistant"
+    )
+
+
+def example(row: Row, with_tools: bool) -> dict[str, Any]:
+    """Return a row in TRL's conversational form.
+
+    Args:
+        with_tools: give it ``tools``, a JSON text; all rows of a file must agree, for a key that only
+            some have is filled with None where it is missing.
+    """
+    # Imported where it is used: transformers takes seconds, and exporting tables does without it.
+    from josh_pipeline.policies.chat import template_message
+
+    def chat(messages: Iterable[Any]) -> list[dict[str, Any]]:
+        return [template_message(message, structured=bool(row.tools)) for message in messages]
+
+    tools = {"tools": json.dumps(list(row.tools))} if with_tools else {}
+    if isinstance(row, SftRow):
+        return {"messages": chat(row.messages)} | tools
+    prompt = {"prompt": chat(row.prompt)}
+    if isinstance(row, DpoRow):
+        return (
+            prompt | {"chosen": chat([row.chosen.message]), "rejected": chat([row.rejected.message])} | tools
+        )
+    return prompt | {"completion": chat([row.completion.message]), "label": row.desirable} | tools
+
+
+def manifest_of(
+    home: Home, iteration: str | None, formats: Sequence[str], files: Sequence[ExportedFile]
+) -> dict[str, Any]:
+    """Describe an export: what was written, from which generations, by what."""
+    known = history(home.warehouse())
+    wanted = [
+        written
+        for generation, written in known.items()
+        if written.current and (iteration in (None, generation.scope) or generation.stage in GLOBAL_STAGES)
+    ]
+    return {
+        "made_by": f"josh export{f' {iteration}' if iteration else ''}, formats {' and '.join(formats)}",
+        "josh_pipeline": version("josh-pipeline"),
+        "git_commit": git_commit(),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "schema_version": SCHEMA_VERSION,
+        "store_digest": store_digest(known),
+        "generations": {written.name: written.digest for written in wanted},
+        "files": [asdict(file) for file in files],
+        "digest": hashlib.sha256(
+            canonical_json(sorted([file.name, file.sha256] for file in files)).encode()
+        ).hexdigest(),
+    }
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()

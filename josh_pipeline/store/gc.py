@@ -1,0 +1,238 @@
+"""What a home can do without: superseded generations, adapters and checkpoints that nothing needs.
+
+Nothing goes that a current generation descends from, nor what a refused promotion was about: a refusal is
+a result, and its adapter stays for the audit. A removed generation keeps its row in ``generations`` with
+its digest, so that the chain of digests stays whole.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from josh_pipeline.store.home import Home
+from josh_pipeline.store.lineage import History, Written, ancestors, history
+from josh_pipeline.store.locks import WORK_LOCK, alone
+from josh_pipeline.store.schema import MEMBERS, STAGE_TABLES, Members, scope_column
+from josh_pipeline.store.warehouse import Generation, Warehouse, transaction
+
+RESUMABLE_S = 24 * 3600.0
+"""An interrupted training goes on from its folder; one that nobody came back to for a day is stale."""
+
+DISTINCT_MEMBERS = tuple({members.content: members for members in MEMBERS.values()}.values())
+"""One for the tables of trees, one for those of conversations."""
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file or folder that goes.
+
+    Attributes:
+        why: what it is, in a few words.
+        size: bytes.
+    """
+
+    path: Path
+    why: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Waste:
+    """What goes.
+
+    Attributes:
+        generations: superseded, and nothing kept descends from them.
+        rows: their rows by table, trees and conversations that only they listed included.
+        files: adapters, checkpoints and work folders.
+    """
+
+    generations: tuple[Written, ...]
+    rows: dict[str, int]
+    files: tuple[Leftover, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+@contextmanager
+def undisturbed(home: Home) -> Iterator[None]:
+    """Keep every run out of a home.
+
+    Raises:
+        UserError: one is under way.
+    """
+    sentence = f"A run works in {home.root}: wait for its end, or stop it, then run josh gc again."
+    with alone(home.root / "iterate.lock", sentence), alone(home.root / WORK_LOCK, sentence):
+        yield
+
+
+def find_waste(home: Home) -> Waste:
+    """Find what a home can do without; nothing is changed."""
+    warehouse = home.warehouse()
+    with warehouse.connection() as connection:
+        known = history(warehouse)
+        kept = kept_generations(warehouse, known)
+        gone = tuple(w for g, w in known.items() if g not in kept and not w.removed)
+        rows = _counted(connection, gone, kept)
+        files = tuple(sorted(_files(home, warehouse, kept), key=lambda file: str(file.path)))
+    return Waste(gone, rows, files)
+
+
+def kept_generations(warehouse: Warehouse, known: History) -> set[Generation]:
+    """Return what is current, what was refused, and all that these descend from."""
+    roots = [generation for generation, written in known.items() if written.current]
+    roots += [
+        Generation("promotion", row["iteration"], row["generation"])
+        for row in warehouse.rows("SELECT iteration, generation FROM promotions WHERE NOT promoted")
+    ]
+    return ancestors(known, roots)
+
+
+def remove(home: Home, waste: Waste) -> None:
+    """Remove what was found: rows in one transaction, then files."""
+    warehouse = home.warehouse()
+    with warehouse.connection() as connection:
+        known = history(warehouse)
+        kept = kept_generations(warehouse, known)
+        with transaction(connection):
+            for members in DISTINCT_MEMBERS:
+                _delete_members(connection, members, waste.generations, kept)
+            for written in waste.generations:
+                _delete_generation(connection, written.generation, written.name)
+        connection.execute("CHECKPOINT")
+    for file in waste.files:
+        if file.path.is_dir():
+            shutil.rmtree(file.path)
+        else:
+            file.path.unlink()
+
+
+def _delete_generation(connection: duckdb.DuckDBPyConnection, generation: Generation, name: str) -> None:
+    of = [generation.scope, generation.number]
+    for table in STAGE_TABLES[generation.stage]:
+        connection.execute(
+            f"DELETE FROM {table} WHERE {scope_column(generation.stage)} = ? AND generation = ?", of
+        )
+    connection.execute("DELETE FROM seals WHERE unit = ?", [name])
+    connection.execute(
+        "UPDATE generations SET removed_at = ? WHERE stage = ? AND scope = ? AND generation = ?",
+        [datetime.now(UTC), generation.stage, *of],
+    )
+
+
+def _delete_members(
+    connection: duckdb.DuckDBPyConnection,
+    members: Members,
+    gone: tuple[Written, ...],
+    kept: set[Generation],
+) -> None:
+    ids = _only_listed_by(connection, members, gone, kept)
+    for table in members.content:
+        connection.execute(f"DELETE FROM {table} WHERE list_contains(?, {members.key})", [ids])
+    names = ", ".join(f"'{table}'" for table in members.content)
+    connection.execute(f"DELETE FROM seals WHERE table_name IN ({names}) AND list_contains(?, unit)", [ids])
+
+
+def _only_listed_by(
+    connection: duckdb.DuckDBPyConnection,
+    members: Members,
+    gone: tuple[Written, ...],
+    kept: set[Generation],
+) -> list[str]:
+    """Trees or conversations that only generations list that go; one that none lists is unfinished work."""
+    listed: set[str] = set()
+    needed: set[str] = set()
+    stages = {stage: one for stage, one in MEMBERS.items() if one.content == members.content}
+    for generation in [*(written.generation for written in gone), *kept]:
+        if generation.stage in stages:
+            one = stages[generation.stage]
+            found = connection.execute(
+                f"SELECT {one.key} FROM {one.table} "
+                f"WHERE {scope_column(generation.stage)} = ? AND generation = ?",
+                [generation.scope, generation.number],
+            ).fetchall()
+            (needed if generation in kept else listed).update(row[0] for row in found)
+    return sorted(listed - needed)
+
+
+def _counted(
+    connection: duckdb.DuckDBPyConnection, gone: tuple[Written, ...], kept: set[Generation]
+) -> dict[str, int]:
+    counts: dict[str, int] = {}
+
+    def count(table: str, where: str, values: list[object]) -> None:
+        found = connection.execute(f"SELECT count(*) FROM {table} WHERE {where}", values).fetchall()
+        counts[table] = counts.get(table, 0) + int(found[0][0])
+
+    for written in gone:
+        one = written.generation
+        for table in STAGE_TABLES[one.stage]:
+            count(table, f"{scope_column(one.stage)} = ? AND generation = ?", [one.scope, one.number])
+    for members in DISTINCT_MEMBERS:
+        ids = _only_listed_by(connection, members, gone, kept)
+        for table in members.content:
+            count(table, f"list_contains(?, {members.key})", [ids])
+    return {table: number for table, number in counts.items() if number}
+
+
+def _files(home: Home, warehouse: Warehouse, kept: set[Generation]) -> Iterator[Leftover]:
+    adapters = _stored(
+        warehouse, kept, "adapter_path", ("trainings", "base_models", "policies", "promotions")
+    )
+    needed = {home.absolute(path) for path in adapters}
+    for path in _children(home.adapters):
+        if path.with_suffix("") not in needed:
+            yield _leftover(path, "adapter that nothing kept refers to")
+    bases = {
+        home.absolute(path) for path in _stored(warehouse, kept, "base_path", ("base_models", "policies"))
+    }
+    for path in _children(home.models):
+        if path.name.startswith("base-") and path not in bases:
+            yield _leftover(path, "base that nothing kept refers to")
+        elif path.name.endswith(".partial"):
+            yield _leftover(path, "unfinished checkpoint")
+    current = warehouse.rows(
+        "SELECT policy_digest FROM current_policies UNION SELECT policy_digest FROM current_promotions"
+    )
+    served = {row["policy_digest"] for row in current}
+    for path in _children(home.merged):
+        if path.name not in served:
+            yield _leftover(path, "merged checkpoint of no current policy; it can be made again")
+    for path in _children(home.training):
+        if time.time() - _touched(path) > RESUMABLE_S:
+            yield _leftover(path, "training that nobody went on with")
+
+
+def _stored(warehouse: Warehouse, kept: set[Generation], column: str, tables: tuple[str, ...]) -> set[str]:
+    """Return the paths that the kept generations refer to."""
+    stage_of = {table: stage for stage, names in STAGE_TABLES.items() for table in names}
+    found = set()
+    for table in tables:
+        stage = stage_of[table]
+        for row in warehouse.rows(
+            f"SELECT {scope_column(stage)} AS scope, generation, {column} FROM {table}"
+        ):
+            if row[column] and Generation(stage, row["scope"], row["generation"]) in kept:
+                found.add(row[column])
+    return found
+
+
+def _children(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _leftover(path: Path, why: str) -> Leftover:
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    return Leftover(path, why, sum(one.stat().st_size for one in files))
+
+
+def _touched(path: Path) -> float:
+    return max(one.stat().st_mtime for one in [path, *path.rglob("*")])

@@ -1,0 +1,144 @@
+"""A home: the folder that holds a store, its model files, Dagster's records, downloads and reports."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.settings import Settings, load_settings
+from josh_pipeline.store.warehouse import Warehouse
+
+DEFAULT_HOME = ".josh"
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where everything of a home lies.
+
+    Attributes:
+        root: absolute path of the folder.
+    """
+
+    root: Path
+
+    @property
+    def store(self) -> Path:
+        """The DuckDB file."""
+        return self.root / "josh.duckdb"
+
+    @property
+    def models(self) -> Path:
+        """Foundations and bases (foundations with the cold start merged)."""
+        return self.root / "models"
+
+    @property
+    def adapters(self) -> Path:
+        """Adapters, a folder each, named by digest."""
+        return self.root / "adapters"
+
+    @property
+    def training(self) -> Path:
+        """Trainings at work: their checkpoints, until the adapter is written."""
+        return self.root / "training"
+
+    @property
+    def merged(self) -> Path:
+        """Checkpoints of base and adapter in one: a cache that may be deleted."""
+        return self.root / "merged"
+
+    @property
+    def dagster(self) -> Path:
+        """What DAGSTER_HOME is set to."""
+        return self.root / "dagster"
+
+    @property
+    def cache(self) -> Path:
+        """Downloads."""
+        return self.root / "cache"
+
+    @property
+    def reports(self) -> Path:
+        """HTML reports."""
+        return self.root / "reports"
+
+    @property
+    def logs(self) -> Path:
+        """What Dagster and the engines print."""
+        return self.root / "logs"
+
+    def warehouse(self) -> Warehouse:
+        """Open the store, making it where there is none."""
+        return Warehouse(self.store)
+
+    def relative(self, path: Path) -> str:
+        """Write a path as it is stored: relative where it lies in the home, so that a home can move."""
+        path = path.absolute()
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+    def absolute(self, stored: str) -> Path:
+        """Read a stored path."""
+        return self.root / stored
+
+    def keep_settings(self, settings: Settings) -> str:
+        """Keep settings as a profile file of this home.
+
+        Returns:
+            The digest, by which ``settings`` finds them again.
+        """
+        self._write_settings(settings.digest, settings)
+        return settings.digest
+
+    def remember_settings(self, settings: Settings) -> None:
+        """Let these be the settings of the home's last run: what a run without a profile goes on with."""
+        self._write_settings("last", settings)
+
+    def _write_settings(self, name: str, settings: Settings) -> None:
+        path = self.settings_file(name)
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+        partial.replace(path)
+
+    def settings_file(self, name: str) -> Path:
+        """Where settings of a digest are kept; ``last`` are those of the last run."""
+        return self.root / "settings" / f"{name}.yaml"
+
+    def settings(self, profile: str = "", overrides: dict[str, object] | None = None) -> Settings:
+        """Read settings.
+
+        Args:
+            profile: a shipped profile, a YAML file, or the digest of settings that this home has kept;
+                empty for those of the last run, or ``quickstart`` where there was none.
+            overrides: nested mapping laid over them.
+
+        Raises:
+            UserError: there is no such profile, or a setting is faulty.
+        """
+        kept = self.settings_file(profile or "last")
+        return load_settings(str(kept) if kept.is_file() else profile or "quickstart", overrides)
+
+
+def open_home(path: str | Path | None = None) -> Home:
+    """Return a home, making its folder where there is none.
+
+    Args:
+        path: the folder; None for ``$JOSH_HOME``, else ``./.josh``.
+
+    Raises:
+        UserError: the folder cannot be made or written to.
+    """
+    root = Path(path or os.environ.get("JOSH_HOME") or DEFAULT_HOME).expanduser().absolute()
+    try:
+        for folder in (root, root / "dagster", root / "logs"):
+            folder.mkdir(parents=True, exist_ok=True)
+        probe = root / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as fault:
+        raise UserError(
+            f"The home {root} cannot be written to ({fault.strerror}): "
+            "give a folder of your own with --home or JOSH_HOME."
+        ) from None
+    return Home(root)
