@@ -197,6 +197,11 @@ class Environment(ABC, Generic[T]):
         return next(iter(self.kinds))
 
     @property
+    def headline(self) -> str:
+        """The kind of task that published scores are of."""
+        return self.played
+
+    @property
     def digest(self) -> str:
         """Content hash of all that tasks and rules depend on."""
         return content_id(self.settings.model_dump(mode="json"), [task.goal_id for task in self.tasks()])

@@ -82,6 +82,7 @@ class Stage:
         kinds: what Dagster shows as icons.
         in_baseline: the iteration that only evaluates a base has it too.
         in_loop: ``josh iterate`` runs it in each iteration.
+        scope_is_content: it is run for an iteration, and kept under a hash of what was played.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Stage:
     kinds: frozenset[str] = frozenset({"duckdb"})
     in_baseline: bool = False
     in_loop: bool = True
+    scope_is_content: bool = False
 
     @property
     def of_iterations(self) -> bool:
