@@ -5,12 +5,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from josh_pipeline.core.environment import EnvironmentSettings, Section
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.named import named_class
 from josh_pipeline.dialogue.users import UserKind
 from josh_pipeline.environments.registry import DEFAULT, environment_class
 
@@ -119,8 +128,9 @@ class LoraSettings(Section):
 
 
 class TrainingBase(Section):
-    """What all methods share."""
+    """What all methods share; a method's own settings subclass it. See ``josh_pipeline.training.methods``."""
 
+    method: str = Field(description="Which method, by its name.")
     epochs: int = Field(2, ge=1, description="Passes over the rows.")
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate.")
     batch_size: int = Field(4, ge=1, description="Rows a device and step.")
@@ -146,7 +156,7 @@ class TrainingBase(Section):
     lora: LoraSettings = Field(LoraSettings(), description="The adapter.")
 
 
-OF_ALL_METHODS = TrainingBase.model_fields.keys() - {"learning_rate", "batch_size", "accumulation"}
+OF_ALL_METHODS = TrainingBase.model_fields.keys() - {"method", "learning_rate", "batch_size", "accumulation"}
 """Training settings that keep their meaning under another method."""
 
 
@@ -185,7 +195,40 @@ class DpoSettings(TrainingBase):
     reference: Literal["base", "previous"] = Field("base", description="Policy that it is held to.")
 
 
-TrainingSettings = Annotated[SftSettings | KtoSettings | DpoSettings, Field(discriminator="method")]
+METHODS = {
+    "sft": "josh_pipeline.training.methods:Sft",
+    "kto": "josh_pipeline.training.methods:Kto",
+    "dpo": "josh_pipeline.training.methods:Dpo",
+}
+"""Name to module and class."""
+METHOD_GROUP = "josh.methods"
+"""The entry-point group in which a package names its training methods."""
+
+
+def _of_its_method(value: Any, built_in: ValidatorFunctionWrapHandler) -> TrainingBase:
+    """Validate the settings of a training method by the class that its name finds."""
+    if isinstance(value, TrainingBase):
+        return value
+    if isinstance(value, dict) and isinstance(name := value.get("method"), str) and name not in METHODS:
+        found = named_class(name, "training method", METHODS, METHOD_GROUP)
+        if not issubclass(own := getattr(found, "Settings", object), TrainingBase):
+            raise UserError(
+                f"{found.__name__} is no training method: name a class that subclasses "
+                "josh_pipeline.training.methods.Method."
+            )
+        try:
+            return own.model_validate(value)
+        except ValidationError as fault:
+            raise PydanticCustomError("method", "{faults}", {"faults": faults_of(fault)}) from None
+    validated: TrainingBase = built_in({"method": "sft"} | value if isinstance(value, dict) else value)
+    return validated
+
+
+TrainingSettings = Annotated[
+    SerializeAsAny[Annotated[SftSettings | KtoSettings | DpoSettings, Field(discriminator="method")]],
+    WrapValidator(_of_its_method),
+]
+"""Settings of a built-in method, or of one's own by its class."""
 
 
 class EvaluationSettings(Section):
