@@ -9,6 +9,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     SerializeAsAny,
+    TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -160,22 +161,27 @@ OF_ALL_METHODS = TrainingBase.model_fields.keys() - {"method", "learning_rate", 
 """Training settings that keep their meaning under another method."""
 
 
+class ReferenceSettings(TrainingBase):
+    """What methods share that hold the policy to a reference."""
+
+    beta: float = Field(0.1, gt=0, description="Pull towards the reference.")
+    reference: Literal["base", "previous"] = Field("base", description="Policy that it is held to.")
+
+
 class SftSettings(TrainingBase):
     """Supervised fine-tuning on golden paths."""
 
     method: Literal["sft"] = Field("sft", description="Learns from golden conversations.")
 
 
-class KtoSettings(TrainingBase):
+class KtoSettings(ReferenceSettings):
     """KTO on single assistant messages."""
 
     method: Literal["kto"] = Field("kto", description="Learns from single labelled messages.")
     batch_size: int = Field(16, ge=2, description="At least 2: the KL term needs a neighbour.")
-    beta: float = Field(0.1, gt=0, description="Pull towards the reference.")
     desirable_weight: float = Field(1.0, gt=0, description="Of the loss of desirable messages.")
     undesirable_weight: float = Field(1.0, gt=0, description="Of the loss of undesirable messages.")
     sft_weight: float = Field(1.0, ge=0, description="Of an SFT term on the desirable messages.")
-    reference: Literal["base", "previous"] = Field("base", description="Policy that it is held to.")
 
     @model_validator(mode="after")
     def _sft_term_needs_packing(self) -> Self:
@@ -184,15 +190,13 @@ class KtoSettings(TrainingBase):
         return self
 
 
-class DpoSettings(TrainingBase):
+class DpoSettings(ReferenceSettings):
     """DPO on pairs that share a prompt."""
 
     method: Literal["dpo"] = Field("dpo", description="Learns from pairs after the same prompt.")
     batch_size: int = Field(16, ge=1, description="Pairs a device and step.")
     learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
-    beta: float = Field(0.1, gt=0, description="Pull towards the reference.")
     sft_weight: float = Field(1.0, ge=0, description="Of an SFT term on the chosen messages.")
-    reference: Literal["base", "previous"] = Field("base", description="Policy that it is held to.")
 
 
 METHODS = {
@@ -220,7 +224,7 @@ def _of_its_method(value: Any, built_in: ValidatorFunctionWrapHandler) -> Traini
             return own.model_validate(value)
         except ValidationError as fault:
             raise PydanticCustomError("method", "{faults}", {"faults": faults_of(fault)}) from None
-    validated: TrainingBase = built_in({"method": "sft"} | value if isinstance(value, dict) else value)
+    validated: TrainingBase = built_in(value)
     return validated
 
 
@@ -229,6 +233,10 @@ TrainingSettings = Annotated[
     WrapValidator(_of_its_method),
 ]
 """Settings of a built-in method, or of one's own by its class."""
+AnyTrainingSettings = Annotated[
+    SerializeAsAny[TrainingBase], BeforeValidator(TypeAdapter(TrainingSettings).validate_python)
+]
+"""The same, for code that is to know of no method."""
 
 
 class EvaluationSettings(Section):
