@@ -39,9 +39,7 @@ class Table:
 def environment_of(step: Step, row: PolicyRow) -> Environment[Any]:
     """Return the environment that a policy plays in."""
     real_words = step.settings.user.kind in ("script", "guide")
-    return stored_environment(
-        step.warehouse, step.settings.environment, row.corpus_scope, sources=real_words
-    )
+    return stored_environment(step.warehouse, step.settings.environment, row.corpus_scope, sources=real_words)
 
 
 @asynccontextmanager

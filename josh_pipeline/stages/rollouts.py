@@ -159,9 +159,7 @@ def _budget(step: Step, tries: Mapping[str, Any]) -> Budget:
     return Budget(**step.settings.budget.model_dump(), **spent)
 
 
-def _made(
-    step: Step, generation: Generation, version: str, stored: int, run: RolloutSummary | None
-) -> Made:
+def _made(step: Step, generation: Generation, version: str, stored: int, run: RolloutSummary | None) -> Made:
     sums = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in USAGE if name != "seconds")
     found = step.warehouse.rows(
         "SELECT count(*) AS trees, count(*) FILTER (reward >= 1) AS solved, "

@@ -6,7 +6,7 @@ from typing import Any
 
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.step import Step
-from josh_pipeline.store.layout import Members
+from josh_pipeline.store.layout import Members, StageLayout
 from josh_pipeline.store.warehouse import Generation
 
 
@@ -101,6 +101,14 @@ class Stage:
     in_baseline: bool = False
     in_loop: bool = True
     scope_is_content: bool = False
+
+    @property
+    def layout(self) -> StageLayout:
+        """What the store knows of it."""
+        owned = self.of_iterations and not self.scope_is_content
+        return StageLayout(
+            self.name, self.asset, self.tables, "iteration" if owned else "scope", self.members
+        )
 
     @property
     def of_iterations(self) -> bool:

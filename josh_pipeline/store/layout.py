@@ -42,12 +42,14 @@ class StageLayout:
 
     Attributes:
         name: of the stage.
+        asset: what people make it by.
         tables: table to the columns that name a row within a generation.
         scope: the column that holds what its generations belong to: an iteration, or a content hash.
         members: the list of trees or conversations among its tables.
     """
 
     name: str
+    asset: str
     tables: Mapping[str, tuple[str, ...]]
     scope: Literal["scope", "iteration"] = "iteration"
     members: Members | None = None

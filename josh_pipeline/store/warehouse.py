@@ -189,7 +189,9 @@ class Warehouse:
         with self.connection() as connection, transaction(connection):
             rows = _unknown(connection, head, rows, key)
             for table, frame in parts:
-                digests = _insert_parts(connection, table, frame.join(rows.select(key), on=key, how="semi"), key)
+                digests = _insert_parts(
+                    connection, table, frame.join(rows.select(key), on=key, how="semi"), key
+                )
                 rows = rows.join(digests, on=key, how="left")
             insert(connection, head, rows)
 
@@ -272,8 +274,7 @@ def _insert_parts(
     name = f"{table.removesuffix('s')}_id"
     with _offered(connection, frame):
         written = connection.execute(
-            f"INSERT INTO {table} BY NAME {with_digest(table, frame.columns)} "
-            f"RETURNING {key}, {name}, digest"
+            f"INSERT INTO {table} BY NAME {with_digest(table, frame.columns)} RETURNING {key}, {name}, digest"
         ).to_arrow_table()
     digests = connection.from_arrow(written).aggregate(f"{key}, {combined(name)} AS {table}_digest", key)
     return pl.DataFrame(pl.from_arrow(digests.to_arrow_table()))
