@@ -26,6 +26,7 @@ def tree_record(tree: Tree) -> Record:
         "policy_digest": tree.policy_digest,
         "seed": tree.seed,
         "settings_digest": tree.settings_digest,
+        "retry": tree.retry,
         "system": tree.system,
         "tools": json_text(tree.tools),
         "earned": json_text(tree.earned),
@@ -86,6 +87,7 @@ def tree_from_records(record: Mapping[str, Any], nodes: Iterable[Mapping[str, An
         failure=record["failure"],
         failure_message=record["failure_message"],
         usage=Usage(**{name: record[name] for name in USAGE}),
+        retry=record["retry"],
     )
 
 

@@ -15,7 +15,7 @@ from josh_pipeline.evaluation.gate import Gate, drift_sentence, within_limit
 from josh_pipeline.evaluation.statistics import paired_bootstrap, paired_values
 from josh_pipeline.evaluation.summary import Score, score
 from josh_pipeline.stages.drift import drift_frame, drift_record
-from josh_pipeline.stages.episodes import Player, episode_members, played_episodes
+from josh_pipeline.stages.episodes import Player, played_episodes
 from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import made_with, policy_of
 from josh_pipeline.stages.selection import evaluation_goals
@@ -110,9 +110,9 @@ def _written(
     tables = {
         "evaluation_episodes": pl.DataFrame(
             [
-                {"side": side, "role": role, "goal_kind": kind} | member
+                {"side": side, "role": role, "goal_kind": kind, "episode_id": episode.episode_id}
                 for (side, role), found in parts.items()
-                for member in episode_members(step.warehouse, found)
+                for episode in found
             ]
         ),
         "evaluations": pl.DataFrame(evaluations),

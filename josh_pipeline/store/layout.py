@@ -45,12 +45,14 @@ class StageLayout:
         tables: table to the columns that name a row within a generation.
         scope: the column that holds what its generations belong to: an iteration, or a content hash.
         members: the list of trees or conversations among its tables.
+        asset: what people materialize to have it written.
     """
 
     name: str
     tables: Mapping[str, tuple[str, ...]]
     scope: Literal["scope", "iteration"] = "iteration"
     members: Members | None = None
+    asset: str = ""
 
 
 CONTENT_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
