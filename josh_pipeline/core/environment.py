@@ -35,6 +35,11 @@ class EnvironmentSettings(Section):
 
     name: str
 
+    @property
+    def shown(self) -> str:
+        """What is played, for people; without what may be secret in an address."""
+        return self.name
+
     def source_key(self) -> Any:
         """What the environment reads from outside depends on this alone (JSON)."""
         return self.model_dump(mode="json")

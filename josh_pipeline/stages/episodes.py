@@ -1,7 +1,6 @@
 """Conversations of the benchmark: played where they are missing, checkpointed, read back."""
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,16 +12,8 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.dialogue.agents import make_agent
 from josh_pipeline.evaluation.benchmark import Episode, episode_seed, evaluate
 from josh_pipeline.search.checkpoint import Checkpointer
-from josh_pipeline.search.codec import (
-    USAGE,
-    call_from,
-    call_value,
-    conversation_from_text,
-    conversation_text,
-    json_text,
-)
+from josh_pipeline.search.codec import Flat, usage_from_record, usage_record
 from josh_pipeline.search.spending import Ledger
-from josh_pipeline.search.tree import Usage
 from josh_pipeline.stages.playing import Plays, newest_tries, playing_digest, table_for
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.stages.selection import EVALUATION_SEED
@@ -149,40 +140,14 @@ def stored_episodes(warehouse: Warehouse, ids: Sequence[str]) -> list[Episode]:
     ]
 
 
+_EPISODES = Flat(Episode, without=("usage",))
+
+
 def episode_record(episode: Episode) -> dict[str, Any]:
     """Return an episode's row of table ``episodes``, but for ``run_id``."""
-    return {
-        "episode_id": episode.episode_id,
-        "goal_id": episode.goal_id,
-        "policy_digest": episode.policy_digest,
-        "seed": episode.seed,
-        "settings_digest": episode.settings_digest,
-        "trial": episode.trial,
-        "retry": episode.retry,
-        "reward": episode.reward,
-        "success": episode.success,
-        "earned": json_text(episode.earned),
-        "messages": conversation_text(episode.messages),
-        "calls": json_text([call_value(call) for call in episode.calls]),
-        "turns": episode.turns,
-        "error_turns": episode.error_turns,
-        "user_done": episode.user_done,
-        "failure": episode.failure,
-        "failure_message": episode.failure_message,
-        **{name: getattr(episode.usage, name) for name in USAGE},
-    }
+    return _EPISODES.record(episode) | {"success": episode.success} | usage_record(episode.usage)
 
 
 def episode_from_record(record: Mapping[str, Any]) -> Episode:
     """Rebuild an episode; further columns are ignored."""
-    plain = (
-        "episode_id", "goal_id", "policy_digest", "seed", "settings_digest", "trial", "retry", "reward", "turns",
-        "error_turns", "user_done", "failure", "failure_message",
-    )  # fmt: skip
-    return Episode(
-        messages=conversation_from_text(record["messages"]),
-        calls=tuple(call_from(value) for value in json.loads(record["calls"])),
-        earned=tuple(json.loads(record["earned"])),
-        usage=Usage(**{name: record[name] for name in USAGE}),
-        **{name: record[name] for name in plain},
-    )
+    return _EPISODES.read(record, usage=usage_from_record(record))

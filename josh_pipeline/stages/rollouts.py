@@ -1,4 +1,4 @@
-"""Stage ``rollouts``: the JOSH search on training goals, one tree a goal."""
+"""Stage ``rollouts``: the JOSH search on training goals, one tree a goal; and trees out of the store."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,10 @@ from typing import Any
 import polars as pl
 
 from josh_pipeline.core.environment import Environment, Task
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import derived_seed
 from josh_pipeline.dialogue.agents import make_agent
-from josh_pipeline.search.codec import USAGE, node_records, tree_record
+from josh_pipeline.search.codec import USAGE, node_records, tree_record, trees_from_records
 from josh_pipeline.search.rollouts import RolloutSummary, rollout_seed, rollouts
 from josh_pipeline.search.spending import Budget, Ledger
 from josh_pipeline.search.tree import Tree
@@ -26,7 +27,7 @@ from josh_pipeline.stages.selection import played_before, rollout_goals
 from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.layout import Members
-from josh_pipeline.store.warehouse import Generation
+from josh_pipeline.store.warehouse import Generation, Warehouse
 
 TREE_SCHEMA = {"failure": pl.String, "failure_message": pl.String}
 NODE_SCHEMA = TREE_SCHEMA | {"parent_id": pl.String, "ended": pl.String, "told": pl.String}
@@ -35,7 +36,7 @@ NODE_SCHEMA = TREE_SCHEMA | {"parent_id": pl.String, "ended": pl.String, "told":
 def roll_out(step: Step, iteration: str) -> Made:
     """Search the goals of an iteration's attempt; trees that the store has are not searched again.
 
-    A tree that failed, or that the budget cut, is owed again: the store keeps it, and gets another one.
+    A tree that failed, or that the budget cut short, is owed again: as a new one, the old one stays.
 
     Raises:
         UserError: the policy cannot be opened, or too many conversations failed; finished trees are kept.
@@ -43,34 +44,19 @@ def roll_out(step: Step, iteration: str) -> Made:
     policy = iterating_policy(step, iteration)
     settings = step.settings
     environment = environment_of(step, policy)
-    demonstrated = step.warehouse.query(
-        "SELECT source_id FROM current_demonstrations WHERE scope = ?", [policy.base_scope]
-    )["source_id"]
-    goals = rollout_goals(
-        step.warehouse,
-        policy.goals_scope,
-        environment,
-        settings.search.goals,
-        set(demonstrated),
-        settings.seed,
-        played_before(step.warehouse, policy),
-    )
+    goals = goals_of_attempt(step, policy, environment)
     seed = derived_seed("iteration", settings.seed, iteration)
+    digest = rollout_digest(settings, environment)
     tree_seed = rollout_seed(seed, policy.attempt)
-    searched = Plays(
-        policy.policy_digest,
-        rollout_digest(settings, environment),
-        [(goal.goal_id, tree_seed) for goal in goals],
-    )
-    tries = newest_tries(step.warehouse, "trees", searched)
-    owed = {goal_id: one.retry for (goal_id, _), one in tries.items() if not one.finished}
+    plays = Plays(policy.policy_digest, digest, [(goal.goal_id, tree_seed) for goal in goals])
+    before = newest_tries(step.warehouse, "trees", plays)
+    owed = {goal: one.retry for (goal, _), one in before.items() if not one.finished}
     run = None
     if owed:
-        ledger = Ledger(budget(step, searched), settings.policy.prices, settings.user.prices)
-        digest = searched.settings_digest
+        ledger = Ledger(_budget(step, plays), settings.policy.prices, settings.user.prices)
         run = asyncio.run(_search(step, policy, environment, goals, seed, digest, owed, ledger))
-    tries = newest_tries(step.warehouse, "trees", searched)
-    members = [one.name for one in tries.values() if one.name is not None]
+    made = newest_tries(step.warehouse, "trees", plays).values()
+    members = [one.name for one in made if one.name is not None]
     frame = pl.DataFrame(
         {"position": range(len(members)), "rollout_id": members},
         schema={"position": pl.Int64, "rollout_id": pl.String},
@@ -78,7 +64,23 @@ def roll_out(step: Step, iteration: str) -> Made:
     generation = step.warehouse.publish(
         "rollouts", iteration, step.run_id, {"rollouts": frame}, [policy.source]
     )
-    return _made(step, iteration, generation, len(goals) - len(owed), run)
+    return _made(step, generation, len(goals) - len(owed), run)
+
+
+def goals_of_attempt(step: Step, policy: PolicyRow, environment: Environment[Any]) -> list[Task]:
+    """Return the training goals that an attempt searches."""
+    demonstrated = step.warehouse.query(
+        "SELECT source_id FROM current_demonstrations WHERE scope = ?", [policy.base_scope]
+    )["source_id"]
+    return rollout_goals(
+        step.warehouse,
+        policy.goals_scope,
+        environment,
+        step.settings.search.goals,
+        set(demonstrated),
+        step.settings.seed,
+        played_before(step.warehouse, policy),
+    )
 
 
 async def _search(
@@ -118,27 +120,25 @@ async def _search(
             settings_digest=digest,
             seed=seed,
             attempt=policy.attempt,
+            owed=owed,
             checkpoint=write,
             progress=step.progress,
             ledger=ledger,
-            owed=owed,
         )
 
 
-def budget(step: Step, searched: Plays) -> Budget:
-    """Return the budget of some searches, less what all their tries have used: those that failed, too."""
+def _budget(step: Step, plays: Plays) -> Budget:
+    """The budget of an attempt, of which all its trees have used a part: those that failed or were cut, too."""
     spent = step.warehouse.rows(
         "SELECT coalesce(sum(prompt_tokens + completion_tokens), 0) "
         "+ coalesce(sum(user_prompt_tokens + user_completion_tokens), 0) AS tokens, "
-        f"coalesce(sum(cost), 0) AS cost FROM trees WHERE {searched.where}",
-        searched.parameters,
+        f"coalesce(sum(cost), 0) AS cost FROM trees WHERE {plays.where}",
+        plays.parameters,
     )[0]
     return Budget(**step.settings.budget.model_dump(), **spent)
 
 
-def _made(
-    step: Step, iteration: str, generation: Generation, stored: int, run: RolloutSummary | None
-) -> Made:
+def _made(step: Step, generation: Generation, stored: int, run: RolloutSummary | None) -> Made:
     sums = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in USAGE if name != "seconds")
     found = step.warehouse.rows(
         "SELECT count(*) AS trees, count(*) FILTER (reward >= 1) AS solved, "
@@ -146,10 +146,10 @@ def _made(
         "count(failure) FILTER (failure <> 'budget') AS failed, count(*) FILTER (failure = 'budget') AS cut, "
         f"coalesce(string_agg(DISTINCT simulated_user, ', '), 'none') AS simulated_user, {sums} "
         "FROM current_trees WHERE iteration = ?",
-        [iteration],
+        [generation.scope],
     )[0]
     nodes = step.warehouse.rows(
-        "SELECT count(*) AS n FROM current_nodes WHERE iteration = ?", [iteration]
+        "SELECT count(*) AS n FROM current_nodes WHERE iteration = ?", [generation.scope]
     )[0]["n"]
     facts = {
         "number of trees": found["trees"],
@@ -172,10 +172,8 @@ def _made(
         "cost": round(found["cost"], 4),
     }
     if run is not None:
-        facts |= {
-            "seconds": round(run.usage.seconds),
-            "failed branches": {str(kind): n for kind, n in run.failed_branches.items()},
-        }
+        failed = {str(kind): number for kind, number in run.failed_branches.items()}
+        facts |= {"seconds": round(run.usage.seconds), "failed branches": failed}
     return Made(
         generation,
         version=step.warehouse.content(generation),
@@ -185,16 +183,47 @@ def _made(
     )
 
 
-def trees_rewarded(step: Step, found: Mapping[str, int]) -> Verdict:
-    """Judge how many trees earned something, and how many failed as a whole."""
-    counts = {name: found[name] for name in ("trees", "rewarded", "failed")}
-    too_many = counts["failed"] > step.settings.search.max_failed_share * counts["trees"]
+def trees_rewarded(step: Step, counts: Mapping[str, Any]) -> Verdict:
+    """Say whether some trees earned something, and not too many failed as a whole."""
+    failed = counts["failed"] > step.settings.search.max_failed_share * counts["trees"]
     return Verdict(
-        bool(counts["rewarded"]) and not too_many,
+        bool(counts["rewarded"]) and not failed,
         f"{counts['rewarded']} of {counts['trees']} trees earned a reward, {counts['failed']} failed."
         + ("" if counts["rewarded"] else " Nothing can be learnt from them."),
-        counts,
+        {name: counts[name] for name in ("trees", "rewarded", "failed")},
     )
+
+
+def stored_trees(warehouse: Warehouse, iteration: str) -> tuple[Tree, ...]:
+    """Return the current trees of an iteration, in the order of their goals."""
+    generation = warehouse.current("rollouts", iteration)
+    return trees_of(warehouse, generation) if generation is not None else ()
+
+
+def trees_of(warehouse: Warehouse, generation: Generation) -> tuple[Tree, ...]:
+    """Return the trees of a generation of this stage, in the order of their goals."""
+    listed = "FROM rollouts r JOIN {} t USING (rollout_id) WHERE r.iteration = ? AND r.generation = ?"
+    of = [generation.scope, generation.number]
+    records = warehouse.rows(f"SELECT t.* {listed.format('trees')} ORDER BY r.position", of)
+    return trees_from_records(records, warehouse.rows(f"SELECT t.* {listed.format('nodes')}", of))
+
+
+def stored_tree(warehouse: Warehouse, rollout: str) -> Tree:
+    """Return one tree by the first digits of its id, current or not.
+
+    Raises:
+        UserError: no tree, or more than one, begins so.
+    """
+    records = warehouse.rows("SELECT * FROM trees WHERE starts_with(rollout_id, ?)", [rollout])
+    if len(records) != 1:
+        number = "No rollout begins" if not records else f"{len(records)} rollouts begin"
+        raise UserError(f"{number} with {rollout!r}: take an id from the report or the table trees.")
+    return trees_from_records(records, nodes_of(warehouse, [records[0]["rollout_id"]]))[0]
+
+
+def nodes_of(warehouse: Warehouse, rollouts: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of ``nodes`` of some trees."""
+    return warehouse.rows("SELECT * FROM nodes WHERE list_contains(?, rollout_id)", [list(rollouts)])
 
 
 STAGE = Stage(
@@ -206,13 +235,13 @@ STAGE = Stage(
     tables={"rollouts": ("rollout_id",)},
     inputs=("policy",),
     make=roll_out,
-    members=Members("rollouts", "rollout_id", ("trees", "nodes")),
     checks=(
         Check(
             "trees_rewarded",
             "Some trees earned a reward, and few failed as a whole: else there is nothing to learn from.",
         ),
     ),
+    members=Members("rollouts", "rollout_id", ("trees", "nodes")),
     origins={
         "trees.policy_digest": ["policies.policy_digest"],
         "trees.goal_id": ["goals.goal_id"],
