@@ -145,13 +145,16 @@ class Warehouse:
             scope: the iteration, or the content hash that a global stage is known by.
             run_id: the run that writes it.
             tables: rows by table, without scope, generation and digests; columns are matched by name.
-            inputs: the generations that the rows were made from.
+            inputs: the generations that the rows were made from, of stages that this one declares.
             before: further work on the same connection inside the same transaction.
         """
         layout = self.layout.stage(stage)
         unknown = set(tables) - set(layout.tables)
         if unknown:
             raise ValueError(f"Stage {stage} does not write {sorted(unknown)}.")
+        undeclared = {one.stage for one in inputs} - {*layout.inputs, *layout.earlier}
+        if undeclared:
+            raise ValueError(f"Stage {stage} does not declare that it reads {sorted(undeclared)}.")
         with self.connection() as connection, transaction(connection):
             if before is not None:
                 before(connection)
