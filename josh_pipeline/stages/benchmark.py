@@ -19,14 +19,7 @@ from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import PolicyRow, policy_of
 from josh_pipeline.stages.selection import drawn
 from josh_pipeline.stages.stage import Made, Stage
-from josh_pipeline.stages.step import (
-    ITERATION_DIGITS,
-    Step,
-    base_scope,
-    corpus_scope,
-    goals_scope,
-    iteration_key,
-)
+from josh_pipeline.stages.step import ITERATION_DIGITS, Step, base_scope, corpus_scope, goals_scope, iteration_key
 from josh_pipeline.store.layout import Members
 from josh_pipeline.store.warehouse import Generation
 
@@ -87,7 +80,7 @@ def benchmark_headline(step: Step, iteration: str) -> Made:
     one = found.score
     return Made(
         found.generation,
-        version=step.warehouse.content_of(found.generation),
+        version=step.warehouse.content(found.generation),
         rows=1,
         facts={
             "policy digest": one.policy,
@@ -129,7 +122,7 @@ def play_and_score(
     }
     tables = {
         "benchmarks": pl.DataFrame([about | record]),
-        "benchmark_episodes": pl.DataFrame({"episode_id": [episode.episode_id for episode in episodes]}),
+        "benchmark_episodes": pl.DataFrame({"episode_id": [one.episode_id for one in episodes]}),
     }
     scope = content_id("benchmark", row.policy_digest, episodes[0].settings_digest, about, len(goals))
     generation = step.warehouse.publish("benchmark", scope, step.run_id, tables, inputs)
@@ -161,13 +154,17 @@ def selected_goals(
         )
     else:
         # Which of the source's records are of the selection, they say themselves.
-        whole = stored_environment(step.warehouse, step.settings.environment, row.corpus_scope, sources=True)
+        whole = stored_environment(
+            step.warehouse, step.settings.environment, row.corpus_scope, sources=True
+        )
         every = stored_tasks(step.warehouse, row.goals_scope, of=environment.Task, usable=False)
         goals = list(whole.selection(selection, every))
         if kind is not None and any(goal.kind != kind for goal in goals):
             raise UserError(f"{selection} is not of {environment.kinds[kind]}: leave --goals out.")
     if not goals:
-        raise UserError(f"{row.corpus} gives no such goal of {selection}: choose another --role or --goals.")
+        raise UserError(
+            f"{row.corpus} gives no such goal of {selection}: choose another --role or --goals."
+        )
     return drawn(goals, "evaluation")[:number]
 
 

@@ -7,21 +7,20 @@ from typing import Any
 
 import polars as pl
 
-from josh_pipeline.core.environment import Environment, Task
+from josh_pipeline.core.environment import Environment, T
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.dialogue.agents import make_agent
 from josh_pipeline.evaluation.benchmark import Episode, episode_seed, evaluate
 from josh_pipeline.search.checkpoint import Checkpointer
 from josh_pipeline.search.codec import Flat, usage_from_record, usage_record
 from josh_pipeline.search.spending import Ledger
-from josh_pipeline.stages.playing import playing_digest, table_for
+from josh_pipeline.stages.playing import Plays, newest_tries, playing_digest, table_for
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.stages.selection import EVALUATION_SEED
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Warehouse
 
 EPISODE_SCHEMA = {"failure": pl.String, "failure_message": pl.String}
-_EPISODES = Flat(Episode, without=("usage",))
 
 
 @dataclass(frozen=True)
@@ -42,14 +41,14 @@ class Player:
 def played_episodes(
     step: Step,
     row: PolicyRow,
-    environment: Environment[Any],
+    environment: Environment[T],
     player: Player,
-    goals: Sequence[Task],
+    goals: Sequence[T],
     trials: int = 1,
 ) -> list[Episode]:
     """Return a policy's episodes on goals, playing those that the store lacks.
 
-    Conversations that failed are owed again, as new ones.
+    A conversation that failed is owed again: the store keeps it, and gets another one.
 
     Args:
         row: of the iteration; it names the base.
@@ -61,21 +60,27 @@ def played_episodes(
     Raises:
         UserError: more conversations failed than ``search.max_failed_share`` allows.
     """
-    digest = playing_digest(step.settings, environment, evaluation_rules(step))
+    settings = step.settings
+    digest = playing_digest(settings, environment, evaluation_rules(step))
     wanted = [(goal, trial) for goal in goals for trial in range(trials)]
-    before = last_tries(step.warehouse, player.digest, digest, goals)
-    owed = {
-        (goal.goal_id, trial): before[goal.goal_id, trial].retry + 1 if (goal.goal_id, trial) in before else 0
-        for goal, trial in wanted
-        if (goal.goal_id, trial) not in before or before[goal.goal_id, trial].failure is not None
-    }
+    plays = Plays(
+        player.digest,
+        digest,
+        [(goal.goal_id, episode_seed(EVALUATION_SEED, goal.goal_id, trial)) for goal, trial in wanted],
+    )
+    tries = newest_tries(step.warehouse, "episodes", plays)
+    owed = [
+        (goal, trial, tries[play].retry)
+        for (goal, trial), play in zip(wanted, plays.goals, strict=True)
+        if not tries[play].finished
+    ]
     if owed:
-        conversations = [(goal, trial) for goal, trial in wanted if (goal.goal_id, trial) in owed]
-        asyncio.run(_play(step, row, environment, player, conversations, owed, digest))
-        before = last_tries(step.warehouse, player.digest, digest, goals)
-    episodes = [before[goal.goal_id, trial] for goal, trial in wanted]
+        asyncio.run(_play(step, row, environment, player, owed, digest))
+    names = [str(one.name) for one in newest_tries(step.warehouse, "episodes", plays).values()]
+    found = {episode.episode_id: episode for episode in stored_episodes(step.warehouse, names)}
+    episodes = [found[name] for name in names]
     failed = [episode for episode in episodes if episode.failure is not None]
-    if len(failed) > step.settings.search.max_failed_share * len(episodes):
+    if len(failed) > settings.search.max_failed_share * len(episodes):
         raise UserError(
             f"{len(failed)} of {len(episodes)} conversations failed, the first with: "
             f"{failed[0].failure_message} Mend that and run again: the others are kept."
@@ -89,34 +94,15 @@ def evaluation_rules(step: Step) -> dict[str, Any]:
     return {name: getattr(evaluation, name) for name in ("max_messages", "max_tokens", "max_requests")}
 
 
-def last_tries(
-    warehouse: Warehouse, policy: str, digest: str, goals: Sequence[Task]
-) -> dict[tuple[str, int], Episode]:
-    """Return the last try of each conversation that a policy held on goals, by goal and trial."""
-    found = warehouse.rows(
-        "SELECT * FROM episodes WHERE policy_digest = ? AND settings_digest = ? "
-        "AND list_contains(?, goal_id) "
-        "QUALIFY row_number() OVER (PARTITION BY goal_id, trial ORDER BY retry DESC) = 1",
-        [policy, digest, [goal.goal_id for goal in goals]],
-    )
-    episodes = map(episode_from_record, found)
-    return {
-        (one.goal_id, one.trial): one
-        for one in episodes
-        if one.seed == episode_seed(EVALUATION_SEED, one.goal_id, one.trial)
-    }
-
-
 async def _play(
     step: Step,
     row: PolicyRow,
-    environment: Environment[Any],
+    environment: Environment[T],
     player: Player,
-    conversations: Sequence[tuple[Task, int]],
-    retries: Mapping[tuple[str, int], int],
+    owed: Sequence[tuple[T, int, int]],
     digest: str,
 ) -> None:
-    """Hold the conversations that are owed, each by its goal and trial, and checkpoint them as they end."""
+    """Hold the conversations that are owed, by goal, trial and retry, and checkpoint them as they end."""
     settings = step.settings
 
     def write(episodes: list[Episode]) -> None:
@@ -129,7 +115,7 @@ async def _play(
         Checkpointer(write) as writer,
     ):
         await evaluate(
-            conversations,
+            [(goal, trial) for goal, trial, _ in owed],
             environment.world,
             table.user,
             table.policy,
@@ -140,7 +126,7 @@ async def _play(
             step.progress,
             settings_digest=digest,
             ledger=Ledger(agent_prices=settings.policy.prices, user_prices=settings.user.prices),
-            retries=retries,
+            retries={(goal.goal_id, trial): retry for goal, trial, retry in owed},
             task=f"Evaluation {player.shown}",
             finished=writer.add,
         )
@@ -152,6 +138,9 @@ def stored_episodes(warehouse: Warehouse, ids: Sequence[str]) -> list[Episode]:
         episode_from_record(row)
         for row in warehouse.rows("SELECT * FROM episodes WHERE list_contains(?, episode_id)", [list(ids)])
     ]
+
+
+_EPISODES = Flat(Episode, without=("usage",))
 
 
 def episode_record(episode: Episode) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.step import Step
-from josh_pipeline.store.layout import Members, StageLayout
+from josh_pipeline.store.layout import Members
 from josh_pipeline.store.warehouse import Generation
 
 
@@ -103,12 +103,9 @@ class Stage:
     scope_is_content: bool = False
 
     @property
-    def layout(self) -> StageLayout:
-        """What the store knows of it."""
-        owned = self.of_iterations and not self.scope_is_content
-        return StageLayout(
-            self.name, self.asset, self.tables, "iteration" if owned else "scope", self.members
-        )
+    def scope(self) -> Literal["scope", "iteration"]:
+        """The column that holds what its generations belong to."""
+        return "iteration" if self.of_iterations and not self.scope_is_content else "scope"
 
     @property
     def of_iterations(self) -> bool:
