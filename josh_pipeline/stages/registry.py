@@ -40,7 +40,7 @@ LOOP = tuple(stage for stage in STAGES if stage.of_iterations and stage.in_loop)
 """In each iteration."""
 BASELINE_LOOP = tuple(stage for stage in LOOP if stage.in_baseline)
 """In an iteration that only evaluates a base."""
-LAYOUT = Layout(stage.layout for stage in STAGES)
+LAYOUT = Layout(STAGES)
 
 
 def open_home(path: str | Path | None = None) -> Home:
