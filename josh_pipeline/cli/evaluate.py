@@ -17,7 +17,7 @@ from josh_pipeline.stages.goals import GoalKind, store_goals
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.state import missing_preparation
 from josh_pipeline.stages.step import Step, start_step
-from josh_pipeline.store.locks import at_work
+from josh_pipeline.core.locks import at_work
 
 
 def command(options: argparse.Namespace) -> int:
