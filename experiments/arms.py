@@ -37,7 +37,7 @@ from josh_pipeline.settings import TrainingSettings
 from josh_pipeline.stages.episodes import Player, played
 from josh_pipeline.stages.policy import policy_behind, policy_of
 from josh_pipeline.stages.step import Step
-from josh_pipeline.stages.trees import stored_trees
+from josh_pipeline.stages.rollouts import stored_trees
 
 Arm = Literal["sft", "kto", "dpo", "control", "from_base", "replay"]
 METHODS: tuple[Arm, ...] = ("sft", "kto", "dpo", "control")

@@ -29,7 +29,7 @@ from josh_pipeline.stages.preferences import row_length, without_long
 from josh_pipeline.stages.recorded import recorded_run, recorded_settings
 from josh_pipeline.stages.selection import evaluation_goals
 from josh_pipeline.stages.step import Step, iteration_key, start_step
-from josh_pipeline.stages.trees import stored_trees
+from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.store.home import Home, open_home
 from josh_pipeline.training.run import train
 

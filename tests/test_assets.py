@@ -15,7 +15,7 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.stages.state import coming_iteration, missing_preparation
 from josh_pipeline.stages.step import Step
-from josh_pipeline.stages.trees import stored_trees
+from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.store.home import Home, open_home
 
 

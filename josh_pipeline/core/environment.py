@@ -35,6 +35,11 @@ class EnvironmentSettings(Section):
 
     name: str
 
+    @property
+    def shown(self) -> str:
+        """What is played, for people; without what may be secret in an address."""
+        return self.name
+
     def source_key(self) -> Any:
         """What the environment reads from outside depends on this alone (JSON)."""
         return self.model_dump(mode="json")
@@ -154,12 +159,19 @@ class Environment(ABC, Generic[T]):
         Task: the class of its tasks; a frozen dataclass whose fields JSON can hold.
         kinds: kind of task to what people call several of them; scores of different kinds never mix.
         agent: whom the user talks to, as an LLM that plays the user is told.
+        least_solvable: share of the tasks that the oracle has to solve, lest they say more about their source
+            than about a policy.
+        source_asset, tasks_asset: what Dagster calls what was read, and the tasks: the built-in environment's
+            names stand for all environments.
     """
 
     Settings: ClassVar[type[EnvironmentSettings]] = EnvironmentSettings
     Task: ClassVar[type[Task]] = Task
     kinds: Mapping[str, str] = {"task": "tasks"}
     agent: str = "an agent that helps people"
+    least_solvable: float = 1.0
+    source_asset: ClassVar[str] = "environment_sources"
+    tasks_asset: ClassVar[str] = "environment_tasks"
 
     def __init__(self, settings: EnvironmentSettings) -> None:
         self.settings = settings
@@ -188,6 +200,11 @@ class Environment(ABC, Generic[T]):
     def played(self) -> str:
         """The kind of task that the loop plays."""
         return next(iter(self.kinds))
+
+    @property
+    def headline(self) -> str:
+        """The kind of task that published scores are of."""
+        return self.played
 
     @property
     def digest(self) -> str:

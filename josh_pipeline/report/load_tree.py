@@ -4,7 +4,7 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.report.lines import policy_name
 from josh_pipeline.report.tree_data import DrawnTree, NodeRows
 from josh_pipeline.stages.goals import goal_from_row
-from josh_pipeline.stages.trees import stored_tree
+from josh_pipeline.stages.rollouts import stored_tree
 from josh_pipeline.store.warehouse import Warehouse
 
 SFT, DESIRABLE, UNDESIRABLE = "sft", "desirable", "undesirable"

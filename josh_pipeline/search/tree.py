@@ -11,9 +11,9 @@ from josh_pipeline.core.policy import Completion
 from josh_pipeline.core.world import CallRecord
 
 End = Literal["solved", "pruned", "void", "user_done", "failed", "rounds_spent", "budget_spent"]
+"""Why a leaf has no child: see ``Node.end``."""
 Told = tuple[str, tuple[Mapping[str, Any], ...]]
 """The system message of an agent, and the chat API's tool schemas."""
-"""Why a leaf has no child: see ``Node.end``."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,9 @@ class Tree:
     @property
     def golden_end(self) -> Node | None:
         """The node that ends the golden conversation; None where nothing was earned."""
-        return max((node for node in self.nodes if node.golden), key=lambda node: len(node.path), default=None)
+        return max(
+            (node for node in self.nodes if node.golden), key=lambda node: len(node.path), default=None
+        )
 
     def walk(self, node: Node) -> tuple[Node, ...]:
         """Return the nodes from the root to ``node``, both included."""

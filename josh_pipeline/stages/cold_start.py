@@ -1,52 +1,31 @@
-"""Step ``cold_start``: from the model as published to the base that iterations go on from."""
+"""Stage ``cold_start``: from the model as published to the base that iterations go on from."""
 
 import asyncio
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from josh_pipeline.core.environment import Carelessness
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import content_id, derived_seed
-from josh_pipeline.environments.toolwoz.demonstrations import Demonstration, demonstrate
-from josh_pipeline.environments.toolwoz.world import worlds
+from josh_pipeline.dialogue.demonstrations import Demonstration, demonstrate
 from josh_pipeline.policies.models import foundation, model_digest
-from josh_pipeline.stages.corpus import stored_corpus
-from josh_pipeline.stages.goals import played_kind
-from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
+from josh_pipeline.stages.environment import stored_environment
+from josh_pipeline.stages.policy import coming_iteration
 from josh_pipeline.stages.selection import demonstration_goals
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Made, Stage
+from josh_pipeline.stages.step import Step, base_scope, corpus_scope, goals_scope
 from josh_pipeline.store.warehouse import Generation
 
 if TYPE_CHECKING:
     from josh_pipeline.training.job import TrainingResult
 
 
-@dataclass(frozen=True)
-class BaseSummary:
-    """The base, and how it came to be.
-
-    Attributes:
-        mean_reward: of the demonstrations; 0.0 where there are none.
-        full_reward: demonstrations with reward 1.
-        curve: points of the training curve.
-    """
-
-    generation: Generation
-    base_digest: str
-    model: str
-    demonstrations: int
-    full_reward: int
-    mean_reward: float
-    tokens: int
-    seconds: float
-    curve: list[dict[str, Any]]
-
-
-def make_base(step: Step) -> BaseSummary:
+def make_base(step: Step, scope: str) -> Made:
     """Fetch the foundation, and teach it the format with scripted conversations where the settings ask.
 
     Raises:
@@ -54,17 +33,7 @@ def make_base(step: Step) -> BaseSummary:
     """
     settings = step.settings
     if settings.policy.endpoint is not None:
-        return _published(step, _endpoint_row(step), [], None, [])
-    if settings.cold_start.conversations and settings.policy.agent != "compact":
-        raise UserError(
-            f"Demonstrations are written in the compact format, not in {settings.policy.agent}: "
-            "set cold_start.conversations to 0, or policy.agent to compact."
-        )
-    if settings.cold_start.conversations and settings.policy.results != "compact":
-        raise UserError(
-            "Demonstrations show results in the compact form, not whole: "
-            "set cold_start.conversations to 0, or policy.results to compact."
-        )
+        return _published(step, scope, _endpoint_row(step), [], None, [])
     step.progress.note(f"Model: {settings.policy.model}")
     published = foundation(settings.policy.model, step.home.models)
     digest = model_digest(published)
@@ -78,12 +47,12 @@ def make_base(step: Step) -> BaseSummary:
         "base_path": step.home.relative(published),
     }
     if not settings.cold_start.conversations:
-        return _published(step, row, [], None, [])
+        return _published(step, scope, row, [], None, [])
     # Imported where they are used: torch and TRL take seconds, and the assets import this module.
     from josh_pipeline.policies.merge import merge
     from josh_pipeline.training.run import train_cold_start
 
-    goals_source = step.require("goals", goals_scope(settings), "toolwoz_goals")
+    goals_source = step.require("goals", goals_scope(settings))
     demonstrations = _demonstrations(step, goals_source.scope)
     seed = derived_seed("cold_start", settings.seed)
     result = train_cold_start(
@@ -104,7 +73,7 @@ def make_base(step: Step) -> BaseSummary:
         "adapter_path": step.home.relative(adapter),
         "base_path": step.home.relative(base),
     }
-    return _published(step, row, demonstrations, result, [goals_source])
+    return _published(step, scope, row, demonstrations, result, [goals_source])
 
 
 def settle(made: Path, place: Path, partial: Path) -> Path:
@@ -118,13 +87,24 @@ def settle(made: Path, place: Path, partial: Path) -> Path:
 
 def _demonstrations(step: Step, scope: str) -> list[Demonstration]:
     settings = step.settings
-    corpus = stored_corpus(step.warehouse, corpus_scope(settings.corpus), dialogues=False)
-    goals = demonstration_goals(step.warehouse, scope, played_kind(step), settings.cold_start.conversations)
-    if len(goals) < settings.cold_start.conversations:
+    start = settings.cold_start
+    environment = stored_environment(
+        step.warehouse, settings.environment, corpus_scope(settings), sources=False
+    )
+    goals = demonstration_goals(step.warehouse, scope, environment, start.conversations)
+    if len(goals) < start.conversations:
         step.progress.note(f"Only {len(goals)} training goals for demonstrations.")
+    careless = Carelessness(
+        claimed=start.claimed_bookings, dropped=start.dropped_constraints, denied=start.false_no_match
+    )
     seed = derived_seed("demonstrations", settings.seed)
-    world_of = worlds(corpus, settings.goals.semantics)
-    return asyncio.run(demonstrate(goals, world_of, settings.cold_start, seed, settings.user.max_turns))
+    written = asyncio.run(demonstrate(environment, goals, careless, seed, settings.user.max_turns))
+    if not written:
+        raise UserError(
+            f"{settings.environment.name} has no scripted agent that could demonstrate: "
+            "set cold_start.conversations to 0."
+        )
+    return written
 
 
 def _endpoint_row(step: Step) -> dict[str, Any]:
@@ -144,18 +124,18 @@ def _endpoint_row(step: Step) -> dict[str, Any]:
 
 def _published(
     step: Step,
+    scope: str,
     row: dict[str, Any],
     demonstrations: list[Demonstration],
     result: "TrainingResult | None",
     inputs: list[Generation],
-) -> BaseSummary:
+) -> Made:
     row = row | {
         "demonstrations": len(demonstrations),
         "tokens": result.tokens if result else 0,
         "seconds": result.seconds if result else 0.0,
         "record": json.dumps(result.record if result else {}),
     }
-    curve = result.curve if result else []
     strings = {"adapter_digest": pl.String, "adapter_path": pl.String}
     tables = {"base_models": pl.DataFrame([row], schema_overrides=strings)}
     if demonstrations:
@@ -164,29 +144,34 @@ def _published(
                 {
                     "position": position,
                     "goal_id": one.goal_id,
-                    "dialogue_id": one.dialogue_id,
+                    "source_id": one.source_id,
                     "messages": json.dumps([asdict(message) for message in one.conversation]),
                     "reward": one.reward,
                 }
                 for position, one in enumerate(demonstrations)
             ]
         )
-    if curve:
-        tables["cold_start_curves"] = curve_frame(curve)
-    generation = step.warehouse.publish(
-        "cold_start", base_scope(step.settings), step.run_id, tables, inputs=inputs
-    )
+    if result is not None and result.curve:
+        tables["cold_start_curves"] = curve_frame(result.curve)
+    generation = step.warehouse.publish("cold_start", scope, step.run_id, tables, inputs)
+    step.home.remember_settings(step.settings)
+    coming, _ = coming_iteration(step)
     rewards = [one.reward for one in demonstrations]
-    return BaseSummary(
-        generation=generation,
-        base_digest=row["base_digest"],
-        model=row["model"],
-        demonstrations=len(demonstrations),
-        full_reward=sum(reward == 1.0 for reward in rewards),
-        mean_reward=sum(rewards) / len(rewards) if rewards else 0.0,
-        tokens=row["tokens"],
-        seconds=row["seconds"],
-        curve=curve,
+    return Made(
+        generation,
+        version=row["base_digest"],
+        rows=len(demonstrations),
+        facts={
+            "model": row["model"],
+            "base digest": row["base_digest"],
+            "demonstrations": len(demonstrations),
+            "demonstrations with full reward": sum(reward == 1.0 for reward in rewards),
+            "mean reward of the demonstrations": round(sum(rewards) / len(rewards), 3) if rewards else 0.0,
+            "next iteration": coming,
+            "tokens": row["tokens"],
+            "seconds": round(row["seconds"]),
+        },
+        opens=coming,
     )
 
 
@@ -198,3 +183,25 @@ def curve_frame(curve: list[dict[str, Any]]) -> pl.DataFrame:
             for number, point in enumerate(curve, start=1)
         ]
     )
+
+
+STAGE = Stage(
+    name="cold_start",
+    asset="cold_start",
+    about="The base model: the model as published, taught the agent's format by scripted conversations on "
+    "training goals where the settings ask for it. The script is sloppy on purpose (it claims bookings, drops "
+    "constraints, denies results): that leaves errors which the reward can filter, and it means that a part "
+    "of what iterations mend was put in.",
+    tables={"demonstrations": ("position",), "base_models": ("base_digest",), "cold_start_curves": ("step",)},
+    inputs=("goals",),
+    make=make_base,
+    scope_of=base_scope,
+    sample="SELECT source_id AS source, reward, messages FROM current_demonstrations WHERE scope = ? "
+    "ORDER BY position",
+    origins={
+        "demonstrations.goal_id": ["goals.goal_id"],
+        "demonstrations.source_id": ["goals.source_id"],
+        "demonstrations.messages": ["goals.task"],
+    },
+    kinds=frozenset({"huggingface", "duckdb"}),
+)

@@ -1,177 +1,221 @@
-"""Step ``toolwoz_goals``: goals with their roles into the store, and out of it again."""
+"""Stage ``goals``: an environment's tasks with their roles, into the store and out of it again."""
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
-
+from josh_pipeline.core.environment import ROLES, Environment, T
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.environments.toolwoz.goal import DOMAINS, DomainTask, Goal, GroundTruthCall
-from josh_pipeline.environments.toolwoz.goals import derive_goals
-from josh_pipeline.environments.toolwoz.oracle import solvability
-from josh_pipeline.environments.toolwoz.records import Corpus
-from josh_pipeline.environments.toolwoz.roles import Role, has_all_splits, role_of, roles_sentence
-from josh_pipeline.environments.toolwoz.world import worlds
-from josh_pipeline.settings import GoalSettings
-from josh_pipeline.stages.corpus import stored_corpus
-from josh_pipeline.stages.scopes import corpus_scope, goals_scope
-from josh_pipeline.stages.step import Step
-from josh_pipeline.store.warehouse import Generation, Warehouse
+from josh_pipeline.dialogue.demonstrations import Ceiling, user_ceiling
+from josh_pipeline.environments.registry import DEFAULT, environment_class
+from josh_pipeline.evaluation.benchmark import episode_seed
+from josh_pipeline.settings import Settings
+from josh_pipeline.stages.environment import adapter, stored_environment
+from josh_pipeline.stages.selection import EVALUATION_SEED, evaluation_goals
+from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
+from josh_pipeline.stages.step import Step, corpus_scope, goals_scope
 
-GoalKind = Literal["part", "whole"]
-ROLES: tuple[Role, ...] = ("train", "val", "test")
+LEAST_CEILING = 0.99
+"""Below this share of tasks that a perfect agent solves, the simulated user is what is measured."""
 
 
-@dataclass(frozen=True)
-class GoalsSummary:
-    """What was derived.
-
-    Attributes:
-        usable: number by (kind, role).
-        excluded: whole goals by reason.
-        solvable: goals that the oracle solves, by kind.
-        roles: a sentence that says where the roles come from.
-    """
-
-    generation: Generation
-    corpus: str
-    usable: dict[tuple[GoalKind, Role], int]
-    excluded: dict[str, int]
-    solvable: dict[str, int]
-    roles: str
-
-
-def played_kind(step: Step) -> GoalKind:
-    """Whether the loop plays parts or whole goals."""
-    return "part" if step.settings.goals.parts else "whole"
-
-
-def store_goals(step: Step) -> GoalsSummary:
-    """Derive the whole goals of the stored corpus, and its parts where the settings play parts.
+def store_goals(step: Step, scope: str) -> Made:
+    """Write the tasks of the stored environment, and whether an oracle solves them.
 
     Raises:
-        UserError: the corpus is not in the store, or gives no usable goal for a role.
+        UserError: the environment is not in the store, or gives no usable task for a role.
     """
-    settings = step.settings.goals
-    source = step.require("corpus", corpus_scope(step.settings.corpus), "multiwoz_dialogues")
-    corpus = stored_corpus(step.warehouse, source.scope, dialogues=True)
-    goals = derived_goals(corpus, settings)
-    verdicts = solvability(goals, worlds(corpus, settings.semantics))
-    rows = goal_records(corpus, goals, settings)
-    usable = Counter((row["kind"], row["role"]) for row in rows if row["excluded"] is None)
-    missing = [role for role in ROLES if not usable[played_kind(step), role]]
-    if missing:
+    source = step.require("corpus", corpus_scope(step.settings))
+    environment = stored_environment(
+        step.warehouse, step.settings.environment, source.scope, sources=True
+    )
+    tasks = environment.tasks()
+    usable = Counter((task.kind, task.role) for task in tasks if task.excluded is None)
+    if missing := [role for role in ROLES if not usable[environment.played, role]]:
         raise UserError(
-            f"{corpus.name} gives no usable goal of role {' and '.join(missing)}: "
-            "choose another corpus, or allow more goals.domains."
+            f"{environment.snapshot().name} gives no usable goal of role {' and '.join(missing)}: "
+            "choose another corpus, or allow more of it in the settings of the environment."
         )
-    solved = [
-        {
-            "goal_id": verdict.goal.goal_id,
-            "reward": verdict.reward,
-            "solvable": not verdict.missed,
-            "missed": list(verdict.missed),
-        }
-        for verdict in verdicts
-    ]
+    solved = oracle_verdicts(environment, tasks)
     tables = {
-        "goals": pl.DataFrame(rows, infer_schema_length=None),
-        "solvability": pl.DataFrame(solved, schema_overrides={"missed": pl.List(pl.String)}),
-    }
-    generation = step.warehouse.publish(
-        "goals", goals_scope(step.settings), step.run_id, tables, inputs=[source]
+        "goals": pl.DataFrame(task_records(environment, tasks), infer_schema_length=None),
+        "solvability": pl.DataFrame(
+            solved,
+            schema={
+                "goal_id": pl.String, "reward": pl.Float64, "solvable": pl.Boolean,
+                "missed": pl.List(pl.String),
+            },
+        ),
+    }  # fmt: skip
+    generation = step.warehouse.publish("goals", scope, step.run_id, tables, inputs=[source])
+    solvable = {row["goal_id"] for row in solved if row["solvable"]}
+    excluded = Counter(task.excluded for task in tasks if task.excluded)
+    return Made(
+        generation,
+        version=step.warehouse.content(generation),
+        rows=sum(usable.values()),
+        facts={
+            "corpus": environment.snapshot().name,
+            "roles": environment.roles_sentence(),
+            "excluded goals": dict(excluded),
+        },
+        tables={
+            "usable goals": [
+                {"kind": kind}
+                | {role: usable[kind, role] for role in ROLES}
+                | {"solved by an oracle": sum(t.kind == kind and t.goal_id in solvable for t in tasks)}
+                for kind in environment.kinds
+                if any(usable[kind, role] for role in ROLES)
+            ]
+        },
+        verdicts={
+            "goals_solvable": goals_solvable(step, environment, scope),
+            "user_ceiling": ceiling_high(step, environment, scope),
+        },
     )
-    return GoalsSummary(
-        generation=generation,
-        corpus=corpus.name,
-        usable=dict(usable),
-        excluded=dict(Counter(goal.excluded for goal in goals if goal.excluded and goal.part is None)),
-        solvable=dict(Counter(kind_of(verdict.goal) for verdict in verdicts if not verdict.missed)),
-        roles=roles_sentence(corpus),
-    )
 
 
-def derived_goals(corpus: Corpus, settings: GoalSettings) -> list[Goal]:
-    """Derive the whole goals of a corpus, then its parts where the settings play parts."""
-    # With parts, ``domains`` says which parts are played; whole goals stay ToolWOZ's own.
-    whole = DOMAINS if settings.parts else settings.domains
-    goals = derive_goals(corpus, settings.semantics, domains=whole)
-    if settings.parts:
-        goals += derive_goals(corpus, settings.semantics, parts=True, domains=settings.domains)
-    return goals
+def oracle_verdicts(environment: Environment[T], tasks: Sequence[T]) -> list[dict[str, Any]]:
+    """Make the oracle's calls for every task that is not excluded, where there is an oracle.
+
+    Returns:
+        Rows of table ``solvability``.
+    """
+    found = []
+    for task in tasks:
+        calls = environment.oracle(task) if task.excluded is None else None
+        if calls is None:
+            continue
+        world = environment.world(task)
+        for call in calls:
+            world.call(call.tool, call.parameters)
+        world.hand_over()
+        missed = [call.tool for place, call in enumerate(task.calls) if place not in world.milestones()]
+        reward = world.outcome(())
+        found.append(
+            {"goal_id": task.goal_id, "reward": reward, "solvable": reward == 1.0, "missed": missed}
+        )
+    return found
 
 
-def goal_records(corpus: Corpus, goals: Sequence[Goal], settings: GoalSettings) -> list[dict[str, Any]]:
-    """Return the rows of table ``goals``, with the roles of a corpus."""
-    official = has_all_splits(corpus)
+def task_records(environment: Environment[T], tasks: Sequence[T]) -> list[dict[str, Any]]:
+    """Return the rows of table ``goals``."""
+    digest = environment.snapshot().digest
     return [
         {
-            "corpus_digest": corpus.digest,
-            "goal_id": goal.goal_id,
+            "corpus_digest": digest,
+            "goal_id": task.goal_id,
             "position": position,
-            "dialogue_id": goal.dialogue_id,
-            "split": goal.split,
-            "role": role_of(goal, official),
-            "kind": kind_of(goal),
-            "part": goal.part,
-            "semantics": settings.semantics,
-            "message": json.dumps(goal.message),
-            "tasks": json.dumps([asdict(task) for task in goal.tasks]),
-            "calls": json.dumps([asdict(call) for call in goal.calls]),
-            "excluded": goal.excluded,
+            "source_id": task.source_id,
+            "split": task.split,
+            "role": task.role,
+            "kind": task.kind,
+            "title": task.title,
+            "message": json.dumps(task.message),
+            "calls": json.dumps([{"tool": c.tool, "parameters": c.parameters} for c in task.calls]),
+            "excluded": task.excluded,
+            "task": adapter(environment.Task).dump_json(task).decode(),
         }
-        for position, goal in enumerate(goals)
+        for position, task in enumerate(tasks)
     ]
 
 
-def kind_of(goal: Goal) -> GoalKind:
-    """Whether a goal is a part or whole."""
-    return "whole" if goal.part is None else "part"
+def ceiling_on(
+    environment: Environment[T], goals: Sequence[T], settings: Settings
+) -> Ceiling | None:
+    """Play goals with an agent that makes no mistake, as the evaluation plays them: its users and limits.
 
-
-def stored_goals(
-    warehouse: Warehouse,
-    scope: str,
-    *,
-    kind: GoalKind | None = None,
-    role: Role | None = None,
-    ids: Sequence[str] | None = None,
-    usable: bool = True,
-) -> list[Goal]:
-    """Return stored goals in the corpus's order.
-
-    Args:
-        scope: see ``goals_scope``.
-        kind, role, ids: only those; None for all.
-        usable: leave excluded goals out.
+    Returns:
+        None without goals, without such an agent, and for users that are no rules: a scripted agent cannot
+        tell what a model wants.
     """
-    sql = "SELECT * FROM current_goals WHERE scope = $scope"
-    values: dict[str, Any] = {"scope": scope}
-    for name, value in (("kind", kind), ("role", role)):
-        if value is not None:
-            sql += f" AND {name} = ${name}"
-            values[name] = value
-    if ids is not None:
-        sql += " AND list_contains($ids, goal_id)"
-        values["ids"] = list(ids)
-    if usable:
-        sql += " AND excluded IS NULL"
-    return [goal_from_row(row) for row in warehouse.rows(f"{sql} ORDER BY position", values)]
-
-
-def goal_from_row(row: dict[str, Any]) -> Goal:
-    """Rebuild a goal from its row."""
-    tasks = [task | {"requested": tuple(task["requested"])} for task in json.loads(row["tasks"])]
-    return Goal(
-        goal_id=row["goal_id"],
-        dialogue_id=row["dialogue_id"],
-        split=row["split"],
-        part=row["part"],
-        message=tuple(json.loads(row["message"])),
-        tasks=tuple(DomainTask(**task) for task in tasks),
-        calls=tuple(GroundTruthCall(**call) for call in json.loads(row["calls"])),
-        excluded=row["excluded"],
+    if settings.user.kind != "agenda" or not goals:
+        return None
+    return asyncio.run(
+        user_ceiling(
+            environment,
+            goals,
+            lambda goal: episode_seed(EVALUATION_SEED, goal.goal_id, 0),
+            max_turns=settings.user.max_turns,
+            max_messages=settings.evaluation.max_messages,
+            max_requests=settings.evaluation.max_requests,
+        )
     )
+
+
+def goals_solvable(step: Step, environment: Environment[T], scope: str) -> Verdict:
+    """Count, for each role, the goals that an oracle solves by making the wanted calls."""
+    found = step.warehouse.rows(
+        "SELECT role, count(*) AS goals, count(*) FILTER (solvable) AS solvable "
+        "FROM current_goals JOIN current_solvability USING (scope, goal_id) "
+        "WHERE scope = ? AND kind = ? AND excluded IS NULL GROUP BY role",
+        [scope, environment.played],
+    )
+    if not found:
+        return Verdict(True, "Nobody knows calls that solve these goals.")
+    counts = {row["role"]: (row["solvable"], row["goals"]) for row in found}
+    shares = {role: solved / goals for role, (solved, goals) in counts.items()}
+    words = ", ".join(f"{role} {counts[role][0]} of {counts[role][1]}" for role in ROLES if role in counts)
+    passed = len(shares) == len(ROLES) and min(shares.values()) >= environment.least_solvable
+    advice = "" if passed else f" Under {environment.least_solvable:.0%} somewhere: look for the causes."
+    return Verdict(
+        passed,
+        f"An oracle solves, of the {environment.played} goals: {words}. The unsolvable are not rolled out."
+        f"{advice}",
+        {f"solvable share, {role}": round(share, 4) for role, share in shares.items()},
+    )
+
+
+def ceiling_high(step: Step, environment: Environment[T], scope: str) -> Verdict:
+    """Let a careful script play the goals of the evaluation: what the rule-based user lets anybody reach."""
+    settings = step.settings
+    if settings.user.kind != "agenda":
+        return Verdict(True, f"The {settings.user.kind} user has no ceiling that a script could measure.")
+    goals = evaluation_goals(
+        step.warehouse, scope, environment, "test", settings.evaluation.test_goals
+    )
+    found = ceiling_on(environment, goals, settings)
+    if found is None:
+        return Verdict(True, "The environment has no scripted agent that a ceiling could be measured with.")
+    passed = found.share >= LEAST_CEILING
+    advice = "" if passed else " Scores under this user say little about an agent."
+    return Verdict(
+        passed,
+        f"A perfect agent solves {found.full_reward} of {found.n} test goals with this user.{advice}",
+        {"ceiling": round(found.share, 4), "goals": found.n, "goals nobody solves": len(found.failures)},
+    )
+
+
+STAGE = Stage(
+    name="goals",
+    asset=environment_class(DEFAULT).tasks_asset,
+    about="What each user wants, with the tool calls that earn the reward, and the role of each goal: `train` "
+    "is harvested, `val` gates promotion, `test` is what figures show.",
+    tables={"goals": ("goal_id",), "solvability": ("goal_id",)},
+    inputs=("corpus",),
+    make=store_goals,
+    scope_of=goals_scope,
+    checks=(
+        Check("goals_solvable", "Making the wanted calls earns the full reward on nearly all goals."),
+        Check(
+            "user_ceiling",
+            "A careful script that understands the simulated user perfectly solves most of the test goals: "
+            "what the user lets anybody reach bounds every score.",
+        ),
+    ),
+    sample="SELECT goal_id AS goal, source_id AS source, kind, role, message, calls FROM current_goals "
+    "WHERE scope = ? AND excluded IS NULL ORDER BY kind, position",
+    origins={
+        "goals.corpus_digest": ["corpora.corpus_digest"],
+        "goals.source_id": ["sources.source_id"],
+        "goals.split": ["sources.split"],
+        "goals.role": ["sources.split", "sources.source_id"],
+        "goals.message": ["sources.content"],
+        "goals.calls": ["sources.content"],
+        "goals.task": ["sources.content"],
+        "solvability.reward": ["entities.content"],
+    },
+)

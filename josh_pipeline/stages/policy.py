@@ -1,24 +1,19 @@
-"""Step ``policy``: what an iteration plays with, and which attempt at it this is."""
+"""Stage ``policy``: what an iteration plays with, and which attempt at it this is."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import polars as pl
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import content_id
-from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
-from josh_pipeline.stages.step import BASELINE, Step, iteration_key, one_at_a_time
+from josh_pipeline.stages.stage import Made, Stage
+from josh_pipeline.stages.step import BASELINE, Step, base_scope, corpus_scope, goals_scope, iteration_key
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
-ASSETS = {
-    "rollouts": "beam_rollouts",
-    "labels": "reward_labels",
-    "preferences": "preference_pairs",
-    "adapter": "lora_adapter",
-    "evaluation": "benchmark_evaluation",
-}
-"""What an iteration makes with its policy: stage to asset, in the order in which they are made."""
+OF_POLICY = ("rollouts", "labels", "preferences", "adapter", "evaluation")
+"""What an iteration makes with its policy: stages, in the order in which they are made."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +68,31 @@ def line_of(step: Step) -> str:
     Iterations go on from each other only on the same goals, from the same base, in the same format.
     """
     settings = step.settings
-    goals = step.require("goals", goals_scope(settings), "toolwoz_goals")
-    base = step.require("cold_start", base_scope(settings), "cold_start")
+    goals = step.require("goals", goals_scope(settings))
+    base = step.require("cold_start", base_scope(settings))
     return content_id("line", goals.scope, base.scope, settings.policy.agent, settings.policy.results)
 
 
-@one_at_a_time
+def store_policy(step: Step, iteration: str) -> Made:
+    """Find the policy of an iteration and write it down; see ``resolve_policy``."""
+    row = resolve_policy(step, iteration)
+    return Made(
+        row.source,
+        version=row.policy_digest,
+        rows=1,
+        facts={
+            "policy digest": row.policy_digest,
+            "kind": row.kind,
+            "attempt": row.attempt,
+            "promoted by": row.predecessor or "nothing: this is the base",
+            "base digest": row.base_digest,
+            "adapter digest": row.adapter_digest or "none",
+            "corpus": row.corpus,
+            "model": row.model,
+        },
+    )
+
+
 def resolve_policy(step: Step, iteration: str) -> PolicyRow:
     """Find the policy of an iteration and write it down.
 
@@ -90,46 +104,36 @@ def resolve_policy(step: Step, iteration: str) -> PolicyRow:
     """
     settings = step.settings
     line = line_of(step)
-    base = step.warehouse.rows("SELECT * FROM current_base_models WHERE scope = ?", [base_scope(settings)])[0]
-    corpus = step.warehouse.rows(
-        "SELECT * FROM current_corpora WHERE scope = ?", [corpus_scope(settings.corpus)]
-    )[0]
+    goals = step.require("goals", goals_scope(settings))
+    cold_start = step.require("cold_start", base_scope(settings))
+    base = step.written("base_models", cold_start)[0]
+    corpus = step.written("corpora", step.require("corpus", corpus_scope(settings)))[0]
     before = predecessor(step.warehouse, iteration, line)
-    if before is None:
-        digest, adapter_digest, adapter_path = base["base_digest"], None, None
-        base_digest, base_path = base["base_digest"], base["base_path"]
-    else:
-        digest, adapter_digest, adapter_path = (
-            before["policy_digest"], before["adapter_digest"], before["adapter_path"],
-        )  # fmt: skip
-        base_digest, base_path = before["base_digest"], before["base_path"]
+    weights = base | {"policy_digest": base["base_digest"], "adapter_digest": None, "adapter_path": None}
+    if before is not None:
+        weights = before
     row = {
-        "policy_digest": digest,
-        "kind": "adapter" if adapter_digest else "endpoint" if settings.policy.endpoint else "base",
+        **{
+            name: weights[name]
+            for name in ("policy_digest", "base_digest", "base_path", "adapter_digest", "adapter_path")
+        },
+        "kind": "adapter" if weights["adapter_digest"] else "endpoint" if settings.policy.endpoint else "base",
         "attempt": next_attempt(step.warehouse, iteration, line),
         "line": line,
         "predecessor": before["iteration"] if before else None,
         "corpus": corpus["name"],
         "corpus_digest": corpus["corpus_digest"],
         "corpus_scope": corpus["scope"],
-        "goals_scope": goals_scope(settings),
-        "base_scope": base["scope"],
-        "base_digest": base_digest,
-        "base_path": base_path,
-        "adapter_digest": adapter_digest,
-        "adapter_path": adapter_path,
+        "goals_scope": goals.scope,
+        "base_scope": cold_start.scope,
         "model": base["model"],
     }
     strings = {"predecessor": pl.String, "adapter_digest": pl.String, "adapter_path": pl.String}
-    inputs = [
-        step.require("goals", goals_scope(settings), "toolwoz_goals"),
-        Generation("cold_start", base["scope"], base["generation"]),
-    ]
+    inputs = [goals, cold_start]
     if before is not None:
         inputs.append(Generation("promotion", before["iteration"], before["generation"]))
-    step.warehouse.publish(
-        "policy", iteration, step.run_id, {"policies": pl.DataFrame([row], schema_overrides=strings)}, inputs
-    )
+    tables = {"policies": pl.DataFrame([row], schema_overrides=strings)}
+    step.warehouse.publish("policy", iteration, step.run_id, tables, inputs)
     return policy_of(step.warehouse, iteration)
 
 
@@ -142,7 +146,12 @@ def policy_of(warehouse: Warehouse, iteration: str) -> PolicyRow:
     found = warehouse.rows("SELECT * FROM current_policies WHERE iteration = ?", [iteration])
     if not found:
         raise UserError(f"Materialize policy of iteration {iteration} first: it is not in the store.")
-    return PolicyRow(**found[0])
+    return policy_row(found[0])
+
+
+def policy_row(record: Mapping[str, Any]) -> PolicyRow:
+    """Read a row of table ``policies``; further columns are ignored."""
+    return PolicyRow(**{one.name: record[one.name] for one in fields(PolicyRow)})
 
 
 def iterating_policy(step: Step, iteration: str) -> PolicyRow:
@@ -168,34 +177,31 @@ def policy_behind(warehouse: Warehouse, generation: Generation) -> PolicyRow | N
         "WHERE i.stage = ? AND i.scope = ? AND i.generation = ? AND i.input_stage = 'policy'",
         [generation.stage, generation.scope, generation.number],
     )
-    return PolicyRow(**found[0]) if found else None
+    return policy_row(found[0]) if found else None
 
 
 def made_with(step: Step, policy: PolicyRow, stage: str) -> Generation:
     """Return the current generation of a stage of an iteration, made with the policy that it has now.
 
     Args:
-        stage: a key of ``ASSETS``.
+        stage: of ``OF_POLICY``.
 
     Raises:
         UserError: it has not been written, or was made with another policy or in another attempt.
     """
-    generation = step.require(stage, policy.iteration, ASSETS[stage])
+    generation = step.require(stage, policy.iteration)
     if _is_of(step.warehouse, generation, policy):
         return generation
-    again = [ASSETS[one] for one in _stale(step.warehouse, policy, stage)]
+    before = OF_POLICY[: OF_POLICY.index(stage) + 1]
+    current = [step.warehouse.current(one, policy.iteration) for one in before]
+    again = [
+        step.asset(one.stage) for one in current if one is not None and not _is_of(step.warehouse, one, policy)
+    ]
     listed = " and ".join(filter(None, (", ".join(again[:-1]), again[-1])))
     raise UserError(
-        f"{ASSETS[stage]} of iteration {policy.iteration} was made with another policy or in another attempt "
-        f"than the iteration has now: materialize {listed} of iteration {policy.iteration} again."
+        f"{step.asset(stage)} of iteration {policy.iteration} was made with another policy or in another "
+        f"attempt than the iteration has now: materialize {listed} of iteration {policy.iteration} again."
     )
-
-
-def _stale(warehouse: Warehouse, policy: PolicyRow, last: str) -> list[str]:
-    """Return the stages up to ``last`` whose current rows were made with another policy."""
-    stages = list(ASSETS)[: list(ASSETS).index(last) + 1]
-    current = [warehouse.current(stage, policy.iteration) for stage in stages]
-    return [one.stage for one in current if one is not None and not _is_of(warehouse, one, policy)]
 
 
 def _is_of(warehouse: Warehouse, generation: Generation, policy: PolicyRow) -> bool:
@@ -267,3 +273,33 @@ def successor(warehouse: Warehouse, iteration: str, line: str) -> str:
         {"line": line, "iteration": iteration},
     )[0]
     return found["following"] or iteration_key(int(found["last"]) + 1)
+
+
+def coming_iteration(step: Step) -> tuple[str, bool]:
+    """Return the iteration that comes next, and whether it is the baseline of its line.
+
+    Raises:
+        UserError: the base has not been made.
+    """
+    line = line_of(step)
+    key = next_iteration(step.warehouse, line)
+    return key, predecessor(step.warehouse, key, line) is None
+
+
+STAGE = Stage(
+    name="policy",
+    asset="policy",
+    about="What the iteration plays with: the policy that the preceding iteration promoted, or the base in "
+    "`000`. The loop closes here: `promotion` of the preceding iteration reports this asset.",
+    tables={"policies": ("policy_digest",)},
+    inputs=("goals", "cold_start"),
+    earlier=("promotion",),
+    make=store_policy,
+    in_baseline=True,
+    origins={
+        "policies.corpus_digest": ["goals.corpus_digest"],
+        "policies.base_digest": ["base_models.base_digest"],
+        "policies.base_path": ["base_models.base_path"],
+        "policies.model": ["base_models.model"],
+    },
+)

@@ -15,7 +15,7 @@ from josh_pipeline.harvest.replay import with_replayed
 from josh_pipeline.harvest.rows import KtoRow, Row, SftRow, method_of, prompt_id
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, made_with, policy_of
 from josh_pipeline.stages.step import Step, one_at_a_time
-from josh_pipeline.stages.trees import trees_of
+from josh_pipeline.stages.rollouts import trees_of
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 NO_ROWS_ADVICE = (
