@@ -100,7 +100,9 @@ def test_an_interior_node_off_the_golden_path_gives_undesirable_rows():
     tree = grow(said("no", "GET a", "here"), "ab", max_rounds=4, beam_size=4)
     other = grow(one_of_two("well", "hm"), "ab", max_rounds=2)
     assert not harvest([other], "kto", "partial", NOBODY).rows
-    undesirable = [row for row in harvest([tree], "kto", "partial", NOBODY).rows if row.label == "undesirable"]
+    undesirable = [
+        row for row in harvest([tree], "kto", "partial", NOBODY).rows if row.label == "undesirable"
+    ]
     assert undesirable == []  # every node said the same as the golden one
 
     def answer(request: Request) -> str:

@@ -249,7 +249,7 @@ def test_the_kernel_for_gpus_gives_what_the_one_for_cpus_gives(base: Path):
     inputs = model_inputs(rows.packed[0])
     unfused = model(**inputs).logits
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tree_attention, "_unfused", packing._fused)
+        patch.setattr(packing, "_unfused", packing._fused)
         torch.testing.assert_close(model(**inputs).logits, unfused, rtol=1e-4, atol=1e-5)
 
 
