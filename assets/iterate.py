@@ -8,7 +8,7 @@ from rich.console import Console
 from josh_pipeline.cli.options import quiet_libraries, settings_of
 from josh_pipeline.cli.scores import print_scores
 from josh_pipeline.core.progress import SilentProgress, TerminalProgress
-from josh_pipeline.policies.quantization import require
+from josh_pipeline.policies.weights import require
 from josh_pipeline.report.write import write_report
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.environment import stored_environment
