@@ -3,17 +3,35 @@
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from josh_pipeline.core.command import Command
 from josh_pipeline.core.environment import Environment
 from josh_pipeline.core.errors import UserError
 
+
+class BuiltIn(NamedTuple):
+    """An environment that comes with the package.
+
+    Attributes:
+        package: where all of it lies.
+        place: module and class in the package.
+        commands: a module in the package that declares commands of its own in ``COMMANDS``, if any. Every
+            start of ``josh`` imports it, so it has to be light.
+    """
+
+    package: str
+    place: str
+    commands: str | None = None
+
+
 BUILT_IN = {
-    "toolwoz": "josh_pipeline.environments.toolwoz.environment:ToolWoz",
+    "toolwoz": BuiltIn("josh_pipeline.environments.toolwoz", "environment:ToolWoz", "commands"),
 }
-"""Name to module and class; the first is played where nothing else is asked for."""
+"""By name; the first is played where nothing else is asked for."""
 DEFAULT = next(iter(BUILT_IN))
 GROUP = "josh.environments"
 """The entry-point group in which a package names its environments."""
@@ -29,8 +47,9 @@ def environment_class(name: str) -> type[Environment[Any]]:
     Raises:
         UserError: there is none of that name, it cannot be imported, or it is no ``Environment``.
     """
-    place = BUILT_IN.get(name)
-    if place is None:
+    if name in BUILT_IN:
+        place = f"{BUILT_IN[name].package}.{BUILT_IN[name].place}"
+    else:
         brought = {entry.name: entry.value for entry in entry_points(group=GROUP)}
         place = brought.get(name, name)
         if ":" not in place:
@@ -47,6 +66,13 @@ def environment_class(name: str) -> type[Environment[Any]]:
             "josh_pipeline.core.environment.Environment."
         )
     return found
+
+
+def commands() -> Iterator[Command]:
+    """Find the commands that built-in environments bring."""
+    for one in BUILT_IN.values():
+        if one.commands is not None:
+            yield from importlib.import_module(f"{one.package}.{one.commands}").COMMANDS
 
 
 def _module(place: str, name: str) -> Any:

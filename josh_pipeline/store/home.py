@@ -6,12 +6,11 @@ from pathlib import Path
 
 import yaml
 
+from josh_pipeline.core.command import home_root
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.settings import Settings, load_settings
 from josh_pipeline.store.layout import Layout
 from josh_pipeline.store.warehouse import Warehouse
-
-DEFAULT_HOME = ".josh"
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def home_folder(path: str | Path | None = None) -> Path:
     Raises:
         UserError: the folder cannot be made or written to.
     """
-    root = Path(path or os.environ.get("JOSH_HOME") or DEFAULT_HOME).expanduser().absolute()
+    root = home_root(path)
     try:
         for folder in (root, root / "dagster", root / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
