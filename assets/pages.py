@@ -7,14 +7,14 @@ from typing import Any
 import dagster as dg
 
 from assets.shown import figure
+from josh_pipeline.report.data import TrainingCurve
 from josh_pipeline.report.figures import drift_by_policy, paired_differences, success_by_iteration
-from josh_pipeline.report.load import harvest_of, played_ceiling
 from josh_pipeline.report.lines import line_of_iteration
+from josh_pipeline.report.load import harvest_of, played_ceiling
 from josh_pipeline.report.load_scores import line_comparisons, line_drifts, line_scores
 from josh_pipeline.report.load_tree import telling_tree
 from josh_pipeline.report.words import shortened
 from josh_pipeline.report.work_figures import harvest_yield, training_curves
-from josh_pipeline.report.data import TrainingCurve
 from josh_pipeline.stages.step import Step
 
 PAGES = "/josh"
@@ -120,7 +120,9 @@ def curve_page(table: str, column: str, name: str) -> Callable[[Step, str], dict
     """Return what draws a training curve out of a table."""
 
     def drawn(step: Step, scope: str) -> dict[str, Any]:
-        rows = step.warehouse.rows(f"SELECT step, point FROM {table} WHERE {column} = ? ORDER BY step", [scope])
+        rows = step.warehouse.rows(
+            f"SELECT step, point FROM {table} WHERE {column} = ? ORDER BY step", [scope]
+        )
         points = [(row["step"], json.loads(row["point"]).get("loss")) for row in rows]
         losses = tuple((place, float(loss)) for place, loss in points if loss is not None)
         return {"training": figure(training_curves([TrainingCurve(name, name, losses)]))} if losses else {}

@@ -20,7 +20,8 @@ import httpx
 from playwright.sync_api import Page, sync_playwright
 
 from josh_pipeline.report.write import write_report
-from josh_pipeline.store.home import Home, open_home
+from josh_pipeline.stages.registry import open_home
+from josh_pipeline.store.home import Home
 
 HERE = Path(__file__).parent
 START_SECONDS = 90.0

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from fakes import ScriptedPolicy, TinyAgent, choosing, grow, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from josh_pipeline.training.methods import METHODS
 
 from josh_pipeline.core.policy import Request
 from josh_pipeline.harvest.checks import check_rows
@@ -17,7 +18,6 @@ from josh_pipeline.harvest.harvest import (
 from josh_pipeline.harvest.harvest import harvest as harvest_of
 from josh_pipeline.harvest.rows import Row, Side, held_out
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.training.methods import METHODS
 
 MIXED = choosing("GET a", "GET b", "GET a b", "GET x", "?", "hello", "well", "hm")
 NOBODY: frozenset[str] = frozenset()
@@ -100,7 +100,9 @@ def test_an_interior_node_off_the_golden_path_gives_undesirable_rows():
     tree = grow(said("no", "GET a", "here"), "ab", max_rounds=4, beam_size=4)
     other = grow(one_of_two("well", "hm"), "ab", max_rounds=2)
     assert not harvest([other], "kto", "partial", NOBODY).rows
-    undesirable = [row for row in harvest([tree], "kto", "partial", NOBODY).rows if row.label == "undesirable"]
+    undesirable = [
+        row for row in harvest([tree], "kto", "partial", NOBODY).rows if row.label == "undesirable"
+    ]
     assert undesirable == []  # every node said the same as the golden one
 
     def answer(request: Request) -> str:

@@ -22,8 +22,9 @@ from josh_pipeline.audit.text import (
 from josh_pipeline.audit.whole import audit_home
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import TerminalProgress
+from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.step import ITERATION_DIGITS, iteration_key
-from josh_pipeline.store.home import Home, open_home
+from josh_pipeline.store.home import Home
 
 
 def command(options: argparse.Namespace) -> int:

@@ -14,10 +14,10 @@ from josh_pipeline.stages.benchmark import Benchmark, Selection, benchmark
 from josh_pipeline.stages.cold_start import make_base
 from josh_pipeline.stages.corpus import store_corpus
 from josh_pipeline.stages.goals import GoalKind, store_goals
+from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.state import missing_preparation
 from josh_pipeline.stages.step import Step, start_step
-from josh_pipeline.store.home import open_home
-from josh_pipeline.store.locks import at_work
+from josh_pipeline.core.locks import at_work
 
 
 def command(options: argparse.Namespace) -> int:

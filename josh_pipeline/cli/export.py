@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from josh_pipeline.report.export import MANIFEST, export
+from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.step import iteration_key
-from josh_pipeline.store.home import open_home
 
 FORMATS = ("parquet", "jsonl")
 

@@ -2,8 +2,8 @@
 
 import argparse
 
+from josh_pipeline.stages.registry import open_home
 from josh_pipeline.store.gc import find_waste, remove, undisturbed
-from josh_pipeline.store.home import open_home
 
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
 

@@ -3,8 +3,8 @@
 import argparse
 
 from josh_pipeline.report.write import write_report
+from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.step import iteration_key
-from josh_pipeline.store.home import open_home
 
 
 def command(options: argparse.Namespace) -> int:

@@ -8,7 +8,8 @@ from rich.console import Console
 from josh_pipeline.report.load import standing_ceiling
 from josh_pipeline.report.load_scores import home_scores
 from josh_pipeline.report.scores import score_record, score_table
-from josh_pipeline.store.home import Home, open_home
+from josh_pipeline.stages.registry import open_home
+from josh_pipeline.store.home import Home
 
 
 def command(options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.report.load_tree import load_drawn_tree
 from josh_pipeline.report.tree_terminal import tree_text
 from josh_pipeline.report.tree_view import tree_page
-from josh_pipeline.store.home import open_home
+from josh_pipeline.stages.registry import open_home
 
 
 def command(options: argparse.Namespace) -> int:

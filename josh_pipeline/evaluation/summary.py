@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from josh_pipeline.core.environment import Task
 from josh_pipeline.core.messages import Conversation, answered
 from josh_pipeline.core.world import CallRecord
-from josh_pipeline.core.environment import Task
 from josh_pipeline.evaluation.benchmark import Episode
 from josh_pipeline.evaluation.statistics import pass_hat_k, wilson
 from josh_pipeline.search.tree import Usage
@@ -164,7 +164,9 @@ def _counted(names: Iterable[str]) -> dict[str, int]:
 
 def _groups(goals: Iterable[Task]) -> list[str]:
     """Names of the breakdowns: the environment's, then ``tool``; none where milestones are no calls."""
-    return list(dict.fromkeys(name for goal in goals for call in goal.calls for name in (*call.groups, "tool")))
+    return list(
+        dict.fromkeys(name for goal in goals for call in goal.calls for name in (*call.groups, "tool"))
+    )
 
 
 def _shares(episode: Episode, goal: Task, group: str) -> dict[str, float]:

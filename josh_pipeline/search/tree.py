@@ -91,7 +91,7 @@ class Tree:
     """One goal, searched.
 
     Attributes:
-        rollout_id: content hash of (policy digest, goal id, seed, settings digest).
+        rollout_id: content hash of (policy digest, goal id, seed, settings digest, retry).
         goal_id, policy_digest, seed, settings_digest: what was run.
         system: the agent's system message, shared by all nodes that say nothing else.
         tools: the chat API's tool schemas, shared likewise; empty for agents that write tools out.
@@ -102,6 +102,7 @@ class Tree:
         failure, failure_message: set where the whole conversation failed, or the budget cut it short; the
             tree is then partial.
         usage: what it cost.
+        retry: how often the same search had failed before; 0 the first time.
     """
 
     rollout_id: str
@@ -118,6 +119,7 @@ class Tree:
     failure: ErrorKind | None
     failure_message: str | None
     usage: Usage
+    retry: int = 0
 
     @cached_property
     def by_id(self) -> Mapping[str, Node]:

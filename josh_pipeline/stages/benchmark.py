@@ -12,7 +12,7 @@ from josh_pipeline.dialogue.demonstrations import Ceiling
 from josh_pipeline.environments.registry import DEFAULT
 from josh_pipeline.evaluation.summary import Score, score
 from josh_pipeline.stages.environment import stored_environment, stored_tasks
-from josh_pipeline.stages.episodes import Player, episode_members, played_episodes
+from josh_pipeline.stages.episodes import Player, played_episodes
 from josh_pipeline.stages.evaluation import breakdowns, score_record, usage_facts
 from josh_pipeline.stages.goals import ceiling_on
 from josh_pipeline.stages.playing import environment_of
@@ -122,7 +122,7 @@ def play_and_score(
     }
     tables = {
         "benchmarks": pl.DataFrame([about | record]),
-        "benchmark_episodes": pl.DataFrame(episode_members(step.warehouse, episodes)),
+        "benchmark_episodes": pl.DataFrame({"episode_id": [one.episode_id for one in episodes]}),
     }
     scope = content_id("benchmark", row.policy_digest, episodes[0].settings_digest, about, len(goals))
     generation = step.warehouse.publish("benchmark", scope, step.run_id, tables, inputs)

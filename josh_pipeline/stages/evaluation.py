@@ -11,11 +11,11 @@ from josh_pipeline.core.environment import Environment, Role, Task
 from josh_pipeline.core.errors import ErrorKind, UserError
 from josh_pipeline.core.ids import canonical_json
 from josh_pipeline.evaluation.benchmark import Episode
-from josh_pipeline.evaluation.gate import Gate, drift_sentence, within_limit
+from josh_pipeline.evaluation.gate import Gate, drift_sentence, too_far
 from josh_pipeline.evaluation.statistics import paired_bootstrap, paired_values
 from josh_pipeline.evaluation.summary import Score, score
 from josh_pipeline.stages.drift import drift_frame, drift_record
-from josh_pipeline.stages.episodes import Player, episode_members, played_episodes
+from josh_pipeline.stages.episodes import Player, played_episodes
 from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import made_with, policy_of
 from josh_pipeline.stages.selection import evaluation_goals
@@ -110,9 +110,9 @@ def _written(
     tables = {
         "evaluation_episodes": pl.DataFrame(
             [
-                {"side": side, "role": role, "goal_kind": kind} | member
+                {"side": side, "role": role, "goal_kind": kind, "episode_id": episode.episode_id}
                 for (side, role), found in parts.items()
-                for member in episode_members(step.warehouse, found)
+                for episode in found
             ]
         ),
         "evaluations": pl.DataFrame(evaluations),
@@ -127,7 +127,7 @@ def _written(
     failures = sum(episode.failure is not None for episode in episodes["after"])
     return Made(
         generation,
-        version=step.warehouse.content(generation),
+        version=step.warehouse.content_of(generation),
         rows=len(scores),
         facts={
             "mean reward (test)": round(after.reward, 3),
@@ -188,7 +188,7 @@ def drift_limited(record: Mapping[str, Any]) -> Verdict:
         return Verdict(True, record["reason"])
     numbers = {name: record[name] for name in ("drift", "low", "high", "texts")}
     return Verdict(
-        within_limit(record["drift"], record["max_drift"]),
+        not too_far(record["drift"], record["max_drift"]),
         drift_sentence(record["drift"], record["max_drift"]),
         numbers | {"limit": record["max_drift"], "by kind": json.loads(record["by_kind"])},
     )

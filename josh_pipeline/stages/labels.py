@@ -10,9 +10,9 @@ from josh_pipeline.search.tree import Tree
 from josh_pipeline.stages.environment import stored_tasks
 from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import iterating_policy, made_with
+from josh_pipeline.stages.rollouts import trees_of
 from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
 from josh_pipeline.stages.step import Step
-from josh_pipeline.stages.rollouts import trees_of
 
 SHOWN_DIFFERENCES = 20
 
@@ -61,7 +61,7 @@ def label_rewards(step: Step, iteration: str) -> Made:
     counts = {"calls replayed": calls, "differences": len(differences)}
     return Made(
         generation,
-        version=step.warehouse.content(generation),
+        version=step.warehouse.content_of(generation),
         rows=len(nodes),
         facts={
             "trees": len(trees),

@@ -1,6 +1,5 @@
 """All stages, in the order of the data flow, and what is derived from them."""
 
-import os
 from pathlib import Path
 
 from josh_pipeline.stages import (
@@ -18,7 +17,7 @@ from josh_pipeline.stages import (
 )
 from josh_pipeline.stages.stage import Stage
 from josh_pipeline.stages.step import Step
-from josh_pipeline.store.home import Home, home_at
+from josh_pipeline.store.home import Home, home_folder
 from josh_pipeline.store.layout import Layout
 
 STAGES: tuple[Stage, ...] = (
@@ -53,7 +52,7 @@ def open_home(path: str | Path | None = None) -> Home:
     Raises:
         UserError: the folder cannot be made or written to.
     """
-    return home_at(path or os.environ.get("JOSH_HOME"), LAYOUT)
+    return Home(home_folder(path), LAYOUT)
 
 
 def missing_preparation(step: Step) -> list[Stage]:
@@ -70,4 +69,3 @@ def prepare(step: Step) -> None:
     """Write what the settings need and the store lacks."""
     for stage in missing_preparation(step):
         stage.run(step, None)
-

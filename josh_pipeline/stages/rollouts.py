@@ -8,13 +8,20 @@ import polars as pl
 
 from josh_pipeline.core.environment import Environment, Task
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import content_id, derived_seed
+from josh_pipeline.core.ids import derived_seed
 from josh_pipeline.dialogue.agents import make_agent
 from josh_pipeline.search.codec import USAGE, node_records, tree_record, trees_from_records
 from josh_pipeline.search.rollouts import RolloutSummary, rollout_seed, rollouts
 from josh_pipeline.search.spending import Budget, Ledger
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.stages.playing import environment_of, rollout_digest, table_for, user_name
+from josh_pipeline.stages.playing import (
+    Plays,
+    environment_of,
+    newest_tries,
+    rollout_digest,
+    table_for,
+    user_name,
+)
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy
 from josh_pipeline.stages.selection import played_before, rollout_goals
 from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
@@ -24,11 +31,6 @@ from josh_pipeline.store.warehouse import Generation, Warehouse
 
 TREE_SCHEMA = {"failure": pl.String, "failure_message": pl.String}
 NODE_SCHEMA = TREE_SCHEMA | {"parent_id": pl.String, "ended": pl.String, "told": pl.String}
-LAST_TRIES = (
-    "SELECT * FROM trees WHERE policy_digest = $policy AND seed = $seed AND settings_digest = $settings "
-    "AND list_contains($goals, goal_id) "
-)
-"""All tries of searches with the same inputs."""
 
 
 def roll_out(step: Step, iteration: str) -> Made:
@@ -45,25 +47,16 @@ def roll_out(step: Step, iteration: str) -> Made:
     goals = goals_of_attempt(step, policy, environment)
     seed = derived_seed("iteration", settings.seed, iteration)
     digest = rollout_digest(settings, environment)
-    tries = {
-        "policy": policy.policy_digest,
-        "seed": rollout_seed(seed, policy.attempt),
-        "settings": digest,
-        "goals": [goal.goal_id for goal in goals],
-    }
-    before = last_tries(step.warehouse, tries)
-    finished = {goal for goal, tree in before.items() if tree["failure"] is None}
-    owed = {
-        goal.goal_id: before[goal.goal_id]["retry"] + 1 if goal.goal_id in before else 0
-        for goal in goals
-        if goal.goal_id not in finished
-    }
+    tree_seed = rollout_seed(seed, policy.attempt)
+    plays = Plays(policy.policy_digest, digest, [(goal.goal_id, tree_seed) for goal in goals])
+    before = newest_tries(step.warehouse, "trees", plays)
+    owed = {goal: one.retry for (goal, _), one in before.items() if not one.finished}
     run = None
     if owed:
-        ledger = Ledger(_budget(step, tries), settings.policy.prices, settings.user.prices)
+        ledger = Ledger(_budget(step, plays), settings.policy.prices, settings.user.prices)
         run = asyncio.run(_search(step, policy, environment, goals, seed, digest, owed, ledger))
-    made = last_tries(step.warehouse, tries)
-    members = [made[goal.goal_id]["rollout_id"] for goal in goals if goal.goal_id in made]
+    made = newest_tries(step.warehouse, "trees", plays).values()
+    members = [one.name for one in made if one.name is not None]
     frame = pl.DataFrame(
         {"position": range(len(members)), "rollout_id": members},
         schema={"position": pl.Int64, "rollout_id": pl.String},
@@ -71,7 +64,7 @@ def roll_out(step: Step, iteration: str) -> Made:
     generation = step.warehouse.publish(
         "rollouts", iteration, step.run_id, {"rollouts": frame}, [policy.source]
     )
-    return _made(step, generation, content_id("rollouts", members), len(finished), run)
+    return _made(step, generation, len(goals) - len(owed), run)
 
 
 def goals_of_attempt(step: Step, policy: PolicyRow, environment: Environment[Any]) -> list[Task]:
@@ -88,20 +81,6 @@ def goals_of_attempt(step: Step, policy: PolicyRow, environment: Environment[Any
         step.settings.seed,
         played_before(step.warehouse, policy),
     )
-
-
-def last_tries(warehouse: Warehouse, tries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the last try of each search, by goal: rollout_id, goal_id, retry, failure.
-
-    Args:
-        tries: policy, seed, settings and goals, as ``LAST_TRIES`` names them.
-    """
-    found = warehouse.rows(
-        f"SELECT rollout_id, goal_id, retry, failure FROM ({LAST_TRIES}) "
-        "QUALIFY row_number() OVER (PARTITION BY goal_id ORDER BY retry DESC) = 1",
-        tries,
-    )
-    return {row["goal_id"]: row for row in found}
 
 
 async def _search(
@@ -148,20 +127,18 @@ async def _search(
         )
 
 
-def _budget(step: Step, tries: Mapping[str, Any]) -> Budget:
-    """The iteration's budget, of which its trees have used a part, those that were tried again too."""
+def _budget(step: Step, plays: Plays) -> Budget:
+    """The budget of an attempt, of which all its trees have used a part: those that failed or were cut, too."""
     spent = step.warehouse.rows(
         "SELECT coalesce(sum(prompt_tokens + completion_tokens), 0) "
         "+ coalesce(sum(user_prompt_tokens + user_completion_tokens), 0) AS tokens, "
-        f"coalesce(sum(cost), 0) AS cost FROM ({LAST_TRIES})",
-        tries,
+        f"coalesce(sum(cost), 0) AS cost FROM trees WHERE {plays.where}",
+        plays.parameters,
     )[0]
     return Budget(**step.settings.budget.model_dump(), **spent)
 
 
-def _made(
-    step: Step, generation: Generation, version: str, stored: int, run: RolloutSummary | None
-) -> Made:
+def _made(step: Step, generation: Generation, stored: int, run: RolloutSummary | None) -> Made:
     sums = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in USAGE if name != "seconds")
     found = step.warehouse.rows(
         "SELECT count(*) AS trees, count(*) FILTER (reward >= 1) AS solved, "
@@ -199,7 +176,7 @@ def _made(
         facts |= {"seconds": round(run.usage.seconds), "failed branches": failed}
     return Made(
         generation,
-        version=version,
+        version=step.warehouse.content(generation),
         rows=found["trees"],
         facts=facts,
         verdicts={"trees_rewarded": trees_rewarded(step, found)},

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.step import Step
@@ -101,6 +101,11 @@ class Stage:
     in_baseline: bool = False
     in_loop: bool = True
     scope_is_content: bool = False
+
+    @property
+    def scope(self) -> Literal["scope", "iteration"]:
+        """The column that holds what its generations belong to."""
+        return "iteration" if self.of_iterations and not self.scope_is_content else "scope"
 
     @property
     def of_iterations(self) -> bool:

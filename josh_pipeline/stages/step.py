@@ -13,7 +13,7 @@ from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.settings import Settings, faults_of
 from josh_pipeline.store.home import Home
-from josh_pipeline.store.locks import alone
+from josh_pipeline.core.locks import alone
 from josh_pipeline.store.run_record import record_of
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
@@ -55,7 +55,11 @@ class Step:
 
     def written(self, table: str, generation: Generation) -> list[dict[str, Any]]:
         """Return a generation's rows of a table of its stage, whatever has become current since."""
-        return self.warehouse.written(table, generation)
+        return self.warehouse.rows(
+            f"SELECT * FROM {table} WHERE {self.warehouse.layout.scope_column(generation.stage)} = ? "
+            "AND generation = ? ORDER BY ALL",
+            [generation.scope, generation.number],
+        )
 
     @contextmanager
     def alone_in(self, iteration: str) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,43 @@ class Members:
         return f"{self.head.removesuffix('s')}_digest"
 
 
-@dataclass(frozen=True)
-class StageLayout:
-    """What a stage writes.
+class StageLayout(Protocol):
+    """What a stage declares of what it writes; ``josh_pipeline.stages.stage.Stage`` is one."""
 
-    Attributes:
-        name: of the stage.
-        tables: table to the columns that name a row within a generation.
-        scope: the column that holds what its generations belong to: an iteration, or a content hash.
-        members: the list of trees or conversations among its tables.
-    """
+    @property
+    def name(self) -> str:
+        """Its name in the store."""
+        ...
 
-    name: str
-    tables: Mapping[str, tuple[str, ...]]
-    scope: Literal["scope", "iteration"] = "iteration"
-    members: Members | None = None
+    @property
+    def asset(self) -> str:
+        """What people materialize to have it written."""
+        ...
+
+    @property
+    def tables(self) -> Mapping[str, tuple[str, ...]]:
+        """Table to the columns that name a row within a generation."""
+        ...
+
+    @property
+    def scope(self) -> Literal["scope", "iteration"]:
+        """The column that holds what its generations belong to: an iteration, or a content hash."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The stages that it is made from."""
+        ...
+
+    @property
+    def earlier(self) -> tuple[str, ...]:
+        """Those of iterations before that it is made from too."""
+        ...
+
+    @property
+    def members(self) -> Members | None:
+        """The list of trees or conversations among its tables."""
+        ...
 
 
 CONTENT_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -67,7 +89,7 @@ class Layout:
     """
 
     def __init__(self, stages: Iterable[StageLayout]) -> None:
-        self.stages = {stage.name: stage for stage in stages}
+        self.stages: Mapping[str, StageLayout] = {stage.name: stage for stage in stages}
         self._stage_of = {table: stage for stage in self.stages.values() for table in stage.tables}
 
     def stage(self, name: str) -> StageLayout:

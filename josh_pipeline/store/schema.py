@@ -49,8 +49,7 @@ def refuse_other(path: Path, version: int) -> None:
     """
     if version < FIRST_VERSION:
         raise UserError(
-            f"The store {path} has schema version {version}, from before the first release: "
-            "use a new --home."
+            f"The store {path} has schema version {version}, from before the first release: use a new --home."
         )
     if version > SCHEMA_VERSION:
         raise UserError(

@@ -145,13 +145,16 @@ class Warehouse:
             scope: the iteration, or the content hash that a global stage is known by.
             run_id: the run that writes it.
             tables: rows by table, without scope, generation and digests; columns are matched by name.
-            inputs: the generations that the rows were made from.
+            inputs: the generations that the rows were made from, of stages that this one declares.
             before: further work on the same connection inside the same transaction.
         """
         layout = self.layout.stage(stage)
         unknown = set(tables) - set(layout.tables)
         if unknown:
             raise ValueError(f"Stage {stage} does not write {sorted(unknown)}.")
+        undeclared = {one.stage for one in inputs} - {*layout.inputs, *layout.earlier}
+        if undeclared:
+            raise ValueError(f"Stage {stage} does not declare that it reads {sorted(undeclared)}.")
         with self.connection() as connection, transaction(connection):
             if before is not None:
                 before(connection)
@@ -189,7 +192,9 @@ class Warehouse:
         with self.connection() as connection, transaction(connection):
             rows = _unknown(connection, head, rows, key)
             for table, frame in parts:
-                digests = _insert_parts(connection, table, frame.join(rows.select(key), on=key, how="semi"), key)
+                digests = _insert_parts(
+                    connection, table, frame.join(rows.select(key), on=key, how="semi"), key
+                )
                 rows = rows.join(digests, on=key, how="left")
             insert(connection, head, rows)
 
@@ -200,20 +205,27 @@ class Warehouse:
         )
         return Generation(stage, scope, found[0]["generation"]) if found else None
 
-    def digest_of(self, generation: Generation) -> str | None:
-        """Return the digest of a generation; None where there is none such."""
-        return self._mark_of(generation, "digest")
-
-    def content_of(self, generation: Generation) -> str | None:
-        """Return the digest of a generation's rows, which a rerun that writes the same rows has too."""
-        return self._mark_of(generation, "content")
-
-    def _mark_of(self, generation: Generation, column: str) -> str | None:
-        found = self.rows(
-            f"SELECT {column} FROM generations WHERE stage = ? AND scope = ? AND generation = ?",
-            [generation.stage, generation.scope, generation.number],
+    def written(self, table: str, generation: Generation, order: str = "ALL") -> list[dict[str, Any]]:
+        """Return a generation's rows of a table of its stage, whatever has become current since."""
+        return self.rows(
+            f"SELECT * FROM {table} WHERE {self.layout.scope_column(generation.stage)} = ? "
+            f"AND generation = ? ORDER BY {order}",
+            [generation.scope, generation.number],
         )
-        return found[0][column] if found else None
+
+    def digest_of(self, generation: Generation) -> str:
+        """Return the digest of a generation: of its rows, and of all that they were made from."""
+        return str(self._record(generation)["digest"])
+
+    def content(self, generation: Generation) -> str:
+        """Return the digest of a generation's rows, which a rerun that writes the same rows has too."""
+        return str(self._record(generation)["content"])
+
+    def _record(self, generation: Generation) -> dict[str, Any]:
+        return self.rows(
+            "SELECT * FROM generations WHERE stage = ? AND scope = ? AND generation = ?",
+            [generation.stage, generation.scope, generation.number],
+        )[0]
 
 
 @contextmanager
@@ -272,8 +284,7 @@ def _insert_parts(
     name = f"{table.removesuffix('s')}_id"
     with _offered(connection, frame):
         written = connection.execute(
-            f"INSERT INTO {table} BY NAME {with_digest(table, frame.columns)} "
-            f"RETURNING {key}, {name}, digest"
+            f"INSERT INTO {table} BY NAME {with_digest(table, frame.columns)} RETURNING {key}, {name}, digest"
         ).to_arrow_table()
     digests = connection.from_arrow(written).aggregate(f"{key}, {combined(name)} AS {table}_digest", key)
     return pl.DataFrame(pl.from_arrow(digests.to_arrow_table()))
