@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from pydantic import TypeAdapter
+
+from josh_pipeline.core.environment import Task
 from josh_pipeline.core.messages import Conversation, answered
 from josh_pipeline.core.world import CallRecord
-from josh_pipeline.core.environment import Task
 from josh_pipeline.evaluation.benchmark import Episode
 from josh_pipeline.evaluation.statistics import pass_hat_k, wilson
 from josh_pipeline.search.tree import Usage
@@ -76,6 +78,14 @@ class Score:
     faults: Mapping[str, int]
     pass_k: tuple[float, ...]
     usage: Usage
+
+
+_SCORES = TypeAdapter(Score)
+
+
+def score_from(details: str) -> Score:
+    """Read a score as ``evaluations`` and ``benchmarks`` keep it: JSON."""
+    return _SCORES.validate_json(details)
 
 
 def score(
