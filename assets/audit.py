@@ -5,11 +5,11 @@ from typing import Any
 import dagster as dg
 
 from assets.partitions import OWNERS
-from assets.promotion import promotion
 from assets.resources import JoshResource
 from assets.shown import table
 from josh_pipeline.audit.text import standing
 from josh_pipeline.audit.whole import audit_home, store_digest
+from josh_pipeline.stages import promotion
 
 SHOWN_FINDINGS = 50
 
@@ -18,7 +18,7 @@ SHOWN_FINDINGS = 50
     group_name="audit",
     kinds={"duckdb"},
     owners=OWNERS,
-    deps=[promotion],
+    deps=[dg.AssetKey(promotion.STAGE.asset)],
     check_specs=[
         dg.AssetCheckSpec(
             "lineage_holds",

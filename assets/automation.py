@@ -1,52 +1,42 @@
 """Jobs, the weekly schedule and the sensor that goes on; schedule and sensor are off until switched on."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from assets.adapter import lora_adapter
-from assets.benchmark import toolwoz_benchmark
-from assets.cold_start import cold_start
-from assets.corpus import multiwoz_dialogues
-from assets.evaluation import benchmark_evaluation
-from assets.goals import toolwoz_goals
-from assets.labels import reward_labels
 from assets.partitions import ITERATIONS
-from assets.policy import policy
-from assets.preferences import preference_pairs
-from assets.promotion import promotion
-from assets.rollouts import beam_rollouts
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import SilentProgress
-from josh_pipeline.stages.state import coming_iteration
+from josh_pipeline.stages import benchmark, promotion
+from josh_pipeline.stages.policy import coming_iteration
+from josh_pipeline.stages.registry import BASELINE_LOOP, LOOP, PREPARATION, open_home
+from josh_pipeline.stages.stage import Stage
 from josh_pipeline.stages.step import Step
-from josh_pipeline.store.home import open_home
 
-PREPARATION = [multiwoz_dialogues, toolwoz_goals, cold_start]
-BASELINE_CHAIN = [policy, benchmark_evaluation, promotion]
-CHAIN = [
-    policy, beam_rollouts, reward_labels, preference_pairs, lora_adapter, benchmark_evaluation, promotion,
-]  # fmt: skip
 
-prepare = dg.define_asset_job(
-    "prepare", selection=PREPARATION, description="Corpus, goals and base: once a corpus and model."
-)
-baseline = dg.define_asset_job(
-    "baseline",
-    selection=BASELINE_CHAIN,
-    description="Evaluates the base in partition 000: the 'before' of iteration 001.",
-)
-iteration = dg.define_asset_job(
-    "iteration",
-    selection=CHAIN,
-    description="One whole iteration: rollouts, harvest, training, evaluation, promotion.",
-)
-whole_goals = dg.define_asset_job(
-    "whole_goals",
-    selection=[toolwoz_benchmark],
-    description="The policy that stands after an iteration on whole goals: a ToolWOZ score.",
-)
+def _job(name: str, stages: Iterable[Stage], description: str) -> dg.UnresolvedAssetJobDefinition:
+    selection = dg.AssetSelection.assets(*(stage.asset for stage in stages))
+    return dg.define_asset_job(name, selection=selection, description=description)
 
+
+iteration = _job(
+    "iteration", LOOP, "One whole iteration: rollouts, harvest, training, evaluation, promotion."
+)
+JOBS = [
+    _job("prepare", PREPARATION, "Environment, goals and base: once an environment and model."),
+    _job(
+        "baseline",
+        BASELINE_LOOP,
+        "Evaluates the base in partition 000: the 'before' of iteration 001.",
+    ),
+    iteration,
+    _job(
+        "whole_goals",
+        [benchmark.STAGE],
+        "The policy that stands after an iteration on the goals that published scores are of.",
+    ),
+]
 
 MONDAY_MORNING = "0 3 * * 1"
 DAY = timedelta(hours=24)
@@ -113,7 +103,7 @@ weekly_retraining = retraining(MONDAY_MORNING)
 )
 def next_round(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Request the iteration after the last promotion."""
-    event = context.instance.get_latest_materialization_event(dg.AssetKey("promotion"))
+    event = context.instance.get_latest_materialization_event(dg.AssetKey(promotion.STAGE.asset))
     if event is None or event.asset_materialization is None:
         return dg.SkipReason(
             "Nothing has been promoted yet: run josh iterate once, or the jobs prepare and baseline."

@@ -3,23 +3,14 @@
 import dagster as dg
 
 from assets.audit import audit
-from assets.automation import (
-    CHAIN,
-    PREPARATION,
-    baseline,
-    iteration,
-    next_round,
-    prepare,
-    weekly_retraining,
-    whole_goals,
-)
-from assets.benchmark import toolwoz_benchmark
+from assets.automation import JOBS, next_round, weekly_retraining
+from assets.factory import asset_of
 from assets.resources import josh_resource
+from josh_pipeline.stages.registry import STAGES
 
 defs = dg.Definitions(
-    # So that an asset's page links to the function that makes it.
-    assets=dg.with_source_code_references([*PREPARATION, *CHAIN, toolwoz_benchmark, audit]),
-    jobs=[prepare, baseline, iteration, whole_goals],
+    assets=[*(asset_of(stage) for stage in STAGES), audit],
+    jobs=JOBS,
     schedules=[weekly_retraining],
     sensors=[next_round],
     resources={"josh": josh_resource()},

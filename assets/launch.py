@@ -13,7 +13,9 @@ from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionI
 from dagster._core.nux import set_nux_seen
 
 from assets.partitions import ITERATIONS
+from assets.resources import josh_resource
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.progress import Progress
 from josh_pipeline.store.home import Home
 
 INSTANCE = {
@@ -52,6 +54,7 @@ def run_job(
     instance: DagsterInstance,
     name: str,
     settings_digest: str,
+    terminal: Progress,
     partition: str | None = None,
     assets: list[str] | None = None,
 ) -> None:
@@ -59,6 +62,7 @@ def run_job(
 
     Args:
         settings_digest: of settings that the home has kept.
+        terminal: where its steps report beside Dagster.
         partition: the iteration, for the partitioned jobs; added where it is new.
         assets: names; None for all of the job.
 
@@ -82,6 +86,7 @@ def run_job(
                 partition_key=partition,
                 asset_selection=[dg.AssetKey(asset) for asset in assets] if assets else None,
                 tags={"josh/settings": settings_digest},
+                resources={"josh": josh_resource(terminal)},
                 run_config={
                     "resources": {"josh": {"config": {"profile": settings_digest}}},
                     # Everything is in the event log; the terminal belongs to the progress bars.

@@ -9,24 +9,12 @@ import dagster as dg
 from assets.launchpad import settings_field
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import Progress, SilentProgress, Snapshot, ThrottledProgress
+from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.step import Step, start_step
-from josh_pipeline.store.home import open_home
 from josh_pipeline.store.locks import at_work
 
 OBSERVATION_SECONDS = 60.0
 """Progress reaches the event log once a minute at most: each observation is stored for good."""
-
-_terminal: list[Progress] = []
-
-
-@contextmanager
-def shown_on(progress: Progress) -> Iterator[None]:
-    """Let the steps that run in this process report to a terminal too."""
-    _terminal.append(progress)
-    try:
-        yield
-    finally:
-        _terminal.pop()
 
 
 class Josh:
@@ -35,16 +23,21 @@ class Josh:
     Args:
         profile: as the launchpad's field of that name.
         settings: nested mapping laid over the profile's.
+        terminal: where steps report beside Dagster.
     """
 
-    def __init__(self, profile: str = "", settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, profile: str = "", settings: Mapping[str, Any] | None = None, terminal: Progress | None = None
+    ) -> None:
         self.profile = profile
         self.overrides = dict(settings or {})
+        self.terminal = terminal or SilentProgress()
 
     @contextmanager
     def step(self, context: dg.AssetExecutionContext) -> Iterator[Step]:
         """Open the home for one step; a user's mistake fails the step with its one sentence."""
-        with told(), both(context) as progress:
+        with mistakes_told():
+            progress = Tee(self.terminal, observing(context))
             home = open_home()
             settings = home.settings(self.profile, self.overrides)
             with at_work(home.root):
@@ -55,14 +48,17 @@ JoshResource = dg.ResourceParam[Josh]
 """The annotation by which an asset asks for the home."""
 
 
-def josh_resource() -> dg.ResourceDefinition:
+def josh_resource(terminal: Progress | None = None) -> dg.ResourceDefinition:
     """Return the resource ``josh``, with every setting in the launchpad.
+
+    Args:
+        terminal: where the steps of runs in this process report too.
 
     It is no ``ConfigurableResource``: those cannot tell a setting that is left out from one set to null.
     """
 
     def made(context: dg.InitResourceContext) -> Josh:
-        return Josh(**context.resource_config)
+        return Josh(**context.resource_config, terminal=terminal)
 
     profile = dg.Field(
         str,
@@ -78,7 +74,7 @@ def josh_resource() -> dg.ResourceDefinition:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def mistakes_told() -> Iterator[None]:
     """Turn a user's mistake into a failure that Dagster shows with its sentence, and never retries."""
     try:
         yield
@@ -86,9 +82,8 @@ def told() -> Iterator[None]:
         raise dg.Failure(description=str(fault), allow_retries=False) from fault
 
 
-@contextmanager
-def both(context: dg.AssetExecutionContext) -> Iterator[Progress]:
-    """Report to Dagster as observations and log lines, and to the terminal where there is one."""
+def observing(context: dg.AssetExecutionContext) -> Progress:
+    """Return what reports to Dagster, as observations and log lines."""
 
     def observe(snapshot: Snapshot) -> None:
         metadata: dict[str, Any] = {"task": snapshot.task, "done": snapshot.done}
@@ -110,8 +105,7 @@ def both(context: dg.AssetExecutionContext) -> Iterator[Progress]:
     def say(text: str) -> None:
         context.log.info(text)
 
-    dagster = ThrottledProgress(observe, say, interval=OBSERVATION_SECONDS)
-    yield Tee(_terminal[-1] if _terminal else SilentProgress(), dagster)
+    return ThrottledProgress(observe, say, interval=OBSERVATION_SECONDS)
 
 
 class Tee:

@@ -1,4 +1,4 @@
-"""What the pages of the UI show: figures and small tables as metadata."""
+"""How values look in Dagster's UI."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -7,14 +7,11 @@ from typing import Any
 import dagster as dg
 from matplotlib.figure import Figure
 
-from assets.columns import lineage, table_name
-from josh_pipeline.report.drawing import png
+from josh_pipeline.report.figures import png
 from josh_pipeline.report.words import shortened
+from josh_pipeline.stages.stage import Check, Verdict
 from josh_pipeline.stages.step import Step
-from josh_pipeline.stages.verdicts import Verdict
-from josh_pipeline.store.warehouse import Generation
 
-ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 SAMPLE_ROWS = 5
 SAMPLE_WIDTH = 160
 
@@ -51,24 +48,15 @@ def sample(step: Step, sql: str, parameters: Sequence[Any]) -> dict[str, Any]:
     return {"sample": table(cut)} if cut else {}
 
 
-def stored(asset: str, generation: Generation, rows: int) -> dict[str, Any]:
-    """Return the metadata that names an asset's first table, its rows, its generation, and the lineage.
-
-    The columns are those of the definition: see ``described``.
-    """
-    return lineage(asset) | {
-        "dagster/table_name": table_name(asset),
-        "dagster/partition_row_count" if len(generation.scope) == 3 else "dagster/row_count": rows,
-        "generation": generation.number,
-    }
-
-
-def judged(name: str, verdict: Verdict, severity: dg.AssetCheckSeverity) -> dg.AssetCheckResult:
+def judged(check: Check, verdict: Verdict) -> dg.AssetCheckResult:
     """Return a verdict as the result of a check."""
     return dg.AssetCheckResult(
-        check_name=name,
+        check_name=check.name,
         passed=verdict.passed,
-        severity=severity,
+        severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
         description=verdict.sentence,
-        metadata=dict(verdict.numbers),
+        metadata={
+            name: table(value) if isinstance(value, list) and value and isinstance(value[0], dict) else value
+            for name, value in verdict.numbers.items()
+        },
     )

@@ -28,6 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from josh_pipeline.harvest.codec import link_record, row_record
+from josh_pipeline.stages.corpus import store_corpus, stored_corpus
+from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
 
 from josh_pipeline.audit.row import audit_row
 from josh_pipeline.core.ids import content_id, derived_seed
@@ -39,7 +42,6 @@ from josh_pipeline.environments.toolwoz.goal import Goal
 from josh_pipeline.environments.toolwoz.world import ToolWozWorld, worlds
 from josh_pipeline.evaluation.benchmark import Episode, episode_id
 from josh_pipeline.evaluation.summary import score
-from josh_pipeline.harvest.codec import link_record, row_record
 from josh_pipeline.harvest.harvest import harvest
 from josh_pipeline.harvest.labels import relabel
 from josh_pipeline.report.load import load_report
@@ -48,15 +50,14 @@ from josh_pipeline.search.rollouts import rollout_seed
 from josh_pipeline.search.search import rollout_id
 from josh_pipeline.search.tree import Node, Tree, Usage
 from josh_pipeline.settings import Settings, load_settings
-from josh_pipeline.stages.corpus import store_corpus, stored_corpus
 from josh_pipeline.stages.episodes import EPISODE_SCHEMA, episode_record
 from josh_pipeline.stages.evaluation import score_record
 from josh_pipeline.stages.goals import store_goals, stored_goals
 from josh_pipeline.stages.policy import policy_digest
+from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.rollouts import NODE_SCHEMA, TREE_SCHEMA
-from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
 from josh_pipeline.stages.step import Step, start_step
-from josh_pipeline.store.home import Home, open_home
+from josh_pipeline.store.home import Home
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 ITERATION = "001"

@@ -51,9 +51,9 @@ from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import DpoSettings, KtoSettings, SearchSettings, SftSettings, TrainingSettings
 from josh_pipeline.stages.policy import iterating_policy
+from josh_pipeline.stages.registry import open_home
+from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.stages.step import iteration_key, start_step
-from josh_pipeline.stages.trees import stored_trees
-from josh_pipeline.store.home import open_home
 from josh_pipeline.training.examples import dpo_conversations, kto_conversations, sft_tokens
 from josh_pipeline.training.job import TrainingJob
 from josh_pipeline.training.run import train_here

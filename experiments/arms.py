@@ -27,17 +27,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
 from common import Experiment, options_of, run
+from josh_pipeline.harvest.replay import with_replayed
 
 from josh_pipeline.environments.toolwoz.roles import Role
 from josh_pipeline.evaluation.statistics import paired_bootstrap, wilson
 from josh_pipeline.harvest.harvest import harvest_unfiltered
-from josh_pipeline.harvest.replay import with_replayed
 from josh_pipeline.harvest.rows import Method, Row
 from josh_pipeline.settings import TrainingSettings
 from josh_pipeline.stages.episodes import Player, played
 from josh_pipeline.stages.policy import policy_behind, policy_of
+from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.stages.step import Step
-from josh_pipeline.stages.trees import stored_trees
 
 Arm = Literal["sft", "kto", "dpo", "control", "from_base", "replay"]
 METHODS: tuple[Arm, ...] = ("sft", "kto", "dpo", "control")

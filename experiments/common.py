@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from josh_pipeline.stages.recorded import recorded_run, recorded_settings
 from pydantic import TypeAdapter
 
 from josh_pipeline.cli.options import quiet_libraries
@@ -26,11 +27,11 @@ from josh_pipeline.stages.episodes import Player
 from josh_pipeline.stages.goals import played_kind
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, policy_digest
 from josh_pipeline.stages.preferences import row_length, without_long
-from josh_pipeline.stages.recorded import recorded_run, recorded_settings
+from josh_pipeline.stages.registry import open_home
+from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.stages.selection import evaluation_goals
 from josh_pipeline.stages.step import Step, iteration_key, start_step
-from josh_pipeline.stages.trees import stored_trees
-from josh_pipeline.store.home import Home, open_home
+from josh_pipeline.store.home import Home
 from josh_pipeline.training.run import train
 
 INTERRUPTED = 130

@@ -7,22 +7,23 @@ import shutil
 from pathlib import Path
 
 import pytest
+from josh_pipeline.stages.corpus import store_corpus
 from tiny_loop import play_with, tiny_profile
 
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.adapter import train_adapter
 from josh_pipeline.stages.cold_start import make_base
-from josh_pipeline.stages.corpus import store_corpus
 from josh_pipeline.stages.evaluation import evaluate_candidate
 from josh_pipeline.stages.goals import store_goals
 from josh_pipeline.stages.labels import label_rewards
 from josh_pipeline.stages.policy import resolve_policy
 from josh_pipeline.stages.preferences import harvest_rows
 from josh_pipeline.stages.promotion import promote
+from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.rollouts import roll_out
 from josh_pipeline.stages.step import Step, start_step
-from josh_pipeline.store.home import Home, open_home
+from josh_pipeline.store.home import Home
 
 SFT = {"method": "sft", "epochs": 1, "max_tokens": 8192, "processes": 0, "lora": {"r": 2, "alpha": 4}}
 

@@ -13,7 +13,7 @@ import pytest
 from tiny_loop import play_with
 
 from assets.launch import instance_of, run_job
-from josh_pipeline.store.home import open_home
+from josh_pipeline.stages.registry import open_home
 
 HARVEST = ["policy", "beam_rollouts", "reward_labels", "preference_pairs"]
 TABLES = {"rollouts": "rollouts", "labels": "labels", "preferences": "preference_rows"}

@@ -62,6 +62,7 @@ GOAL = Goal(
     excluded=None,
 )
 
+SETTINGS = load_settings("quickstart", {"environment": {"corpus": {"sample_dialogues": 700}}})
 SPEECHES = (
     "I found Lovell Lodge, a cheap guesthouse in the north. Shall I book it for you?",
     "There are several hotels. Which price range would you like?",
@@ -214,7 +215,9 @@ def policy_score(name: str, success: float, n: int = 150, kind: str = "part", **
     return replace(blank, **changes)
 
 
-def policy_change(before: str, after: str, change: tuple[float, float, float], **changes: Any) -> PolicyChange:
+def policy_change(
+    before: str, after: str, change: tuple[float, float, float], **changes: Any
+) -> PolicyChange:
     blank = PolicyChange(
         iteration=1, before=before, after=after, goals=goal_kind("part", ToolWoz), role="test",
         metric="success", n=150,
@@ -248,7 +251,15 @@ def report_data() -> ReportData:
     draw = random.Random(1)
     lost = Played("cold start", conversation("Your booking is made!"), 0.5, (0,))
     won = Played("JOSH round 2", conversation("Booked, the reference is QX81MP2T."), 1.0, (0, 1))
-    part = replace(GOAL, part="hotel", kind="part", title="hotel part of MUL0784", calls=GOAL.calls[:2], message=GOAL.message[:2], goal_id="part")
+    part = replace(
+        GOAL,
+        part="hotel",
+        kind="part",
+        title="hotel part of MUL0784",
+        calls=GOAL.calls[:2],
+        message=GOAL.message[:2],
+        goal_id="part",
+    )
     curves = tuple(
         TrainingCurve(
             name, method, tuple((s, high * 0.94**s + draw.random() * 0.05 + 0.2) for s in range(steps))
@@ -304,6 +315,6 @@ def report_data() -> ReportData:
             Example(2, "lost", part, replace(won, policy="cold start"), replace(lost, policy="JOSH round 2")),
         ),
         tree=drawn_tree(), tree_link="trees/5be0c7a1f4d2938e.html",
-        settings=load_settings("quickstart", {"environment": {"corpus": {"sample_dialogues": 700}}}).model_dump(mode="json"),
+        settings=SETTINGS.model_dump(mode="json"),
         versions={"python": "3.11.9", "dagster": "1.13.27", "torch": "2.13.0"}, git_commit="0123abcd+",
     )  # fmt: skip

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+from josh_pipeline.cli.iterate import iterate
 from rich.console import Console
 from tiny_loop import play_with, tiny_profile
 
-from josh_pipeline.cli.iterate import iterate
-from josh_pipeline.store.home import Home, open_home
+from josh_pipeline.stages.registry import open_home
+from josh_pipeline.store.home import Home
 
 Found = TypeVar("Found")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from josh_pipeline.stages.state import coming_iteration, missing_preparation
 from tiny_loop import play_with, tiny_profile
 
 from assets.launch import instance_of, run_job
@@ -13,10 +14,10 @@ from josh_pipeline.audit.dialogue import dialogue_use
 from josh_pipeline.audit.whole import audit_home
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import SilentProgress
-from josh_pipeline.stages.state import coming_iteration, missing_preparation
+from josh_pipeline.stages.registry import open_home
+from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.stages.step import Step
-from josh_pipeline.stages.trees import stored_trees
-from josh_pipeline.store.home import Home, open_home
+from josh_pipeline.store.home import Home
 
 
 class Loop:

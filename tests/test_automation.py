@@ -12,7 +12,8 @@ from dagster._core.test_utils import create_run_for_test
 
 from assets.automation import next_round, under_way, weekly_retraining
 from assets.partitions import ITERATIONS
-from josh_pipeline.store.home import Home, open_home
+from josh_pipeline.stages.registry import open_home
+from josh_pipeline.store.home import Home
 
 MONDAY = datetime(2026, 11, 23, 3, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ import pytest
 from tiny_loop import SETTINGS, play_with, tiny_profile
 
 from josh_pipeline.cli.main import main, parser
-from josh_pipeline.store.home import open_home
+from josh_pipeline.stages.registry import open_home
 
 COMMANDS = (
     "iterate",

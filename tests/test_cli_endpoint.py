@@ -13,7 +13,7 @@ from tiny_loop import answering, tiny_profile
 from josh_pipeline.cli.main import main
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.policy import Request, Sampling
-from josh_pipeline.store.home import open_home
+from josh_pipeline.stages.registry import open_home
 
 
 class Model(BaseHTTPRequestHandler):

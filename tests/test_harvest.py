@@ -1,19 +1,30 @@
 import dataclasses
+from collections.abc import Iterable
 
 from fakes import ScriptedPolicy, TinyAgent, choosing, grow, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from josh_pipeline.training.methods import METHODS
 
 from josh_pipeline.core.policy import Request
 from josh_pipeline.harvest.checks import check_rows
-from josh_pipeline.harvest.harvest import golden_end, harvest, harvest_unfiltered
-from josh_pipeline.harvest.replay import with_replayed
-from josh_pipeline.harvest.rows import DpoRow, prompt_id
+from josh_pipeline.harvest.harvest import (
+    HarvestResult,
+    counted,
+    harvest_unfiltered,
+    with_earlier,
+    without_long,
+)
+from josh_pipeline.harvest.harvest import harvest as harvest_of
+from josh_pipeline.harvest.rows import Row, Side, held_out
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.stages.preferences import without_long
 
 MIXED = choosing("GET a", "GET b", "GET a b", "GET x", "?", "hello", "well", "hm")
 NOBODY: frozenset[str] = frozenset()
+
+
+def harvest(trees: list[Tree], method: str, mode: str, forbidden: object) -> HarvestResult:
+    return harvest_of(trees, method, METHODS[method].kind, mode, forbidden)  # type: ignore[arg-type]
 
 
 def mixed_tree(seed: int = 0, goal: str = "goal", **options: object) -> Tree:
@@ -37,8 +48,23 @@ def one_of_two(good: str, bad: str) -> ScriptedPolicy:
     return ScriptedPolicy(answer)
 
 
-def texts(rows: object) -> list[tuple[str, bool]]:
-    return [(row.completion.message.content, row.desirable) for row in rows]  # type: ignore[attr-defined]
+def content(side: Side | None) -> str:
+    """The text of a side of one message."""
+    assert side is not None
+    (message,) = side.messages
+    return message.content
+
+
+def texts(rows: Iterable[Row]) -> list[tuple[str, bool]]:
+    return [(content(row.sides[0]), row.label == "desirable") for row in rows]
+
+
+def relabelled(row: Row, label: str) -> Row:
+    return dataclasses.replace(row, sides=(dataclasses.replace(row.sides[0], label=label),))
+
+
+def trained_texts(row: Row) -> list[str]:
+    return [one.message.content for one in row.sides[0].said if one.train]
 
 
 def test_each_message_of_the_golden_path_is_a_desirable_row_and_its_rival_an_undesirable_one():
@@ -53,7 +79,7 @@ def test_each_message_of_the_golden_path_is_a_desirable_row_and_its_rival_an_und
 
 def test_rows_keep_the_tokens_that_were_sampled():
     rows = harvest([grow(one_of_two("GET a", "no"), "a")], "kto", "paper", NOBODY).rows
-    assert [row.completion.token_ids for row in rows] == [
+    assert [row.sides[0].said[0].token_ids for row in rows] == [
         tuple(map(ord, text)) for text in ("GET a", "no", "here")
     ]
 
@@ -62,9 +88,9 @@ def test_pairs_are_all_desirable_and_undesirable_messages_that_share_a_prompt():
     tree = grow(one_of_two("GET a", "no"), "a")
     result = harvest([tree], "dpo", "paper", NOBODY)
     (pair,) = result.rows
-    assert (pair.chosen.message.content, pair.rejected.message.content) == ("GET a", "no")
+    assert (content(pair.good), content(pair.bad)) == ("GET a", "no")
     ends = {node.path: node.node_id for node in tree.nodes}
-    assert [(link.node_id, link.part) for link in result.links] == [
+    assert [(origin.node_id, origin.part) for origin in result.origins] == [
         (ends[(0,)], "chosen"),
         (ends[(1,)], "rejected"),
     ]
@@ -74,7 +100,9 @@ def test_an_interior_node_off_the_golden_path_gives_undesirable_rows():
     tree = grow(said("no", "GET a", "here"), "ab", max_rounds=4, beam_size=4)
     other = grow(one_of_two("well", "hm"), "ab", max_rounds=2)
     assert not harvest([other], "kto", "partial", NOBODY).rows
-    undesirable = [row for row in harvest([tree], "kto", "partial", NOBODY).rows if not row.desirable]
+    undesirable = [
+        row for row in harvest([tree], "kto", "partial", NOBODY).rows if row.label == "undesirable"
+    ]
     assert undesirable == []  # every node said the same as the golden one
 
     def answer(request: Request) -> str:
@@ -97,7 +125,7 @@ def test_an_interior_node_off_the_golden_path_gives_undesirable_rows():
 def test_a_successful_sibling_of_the_golden_leaf_gives_no_undesirable_row():
     tree = grow(one_of_two("GET a", "GET a b"), "abc", max_rounds=1)
     assert [node.successful for node in tree.nodes] == [True, True, True]
-    assert all(row.desirable for row in harvest([tree], "kto", "partial", NOBODY).rows)
+    assert all(row.label == "desirable" for row in harvest([tree], "kto", "partial", NOBODY).rows)
 
 
 def test_paper_takes_full_reward_only_and_partial_takes_any():
@@ -110,7 +138,7 @@ def test_paper_takes_full_reward_only_and_partial_takes_any():
 
 def test_nothing_earned_gives_nothing():
     tree = grow(said("hello"), max_rounds=2)
-    assert golden_end(tree) is None
+    assert tree.golden_end is None
     assert harvest([tree], "sft", "partial", NOBODY).refused == {"too_little_reward": 1}
 
 
@@ -125,9 +153,9 @@ def test_error_turns_and_unreadable_replies_carry_no_loss():
     tree = grow(said("GET x", "GET y", "?", "hm", "GET a", "bye"), "a", max_requests=2, beam_size=1)
     (row,) = harvest([tree], "sft", "partial", NOBODY).rows
     said_and_trained = [
-        (m.content, train)
-        for m, train in zip(row.messages, row.train, strict=True)
-        if m.role == "assistant" and not m.error
+        (one.message.content, one.train)
+        for one in row.sides[0].said
+        if one.message.role == "assistant" and not one.message.error
     ]
     assert [text for text, _ in said_and_trained] == ["GET x", "GET y", "?", "hm", "GET a", "bye"]
     assert [train for _, train in said_and_trained] == [False, False, False, True, True, True]
@@ -146,8 +174,7 @@ def test_a_message_that_the_token_limit_cut_is_not_learned_but_the_rest_of_its_c
     assert texts(result.rows) == [("GET a", True)]
     assert result.refused == {"cut_off": 1}
     (row,) = harvest([tree], "sft", "partial", NOBODY).rows
-    trained = [m.content for m, train in zip(row.messages, row.train, strict=True) if train]
-    assert trained == ["GET a"]
+    assert trained_texts(row) == ["GET a"]
 
 
 def test_the_fallback_sentence_is_nobodys_row():
@@ -162,17 +189,19 @@ def test_stepping_by_action_refuses_the_whole_error_turn():
         said("GET x", "GET y", "hm", "GET a", "here"), "a", step_by="action", max_requests=2, beam_size=2
     )
     (row,) = harvest([tree], "sft", "partial", NOBODY).rows
-    trained = [m.content for m, train in zip(row.messages, row.train, strict=True) if train]
-    assert trained == ["hm", "GET a"]
+    assert trained_texts(row) == ["hm", "GET a"]
 
 
 def test_the_sft_row_ends_with_the_agents_last_message_and_trains_the_agent_only():
     tree = grow(said("GET a", "here"), "ab", max_rounds=1)
     (row,) = harvest([tree], "sft", "partial", NOBODY).rows
-    assert [m.role for m in row.messages] == ["system", "user", "assistant", "tool", "assistant"]
-    assert row.train == (False, False, True, False, True)
-    assert row.token_ids[2] == tuple(map(ord, "GET a")) and row.token_ids[3] is None
-    assert [m.content for m in row.messages[-3:]][::2] == ["GET a", "here"], "the user's answer is left out"
+    assert [m.role for m in row.prompt] == ["system"]
+    said = row.sides[0].said
+    assert [one.message.role for one in said] == ["user", "assistant", "tool", "assistant"]
+    assert [one.train for one in said] == [False, True, False, True]
+    assert said[1].token_ids == tuple(map(ord, "GET a")) and said[2].token_ids is None
+    assert trained_texts(row) == ["GET a", "here"], "the user's answer is left out"
+    assert row.label == "golden conversation"
 
 
 def test_trees_of_evaluation_goals_are_refused():
@@ -195,7 +224,7 @@ def test_a_row_that_many_nodes_gave_is_one_row_with_many_links():
     assert texts(harvest([tree], "kto", "paper", NOBODY).rows).count(("no", False)) == 1
     twice = harvest([tree, dataclasses.replace(tree, rollout_id="another")], "kto", "paper", NOBODY)
     assert len(twice.rows) == 3 and twice.refused == {"duplicate": 3}
-    assert [sum(link.row_id == row.row_id for link in twice.links) for row in twice.rows] == [2, 2, 2]
+    assert [sum(o.row_id == row.row_id for o in twice.origins) for row in twice.rows] == [2, 2, 2]
 
 
 def test_what_is_desirable_in_one_tree_is_undesirable_in_none():
@@ -204,10 +233,9 @@ def test_what_is_desirable_in_one_tree_is_undesirable_in_none():
     assert not wrong.nodes[2].golden
     good_elsewhere = grow(one_of_two("no", "GET a"), "a")
     result = harvest([right, good_elsewhere], "kto", "paper", NOBODY)
-    labels: dict[tuple[str, str], set[bool]] = {}
+    labels: dict[tuple[str, str], set[str]] = {}
     for row in result.rows:
-        key = prompt_id(row.tools, row.prompt), row.completion.message.content
-        labels.setdefault(key, set()).add(row.desirable)
+        labels.setdefault((row.prompt_id, content(row.sides[0])), set()).add(row.label)
     assert all(len(found) == 1 for found in labels.values())
 
 
@@ -220,38 +248,39 @@ def test_unfiltered_rows_are_whole_random_conversations_of_the_number_asked_for(
     many = harvest_unfiltered(trees, 10_000, seed=1, forbidden_goals=NOBODY)
     assert len(trees) < len(many.rows) < 10_000
     ends = {node.node_id for tree in trees for node in tree.nodes if node.end is not None}
-    assert {link.node_id for link in many.links} & ends
+    assert {origin.node_id for origin in many.origins} & ends
 
 
 def test_a_desirable_row_that_is_too_long_takes_its_rivals_along():
     result = harvest([grow(one_of_two("GET a", "no"), "a")], "kto", "paper", NOBODY)
     lengths = {"GET a": 100, "no": 10, "here": 10}
-    kept = without_long(result, lambda row: lengths[row.completion.message.content], 50)  # type: ignore[union-attr]
-    assert texts(kept.rows) == [("here", True)]
-    assert {link.row_id for link in kept.links} == {kept.rows[0].row_id}
+    kept = without_long(counted(result, lambda row: lengths[content(row.sides[0])]), 50)
+    assert texts(kept.rows) == [("here", True)] and kept.rows[0].tokens == 10
+    assert {origin.row_id for origin in kept.origins} == {kept.rows[0].row_id}
 
 
-def test_replayed_rows_add_what_newer_rows_do_not_judge():
+def test_earlier_rows_add_what_newer_rows_do_not_judge():
     tree = grow(one_of_two("GET a", "no"), "a")
     good, rival, here = harvest([tree], "kto", "paper", NOBODY).rows
-    turned = dataclasses.replace(good, desirable=False)
+    turned = relabelled(good, "undesirable")
     pair = harvest([tree], "dpo", "paper", NOBODY).rows[0]
-    back = dataclasses.replace(pair, chosen=pair.rejected, rejected=pair.chosen)
-    assert with_replayed([good], [[turned, rival], [rival, here]]) == [good, rival, here]
-    assert with_replayed([good], [[pair]]) == [good], "a row of another method is left out"
-    assert with_replayed([pair], [[back]]) == [pair]
+    chosen, rejected = (side.said for side in pair.sides)
+    back = dataclasses.replace(pair, sides=(Side(rejected, "desirable"), Side(chosen, "undesirable")))
+    assert with_earlier([good], [[turned, rival], [rival, here]]) == [good, rival, here]
+    assert with_earlier([good], [[pair]]) == [good], "a row of another method is left out"
+    assert with_earlier([pair], [[back]]) == [pair]
 
 
 def check(rows: object, max_tokens: int = 10_000) -> dict[str, bool]:
     """Rule to blocking."""
-    found = check_rows(tuple(rows), TinyAgent(), lambda row: 100, max_tokens)  # type: ignore[arg-type]
-    return {finding.rule: finding.blocking for finding in found}
+    counted_rows = [dataclasses.replace(row, tokens=100) for row in rows]  # type: ignore[attr-defined]
+    return {remark.rule: remark.blocking for remark in check_rows(counted_rows, TinyAgent(), max_tokens)}
 
 
 def test_the_check_lets_a_harvest_pass_and_shows_the_balance():
     rows = harvest([grow(one_of_two("GET a", "no"), "a")], "kto", "paper", NOBODY).rows
-    (finding,) = check_rows(rows, TinyAgent(), lambda row: 1, 10)
-    assert not finding.blocking and finding.message == "2 desirable and 1 undesirable rows."
+    (remark,) = check_rows(rows, TinyAgent(), 10)
+    assert not remark.blocking and remark.message == "2 desirable and 1 undesirable rows."
 
 
 def test_the_check_blocks_an_empty_harvest_and_missing_labels():
@@ -263,17 +292,20 @@ def test_the_check_blocks_an_empty_harvest_and_missing_labels():
 def test_the_check_blocks_rows_that_would_be_cut_or_do_not_parse():
     (row,) = harvest([grow(said("GET a", "here"), "a")], "sft", "paper", NOBODY).rows
     assert check([row]) == {} and check([row], max_tokens=99) == {"too_long": True}
-    broken = dataclasses.replace(row.messages[2], content="?", tool_calls=())
-    spoilt = dataclasses.replace(row, messages=(*row.messages[:2], broken, *row.messages[3:]))
+    opening, call, *others = row.sides[0].said
+    broken = dataclasses.replace(call.message, content="?", tool_calls=())
+    side = Side((opening, dataclasses.replace(call, message=broken), *others), "desirable")
+    spoilt = dataclasses.replace(row, sides=(side,))
     assert check([spoilt]) == {"parses": True}
 
 
 def test_the_check_blocks_orphans_contradictions_doubles_and_empty_pairs():
     good, bad, second = harvest([grow(one_of_two("GET a", "no"), "a")], "kto", "paper", NOBODY).rows
     assert check([bad, second]) == {"same_prompt": True, "balance": False}
-    assert check([good, dataclasses.replace(good, desirable=False)])["contradiction"]
+    assert check([good, relabelled(good, "undesirable")])["contradiction"]
     assert check([good, good, bad])["unique"]
-    pair = DpoRow(good.source, good.tools, good.prompt, good.completion, good.completion)
+    same = (good.sides[0], Side(good.sides[0].said, "undesirable"))
+    pair = Row("dpo", good.source, good.tools, good.prompt, same)
     assert check([pair]) == {"same_sides": True}
     assert check([good, bad, pair])["mixed_methods"]
     assert check([dataclasses.replace(good, prompt=good.prompt[:1]), bad])["prompt_ends"]
@@ -285,32 +317,36 @@ def test_harvests_of_any_trees_pass_the_check_and_pair_rows_that_share_prompts(s
     step_by = "action" if step else "turn"
     trees = [mixed_tree(seed, f"goal {seed % 3}", step_by=step_by, max_rounds=6) for seed in seeds]
     kto = harvest(trees, "kto", "partial", NOBODY)
-    desirable = {prompt_id(row.tools, row.prompt) for row in kto.rows if row.desirable}
-    assert all(prompt_id(row.tools, row.prompt) in desirable for row in kto.rows)
+    desirable = {row.prompt_id for row in kto.rows if row.good}
+    assert all(row.prompt_id in desirable for row in kto.rows)
     assert not {"same_prompt", "contradiction", "unique", "parses", "prompt_ends"} & set(check(kto.rows))
-    good = {(r.prompt, r.completion.message) for r in freeze(kto.rows) if r.desirable}
-    bad = {(r.prompt, r.completion.message) for r in freeze(kto.rows) if not r.desirable}
+    good = {(row.prompt_id, content(row.good)) for row in kto.rows if row.good}
+    bad = {(row.prompt_id, content(row.bad)) for row in kto.rows if row.bad}
     dpo = harvest(trees, "dpo", "partial", NOBODY)
-    for pair in freeze(dpo.rows):
-        assert (pair.prompt, pair.chosen.message) in good and (pair.prompt, pair.rejected.message) in bad
+    for pair in dpo.rows:
+        assert (pair.prompt_id, content(pair.good)) in good and (pair.prompt_id, content(pair.bad)) in bad
+        assert pair.label == "pair"
     nodes = {node.node_id: node for tree in trees for node in tree.nodes}
     for result in (kto, dpo, harvest(trees, "sft", "partial", NOBODY)):
-        assert {link.row_id for link in result.links} == {row.row_id for row in result.rows}
-        assert {link.node_id for link in result.links} <= set(nodes)
+        assert {origin.row_id for origin in result.origins} == {row.row_id for row in result.rows}
+        assert {origin.node_id for origin in result.origins} <= set(nodes)
 
 
-def freeze(rows: object) -> list[object]:
-    """Rows whose messages can be put in sets: the tiny agent's calls are in their text anyway."""
+def test_the_name_of_a_row_depends_on_its_content_alone():
+    good, rival, _ = harvest([grow(one_of_two("GET a", "no"), "a")], "kto", "paper", NOBODY).rows
+    elsewhere = dataclasses.replace(good.source, rollout_id="another")
+    assert dataclasses.replace(good, source=elsewhere, tokens=7).row_id == good.row_id
+    others = [
+        rival,
+        relabelled(good, "undesirable"),
+        dataclasses.replace(good, method="other"),
+        dataclasses.replace(good, tools=()),
+        dataclasses.replace(good, prompt=good.prompt[:1]),
+    ]
+    assert len({row.row_id for row in (good, *others)}) == 6
 
-    def plain(message):
-        return dataclasses.replace(message, tool_calls=())
 
-    frozen = []
-    for row in rows:
-        parts = {"prompt": tuple(map(plain, row.prompt))}
-        for name in ("completion", "chosen", "rejected"):
-            if hasattr(row, name):
-                sampled = getattr(row, name)
-                parts[name] = dataclasses.replace(sampled, message=plain(sampled.message))
-        frozen.append(dataclasses.replace(row, **parts))
-    return frozen
+def test_goals_of_evaluation_roles_of_their_sources_and_unknown_ones_are_held_out():
+    roles = [("a", "1", "train"), ("b", "1", "test"), ("c", "2", "train"), ("d", "3", "val")]
+    assert held_out("abcdx", roles) == set("abdx")
+    assert held_out("c", roles) == set()

@@ -17,9 +17,8 @@ from josh_pipeline.stages.labels import label_rewards
 from josh_pipeline.stages.policy import PolicyRow, policy_of, resolve_policy
 from josh_pipeline.stages.preferences import harvest_rows, training_rows
 from josh_pipeline.stages.promotion import promote
-from josh_pipeline.stages.rollouts import roll_out
+from josh_pipeline.stages.rollouts import roll_out, stored_trees, trees_of
 from josh_pipeline.stages.step import Step
-from josh_pipeline.stages.trees import stored_trees, trees_of
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.locks import alone
 from josh_pipeline.store.warehouse import Generation

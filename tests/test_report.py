@@ -12,8 +12,8 @@ import pytest
 from report_samples import policy_change, policy_drift, policy_score, report_data
 from rich.console import Console
 
-from josh_pipeline.core.messages import Message, ToolCall
 from josh_pipeline.cli.show import score_record, score_table
+from josh_pipeline.core.messages import Message, ToolCall
 from josh_pipeline.report.data import Cost, HarvestYield, ReportData
 from josh_pipeline.report.figures import (
     cost,
@@ -90,7 +90,9 @@ def test_the_report_says_that_sloppiness_is_injected_with_its_shares(html: str, 
     assert "injected" not in Page(report_page(replace(data, injected=None))).text
 
 
-def test_the_environment_s_note_on_a_kind_of_goals_is_shown_where_it_is_scored(html: str, data: ReportData) -> None:
+def test_the_note_on_a_kind_of_goals_stands_where_it_is_scored(
+    html: str, data: ReportData
+) -> None:
     assert "Scores on parts are not ToolWOZ scores." in Page(html).text
     whole = replace(data, scores=tuple(s for s in data.scores if s.goals.name == "whole"))
     assert "not ToolWOZ scores" not in Page(report_page(whole)).text
@@ -266,7 +268,7 @@ def test_figures_can_be_drawn_of_nothing_and_of_many(count: int, data: ReportDat
     scores = [policy_score(f"JOSH round {i}", 0.1 * i) for i in range(count)]
     changes = [policy_change("a", f"b{i}", (-0.1, 0.0, 0.1)) for i in range(count)]
     harvests = [HarvestYield(i, f"JOSH round {i}", 0, 0, 0, 0, 0, {}, {}) for i in range(count)]
-    costs = [Cost(i, f"JOSH round {i}", "rollouts", None) for i in range(count)]
+    costs = [Cost(i, f"JOSH round {i}", "rollouts", None, Usage()) for i in range(count)]
     figures = (
         success_by_iteration(scores, None), success_by_group(scores, "domain"), paired_differences(changes),
         won_and_lost(changes), harvest_yield(harvests), cost(costs),

@@ -8,12 +8,14 @@ from typing import Any
 
 import polars as pl
 from fakes import PrizeWorld
+from josh_pipeline.dialogue.goal_user import GoalUser
+from josh_pipeline.stages.corpus import store_corpus, stored_corpus
+from josh_pipeline.stages.scopes import corpus_scope
 from report_samples import GOAL
 
 from josh_pipeline.core.policy import Completion, Request
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.dialogue.agents import make_agent
-from josh_pipeline.dialogue.goal_user import GoalUser
 from josh_pipeline.environments.toolwoz.records import write_corpus
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
 from josh_pipeline.policies.endpoint import EndpointPolicy, read_completion
@@ -22,11 +24,9 @@ from josh_pipeline.search.rollouts import rollouts
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import SearchSettings, Settings
-from josh_pipeline.stages.corpus import store_corpus, stored_corpus
 from josh_pipeline.stages.goals import store_goals
-from josh_pipeline.stages.scopes import corpus_scope
+from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.step import start_step
-from josh_pipeline.store.home import open_home
 from josh_pipeline.store.warehouse import Warehouse
 
 GOALS = tuple(replace(GOAL, goal_id=f"goal {number}") for number in range(3))

@@ -54,7 +54,8 @@ def hostile_tree() -> DrawnTree:
             node,
             messages=(Message("assistant", HOSTILE), Message("user", HOSTILE)),
             calls=tuple(
-                replace(c, arguments={"area": HOSTILE}, payload={"error": HOSTILE}, error=True) for c in node.calls
+                replace(c, arguments={"area": HOSTILE}, payload={"error": HOSTILE}, error=True)
+                for c in node.calls
             ),
         )
         for node in tree.nodes

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+from josh_pipeline.stages.corpus import store_corpus
+from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
 from report_samples import conversation, grown_tree
 
 from josh_pipeline.core.progress import SilentProgress
@@ -20,15 +22,13 @@ from josh_pipeline.evaluation.summary import score
 from josh_pipeline.search.codec import node_records, tree_record
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import load_settings
-from josh_pipeline.stages.corpus import store_corpus
 from josh_pipeline.stages.drift import drift_frame
 from josh_pipeline.stages.episodes import EPISODE_SCHEMA, episode_record
 from josh_pipeline.stages.evaluation import score_record
 from josh_pipeline.stages.goals import store_goals, stored_goals
+from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.rollouts import NODE_SCHEMA, TREE_SCHEMA
-from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
 from josh_pipeline.stages.step import Step, start_step
-from josh_pipeline.store.home import open_home
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 SUCCESSES = {"base": 2, "one": 6, "two": 5, "three": 7}

@@ -11,7 +11,7 @@ from josh_pipeline.environments.toolwoz import goal_lines, replay, solvability
 from josh_pipeline.environments.toolwoz.load import load_corpus
 from josh_pipeline.environments.toolwoz.records import Corpus
 from josh_pipeline.stages.corpus import Bar
-from josh_pipeline.store.home import open_home
+from josh_pipeline.stages.registry import open_home
 
 
 def command(options: argparse.Namespace) -> int:

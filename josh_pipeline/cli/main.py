@@ -33,6 +33,7 @@ class Command:
     arguments: tuple[Argument, ...]
 
 
+SEMANTICS = argument("--semantics", metavar="S", help="how calls are answered and rewarded, e.g. paper")
 COMMANDS = (
     Command(
         "goals",
@@ -42,7 +43,9 @@ COMMANDS = (
         (
             *ENVIRONMENT,
             argument("--split", choices=("train", "val", "test"), help="one of the corpus's own lists"),
-            argument("--semantics", help="how calls are answered and rewarded (default: as the environment says)"),
+            argument(
+                "--semantics", help="how calls are answered and rewarded (default: as the environment says)"
+            ),
             HOME,
         ),
     ),
@@ -58,9 +61,18 @@ COMMANDS = (
                 help='lines {"source_id", "calls": [{"tool", "arguments"}]}; - for stdin',
             ),
             *ENVIRONMENT,
-            argument("--semantics", help="how calls are answered and rewarded (default: as the environment says)"),
+            argument(
+                "--semantics", help="how calls are answered and rewarded (default: as the environment says)"
+            ),
             HOME,
         ),
+    ),
+    Command(
+        "solvability",
+        "josh_pipeline.cli.environment:solvability",
+        "count what an oracle can solve under both semantics, and what each repair changes",
+        "josh solvability --corpus MULTIWOZ2.1.zip --json",
+        (*ENVIRONMENT, JSON, HOME),
     ),
     Command(
         "evaluate",
@@ -76,7 +88,11 @@ COMMANDS = (
             ),
             argument("--role", choices=("train", "val", "test"), default="test", help="(default: test)"),
             argument("--split", metavar="NAME", help="a published selection of goals, e.g. test-450"),
-            argument("--goals", metavar="KIND", help="a kind of goals, e.g. whole (default: what the profile plays)"),
+            argument(
+                "--goals",
+                metavar="KIND",
+                help="a kind of goals (default: what the profile plays)",
+            ),
             argument("--number", type=positive, metavar="N", help="goals at most (default: all)"),
             argument("--trials", type=positive, default=1, metavar="K", help="conversations a goal"),
             JSON,
@@ -118,9 +134,14 @@ COMMANDS = (
                 "target",
                 nargs="?",
                 metavar="ITERATION or ROW",
-                help="what one iteration descends from, or the first digits of a training row's id (default: all)",
+                help="what an iteration descends from, or the first digits of a row's id (default: all)",
             ),
-            argument("--source", metavar="ID", help="which adapters and evaluations ever saw a source, e.g. a dialogue"),
+            argument(
+                "--source",
+                "--dialogue",
+                metavar="ID",
+                help="which adapters and evaluations ever saw a source, e.g. a dialogue",
+            ),
             argument("--html", metavar="FILE", help="write the page of a training row instead of printing"),
             JSON,
             HOME,
@@ -191,7 +212,9 @@ def silence() -> None:
 
 def parser(extra: Sequence[Command] = ()) -> argparse.ArgumentParser:
     """Build the parser of all commands."""
-    top = argparse.ArgumentParser(prog="josh", description="Tool-calling agents that teach themselves (JOSH).")
+    top = argparse.ArgumentParser(
+        prog="josh", description="Tool-calling agents that teach themselves (JOSH)."
+    )
     top.add_argument("--version", action="version", version=f"josh {version('josh-pipeline')}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (*extra, *COMMANDS):

@@ -7,6 +7,7 @@ from typing import Any
 
 from josh_pipeline.environments.registry import BUILT_IN
 from josh_pipeline.settings import Settings, profile_names
+from josh_pipeline.stages.step import iteration_key
 from josh_pipeline.store.home import Home
 
 Argument = tuple[tuple[str, ...], Mapping[str, Any]]
@@ -27,6 +28,11 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return number
+
+
+def partition(iteration: str | None) -> str | None:
+    """Return the partition key of an iteration that was given as a number; anything else as it is."""
+    return iteration_key(int(iteration)) if iteration is not None and iteration.isdigit() else iteration
 
 
 HOME = argument("--home", metavar="DIR", help="where everything is kept ($JOSH_HOME, else ./.josh)")
@@ -67,11 +73,14 @@ def settings_of(home: Home, options: argparse.Namespace) -> Settings:
         UserError: no such profile, or a faulty setting.
     """
     given = {name: value for name, value in vars(options).items() if value is not None}
-    environment = {"name": given["env"]} if "env" in given else {}
-    if "corpus" in given:
-        environment["corpus"] = {"source": given["corpus"]}
     policy = {name: given[name] for name in ("model", "endpoint") if name in given}
-    overrides = {"environment": environment, "policy": policy, "seed": given.get("seed")}
-    return home.settings(
-        options.profile or "", {name: value for name, value in overrides.items() if value not in ({}, None)}
-    )
+    overrides: dict[str, Any] = {"environment": environment_overrides(options), "policy": policy}
+    if "seed" in given:
+        overrides["seed"] = given["seed"]
+    return home.settings(options.profile or "", {name: one for name, one in overrides.items() if one != {}})
+
+
+def environment_overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what the options of ``ENVIRONMENT`` set in the settings of an environment."""
+    found: dict[str, Any] = {} if options.env is None else {"name": options.env}
+    return found if options.corpus is None else found | {"corpus": {"source": options.corpus}}

@@ -35,6 +35,11 @@ class EnvironmentSettings(Section):
 
     name: str
 
+    @property
+    def shown(self) -> str:
+        """What is played, for people; without what may be secret in an address."""
+        return self.name
+
     def source_key(self) -> Any:
         """What the environment reads from outside depends on this alone (JSON)."""
         return self.model_dump(mode="json")
@@ -197,6 +202,11 @@ class Environment(ABC, Generic[T]):
     def played(self) -> str:
         """The kind of task that the loop plays."""
         return next(iter(self.kinds))
+
+    @property
+    def headline(self) -> str:
+        """The kind of task that published scores are of."""
+        return self.played
 
     @property
     def digest(self) -> str:

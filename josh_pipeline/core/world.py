@@ -101,7 +101,7 @@ class World(ABC):
         """Nothing can be earned any more, whatever follows."""
         return False
 
-    def hand_over(self) -> None:  # noqa: B027: most worlds have nothing to do here
+    def hand_over(self) -> None:  # noqa: B027 (most worlds have nothing to do)
         """The agent has spoken, and its turn is over: milestones may be earned here, and tools may change."""
 
     def fork(self) -> Self:

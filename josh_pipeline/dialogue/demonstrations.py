@@ -80,9 +80,7 @@ async def demonstrate(
             return []
         told = agent.system(environment.world(task))
         reward = world.outcome(talk.messages)
-        demonstrations.append(
-            Demonstration(task.goal_id, task.source_id, (told, *talk.messages), reward)
-        )
+        demonstrations.append(Demonstration(task.goal_id, task.source_id, (told, *talk.messages), reward))
     return demonstrations
 
 

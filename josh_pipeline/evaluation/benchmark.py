@@ -1,10 +1,11 @@
 """The benchmark: every goal played greedily, many conversations at once, each of them checkpointable."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from josh_pipeline.core.environment import T
 from josh_pipeline.core.errors import ErrorKind
 from josh_pipeline.core.ids import content_id, derived_seed
 from josh_pipeline.core.messages import Conversation
@@ -14,7 +15,6 @@ from josh_pipeline.core.user import User, seated
 from josh_pipeline.core.world import CallRecord, World
 from josh_pipeline.dialogue.agent import AgentFormat
 from josh_pipeline.dialogue.conversation import converse
-from josh_pipeline.core.environment import T
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, admitted
 from josh_pipeline.search.spending import Account, Ledger, Meter, MeteredPolicy
 from josh_pipeline.search.tree import Usage
@@ -26,7 +26,7 @@ class Episode:
     """A finished conversation and what it was worth.
 
     Attributes:
-        episode_id: content hash of (policy digest, goal id, seed, settings digest).
+        episode_id: content hash of (policy digest, goal id, seed, settings digest, retry).
         goal_id, policy_digest, seed, settings_digest: what was played.
         trial: 0, 1, ... where a goal is played several times.
         messages: everything up to the end or the failure, internal messages included, without the system
@@ -39,6 +39,7 @@ class Episode:
         user_done: the user ended the conversation; else the limit on messages, or a failure did.
         failure, failure_message: set where policy or user could not answer.
         usage: what it cost; its seconds overlap those of the conversations beside it.
+        retry: how often the same conversation had failed before; 0 the first time.
     """
 
     episode_id: str
@@ -57,6 +58,7 @@ class Episode:
     failure: ErrorKind | None
     failure_message: str | None
     usage: Usage
+    retry: int = 0
 
     @property
     def success(self) -> bool:
@@ -64,9 +66,13 @@ class Episode:
         return self.reward == 1.0
 
 
-def episode_id(policy_digest: str, goal_id: str, seed: int, settings_digest: str) -> str:
-    """Return the id of the conversation that these inputs give."""
-    return content_id("episode", policy_digest, goal_id, seed, settings_digest)
+def episode_id(policy_digest: str, goal_id: str, seed: int, settings_digest: str, retry: int = 0) -> str:
+    """Return the id of the conversation that these inputs give.
+
+    Args:
+        retry: how often the same conversation had failed before.
+    """
+    return content_id("episode", policy_digest, goal_id, seed, settings_digest, retry)
 
 
 async def play(
@@ -81,6 +87,7 @@ async def play(
     settings_digest: str,
     seed: int,
     trial: int,
+    retry: int = 0,
 ) -> Episode:
     """Hold one greedy conversation; a failure of policy or user is kept in the episode, not raised.
 
@@ -102,7 +109,7 @@ async def play(
         seed=lambda turn, request: derived_seed(seed, turn, request),
     )
     return Episode(
-        episode_id=episode_id(policy.digest, goal_id, seed, settings_digest),
+        episode_id=episode_id(policy.digest, goal_id, seed, settings_digest, retry),
         goal_id=goal_id,
         policy_digest=policy.digest,
         seed=seed,
@@ -118,6 +125,7 @@ async def play(
         failure=talk.failure.kind if talk.failure else None,
         failure_message=talk.failure.message if talk.failure else None,
         usage=account.usage(time.monotonic() - begin),
+        retry=retry,
     )
 
 
@@ -139,6 +147,7 @@ async def evaluate(
     *,
     settings_digest: str,
     ledger: Ledger,
+    retries: Mapping[tuple[str, int], int] | None = None,
     task: str = "Evaluating",
     finished: Callable[[Episode], None] = lambda episode: None,
 ) -> list[Episode]:
@@ -154,6 +163,7 @@ async def evaluate(
         progress: counts conversations.
         settings_digest: names everything that an episode depends on beside policy, goal and seed.
         ledger: counts what the conversations cost.
+        retries: how often a conversation had failed before, by goal and trial; None: none ever did.
         task: the name that progress shows.
         finished: gets each episode as it ends, for a checkpoint; what it raises stops the evaluation.
 
@@ -178,6 +188,7 @@ async def evaluate(
                 settings_digest=settings_digest,
                 seed=conversation_seed,
                 trial=trial,
+                retry=(retries or {}).get((goal.goal_id, trial), 0),
             )
 
     def keep(episode: Episode) -> None:

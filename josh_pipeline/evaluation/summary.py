@@ -174,7 +174,9 @@ def _counted(names: Iterable[str]) -> dict[str, int]:
 
 def _groups(goals: Iterable[Task]) -> list[str]:
     """Names of the breakdowns: the environment's, then ``tool``; none where milestones are no calls."""
-    return list(dict.fromkeys(name for goal in goals for call in goal.calls for name in (*call.groups, "tool")))
+    return list(
+        dict.fromkeys(name for goal in goals for call in goal.calls for name in (*call.groups, "tool"))
+    )
 
 
 def _shares(episode: Episode, goal: Task, group: str) -> dict[str, float]:

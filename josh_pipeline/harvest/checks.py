@@ -8,14 +8,14 @@ from josh_pipeline.core.ids import canonical_json
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.policy import Completion
 from josh_pipeline.dialogue.agent import AgentFormat
-from josh_pipeline.harvest.rows import DpoRow, KtoRow, Row, SftRow, message_key, method_of, prompt_id
+from josh_pipeline.harvest.rows import Row
 
 MOST_LOPSIDED = 20.0
 """Labels further apart than this ratio are worth a word: one side hardly weighs in the loss."""
 
 
 @dataclass(frozen=True)
-class Finding:
+class Remark:
     """Something about the rows that a person should know before training.
 
     Attributes:
@@ -31,63 +31,51 @@ class Finding:
     message: str
 
 
-def check_rows(
-    rows: Sequence[Row], agent: AgentFormat, tokens: Callable[[Row], int], max_tokens: int
-) -> list[Finding]:
+def check_rows(rows: Sequence[Row], agent: AgentFormat, max_tokens: int) -> list[Remark]:
     """Find what is wrong with a harvest.
 
     Args:
-        rows: all of one method.
+        rows: all of one method, and counted.
         agent: the format that the completions must parse in.
-        tokens: the length of a row as training sees it (of a pair: the longer side).
         max_tokens: the length limit of training; a longer row would be cut.
 
     Returns:
-        Blocking findings first. The balance of the labels is always among the others.
+        Blocking remarks first. The balance of the labels is always among the others.
     """
     if not rows:
-        return [Finding("no_rows", True, (), "The harvest is empty: nothing was earned, or all was refused.")]
-    findings = [
-        _about(rows, "mixed_methods", lambda r: method_of(r) != method_of(rows[0]), "are of another method"),
+        return [Remark("no_rows", True, (), "The harvest is empty: nothing was earned, or all was refused.")]
+    remarks = [
+        _about(rows, "mixed_methods", lambda row: row.method != rows[0].method, "are of another method"),
         _about(rows, "prompt_ends", lambda row: not _prompt_ends(row), "are asked of the agent by nobody"),
         _about(rows, "parses", lambda row: not _parses(row, agent), "teach what the agent cannot read"),
-        _about(rows, "too_long", lambda row: tokens(row) > max_tokens, f"exceed {max_tokens} tokens"),
+        _about(rows, "too_long", lambda row: row.tokens > max_tokens, f"exceed {max_tokens} tokens"),
         _about(rows, "same_sides", _same_sides, "prefer a message to itself"),
         *_twice(rows),
-        *_labels([row for row in rows if isinstance(row, KtoRow)]),
+        *_labels([row for row in rows if row.kind == "messages"]),
     ]
-    found = [finding for finding in findings if finding is not None]
-    return sorted(found, key=lambda finding: not finding.blocking)
+    found = [remark for remark in remarks if remark is not None]
+    return sorted(found, key=lambda remark: not remark.blocking)
 
 
-def _about(rows: Sequence[Row], rule: str, wrong: Callable[[Row], bool], verb: str) -> Finding | None:
+def _about(rows: Sequence[Row], rule: str, wrong: Callable[[Row], bool], verb: str) -> Remark | None:
     ids = tuple(row.row_id for row in rows if wrong(row))
-    return Finding(rule, True, ids, f"{len(ids)} of {len(rows)} rows {verb}.") if ids else None
-
-
-def _trained(row: Row) -> tuple[Message, ...]:
-    if isinstance(row, SftRow):
-        return tuple(m for m, train in zip(row.messages, row.train, strict=True) if train)
-    return (row.completion.message,) if isinstance(row, KtoRow) else (row.chosen.message,)
+    return Remark(rule, True, ids, f"{len(ids)} of {len(rows)} rows {verb}.") if ids else None
 
 
 def _prompt_ends(row: Row) -> bool:
     """Whether each trained message follows a system message and then a user's or a tool's."""
-    if not isinstance(row, SftRow):
-        return row.prompt[0].role == "system" and row.prompt[-1].role in ("user", "tool")
-    before = zip(row.messages, row.messages[1:], row.train[1:], strict=False)
-    return row.messages[0].role == "system" and all(
-        first.role in ("user", "tool") and second.role == "assistant"
-        for first, second, train in before
-        if train
+    return row.prompt[0].role == "system" and all(
+        before.role in ("user", "tool") and one.message.role == "assistant"
+        for side in row.sides
+        for before, one in zip((row.prompt[-1], *side.messages), side.said, strict=False)
+        if one.train
     )
 
 
 def _parses(row: Row, agent: AgentFormat) -> bool:
     """Whether the agent reads what is desirable; what is undesirable may be unreadable."""
-    if isinstance(row, KtoRow) and not row.desirable:
-        return True
-    return all(agent.read(_as_completion(message)).fault is None for message in _trained(row))
+    trained = [one.message for one in row.good.said if one.train] if row.good else []
+    return all(agent.read(_as_completion(message)).fault is None for message in trained)
 
 
 def _as_completion(message: Message) -> Completion:
@@ -104,44 +92,38 @@ def _as_completion(message: Message) -> Completion:
 
 
 def _same_sides(row: Row) -> bool:
-    return isinstance(row, DpoRow) and message_key(row.chosen.message) == message_key(row.rejected.message)
+    return len(row.sides) == 2 and row.sides[0].key == row.sides[1].key
 
 
-def _twice(rows: Sequence[Row]) -> list[Finding]:
+def _twice(rows: Sequence[Row]) -> list[Remark]:
     counts = Counter(row.row_id for row in rows)
     again = tuple(row_id for row_id, count in counts.items() if count > 1)
     if not again:
         return []
-    return [Finding("unique", True, again, f"{len(again)} rows occur more than once.")]
+    return [Remark("unique", True, again, f"{len(again)} rows occur more than once.")]
 
 
-def _labels(rows: Sequence[KtoRow]) -> list[Finding]:
+def _labels(rows: Sequence[Row]) -> list[Remark]:
     if not rows:
         return []
-    findings = []
-    sides: dict[tuple[str, str], set[bool]] = {}
-    answered: set[str] = set()
+    remarks = []
+    labels: dict[tuple[str, str], set[str]] = {}
     for row in rows:
-        prompt = prompt_id(row.tools, row.prompt)
-        completion = canonical_json(message_key(row.completion.message))
-        sides.setdefault((prompt, completion), set()).add(row.desirable)
-        if row.desirable:
-            answered.add(prompt)
-    both = sum(len(labels) == 2 for labels in sides.values())
+        labels.setdefault((row.prompt_id, canonical_json(row.sides[0].key)), set()).add(row.label)
+    both = sum(len(found) == 2 for found in labels.values())
     if both:
-        findings.append(Finding("contradiction", True, (), f"{both} completions have both labels."))
-    good = sum(row.desirable for row in rows)
+        remarks.append(Remark("contradiction", True, (), f"{both} completions have both labels."))
+    good = sum(row.label == "desirable" for row in rows)
     bad = len(rows) - good
     if not good or not bad:
         missing = "undesirable" if good else "desirable"
-        findings.append(Finding("both_labels", True, (), f"No row is {missing}: KTO needs both labels."))
-    alone = tuple(
-        row.row_id for row in rows if not row.desirable and prompt_id(row.tools, row.prompt) not in answered
-    )
+        remarks.append(Remark("both_labels", True, (), f"No row is {missing}: KTO needs both labels."))
+    answered = {row.prompt_id for row in rows if row.good}
+    alone = tuple(row.row_id for row in rows if row.prompt_id not in answered)
     if alone:
         message = f"{len(alone)} undesirable rows share their prompt with no desirable one."
-        findings.append(Finding("same_prompt", True, alone, message))
+        remarks.append(Remark("same_prompt", True, alone, message))
     lopsided = bool(good and bad) and max(good / bad, bad / good) > MOST_LOPSIDED
     note = ": one side hardly weighs in the loss" if lopsided else ""
-    findings.append(Finding("balance", False, (), f"{good} desirable and {bad} undesirable rows{note}."))
-    return findings
+    remarks.append(Remark("balance", False, (), f"{good} desirable and {bad} undesirable rows{note}."))
+    return remarks

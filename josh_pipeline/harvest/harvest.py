@@ -2,23 +2,24 @@
 
 import random
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Literal
 
 from josh_pipeline.core.ids import canonical_json
 from josh_pipeline.core.messages import Conversation, Message
 from josh_pipeline.harvest.rows import (
-    DpoRow,
-    KtoRow,
-    Link,
-    Method,
+    Kind,
+    Origin,
     Part,
     Row,
-    Sampled,
-    SftRow,
+    Said,
+    Side,
+    SideLabel,
     Source,
+    Tools,
     message_key,
     prompt_id,
 )
@@ -45,38 +46,43 @@ class HarvestResult:
 
     Attributes:
         rows: each once, in the order of trees and nodes.
-        links: a row has one for each of its nodes.
+        origins: a row has one for each of its nodes.
         refused: counts by reason.
         trees: trees that gave at least one row, duplicates included.
     """
 
     rows: tuple[Row, ...]
-    links: tuple[Link, ...]
+    origins: tuple[Origin, ...]
     refused: Mapping[Refusal, int]
     trees: int
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Reply:
     """An assistant message that was sampled, where it stands.
 
     Attributes:
         node: the node that holds it.
-        prompt: everything before it, system message first.
-        prompt_id: content hash of the prompt.
-        sampled: the message and its tokens.
+        tools, prompt: what the agent was told and everything before the message, system message first.
+        prompt_id: content hash of both.
+        message, token_ids: what was sampled.
         refusal: why it must not be learned as desirable, else None.
     """
 
     node: Node
+    tools: Tools
     prompt: Conversation
     prompt_id: str
-    sampled: Sampled
+    message: Message
+    token_ids: tuple[int, ...] | None
     refusal: Refusal | None
 
     @property
     def key(self) -> tuple[str, str]:
-        return self.prompt_id, canonical_json(message_key(self.sampled.message))
+        return self.prompt_id, canonical_json(message_key(self.message))
+
+    def side(self, label: SideLabel) -> Side:
+        return Side((Said(self.message, train=True, token_ids=self.token_ids),), label)
 
 
 @dataclass
@@ -84,63 +90,57 @@ class _Basket:
     """Collects rows, each once."""
 
     rows: dict[str, Row] = field(default_factory=dict)
-    links: dict[Link, None] = field(default_factory=dict)
+    origins: dict[Origin, None] = field(default_factory=dict)
     refused: Counter[Refusal] = field(default_factory=Counter)
     trees: int = 0
 
     def add(self, row: Row, nodes: Iterable[tuple[Tree, Node, Part]]) -> None:
-        row_id = row.row_id
-        if row_id in self.rows:
+        if row.row_id in self.rows:
             self.refused["duplicate"] += 1
         else:
-            self.rows[row_id] = row
+            self.rows[row.row_id] = row
         for tree, node, part in nodes:
-            self.links[Link(row_id, tree.rollout_id, node.node_id, part)] = None
+            self.origins[Origin(row.row_id, tree.rollout_id, node.node_id, part)] = None
 
     def result(self) -> HarvestResult:
-        return HarvestResult(tuple(self.rows.values()), tuple(self.links), dict(self.refused), self.trees)
+        return HarvestResult(tuple(self.rows.values()), tuple(self.origins), dict(self.refused), self.trees)
 
 
 def harvest(
-    trees: Collection[Tree], method: Method, mode: Mode, forbidden_goals: AbstractSet[str]
+    trees: Collection[Tree], method: str, kind: Kind, mode: Mode, forbidden_goals: AbstractSet[str]
 ) -> HarvestResult:
     """Make the rows of one method.
 
     Args:
         trees: in a fixed order, which decides the order of the rows and which source a row names; gone
             through twice, so that they may be read from a store as they are needed.
-        method: sft, kto or dpo.
+        method: its name in the settings.
+        kind: what the method learns from.
         mode: ``paper`` takes trees with full reward whose golden path holds no error; ``partial``
             takes any earned reward, and puts no loss on error turns.
-        forbidden_goals: goals of the evaluation roles; their trees are refused.
+        forbidden_goals: their trees are refused; see ``held_out``.
     """
     basket = _Basket()
-
-    def golden() -> Iterator[tuple[Tree, Node]]:
-        for tree in trees:
-            end = golden_end(tree)
-            if end is not None and _tree_refusal(tree, end, mode, forbidden_goals) is None:
-                yield tree, end
-
     desirable: set[tuple[str, str]] = set()
-    if method != "sft":
-        for tree, golden_node in golden():
-            walk = tree.walk(golden_node)
-            desirable |= {said.key for said in _said(tree, walk) if said.refusal is None}
+    if kind != "conversations":
+        for tree in trees:
+            end = tree.golden_end
+            if end is not None and _tree_refusal(tree, end, mode, forbidden_goals) is None:
+                desirable |= {reply.key for reply in _replies(tree, end) if reply.refusal is None}
     for tree in trees:
-        end = golden_end(tree)
+        end = tree.golden_end
         refusal = _tree_refusal(tree, end, mode, forbidden_goals)
         if end is None or refusal is not None:
             basket.refused[refusal or "too_little_reward"] += 1
-        elif method == "sft":
-            _add_conversation(basket, tree, end)
+        elif kind == "conversations":
+            _add_conversation(basket, tree, end, method)
         else:
-            _add_preferences(basket, tree, tuple(_said(tree, tree.walk(end))), method, desirable)
+            _add_preferences(basket, tree, end, method, kind, desirable)
     return basket.result()
 
 
 def harvest_unfiltered(
-    trees: Sequence[Tree], rows: int, seed: int, forbidden_goals: AbstractSet[str]
+    trees: Collection[Tree], rows: int, seed: int, forbidden_goals: AbstractSet[str]
 ) -> HarvestResult:
     """Make SFT rows of random conversations whatever they earned: the control arm.
 
@@ -150,7 +150,7 @@ def harvest_unfiltered(
         trees: in a fixed order.
         rows: how many are wanted; there are fewer where the trees have no more leaves.
         seed: draws trees and leaves.
-        forbidden_goals: goals of the evaluation roles; their trees are refused.
+        forbidden_goals: their trees are refused.
     """
     basket = _Basket()
     draw = random.Random(seed)
@@ -166,20 +166,9 @@ def harvest_unfiltered(
     while decks and len(basket.rows) < rows:
         for tree, leaves in decks:
             if len(basket.rows) < rows:
-                _add_conversation(basket, tree, leaves.pop())
+                _add_conversation(basket, tree, leaves.pop(), "sft")
         decks = [(tree, leaves) for tree, leaves in decks if leaves]
     return basket.result()
-
-
-def golden_end(tree: Tree) -> Node | None:
-    """Return the node that ends the longest golden conversation; None if nothing was earned."""
-    golden = [node for node in tree.nodes if node.golden]
-    return max(golden, key=lambda node: len(node.path), default=None)
-
-
-def _to_last_reply(conversation: Conversation) -> Conversation:
-    replies = [index for index, message in enumerate(conversation) if message.role == "assistant"]
-    return conversation[: replies[-1] + 1] if replies else ()
 
 
 def _tree_refusal(
@@ -194,29 +183,32 @@ def _tree_refusal(
     return None
 
 
+def _told(tree: Tree, node: Node) -> tuple[Message, Tools]:
+    system, tools = tree.told(node)
+    return Message("system", system), tools
+
+
 def _source(tree: Tree) -> Source:
     return Source(tree.goal_id, tree.rollout_id, tree.policy_digest)
 
 
-def _system(tree: Tree) -> Message:
-    return Message("system", tree.system)
-
-
-def _said(tree: Tree, walk: Sequence[Node]) -> Iterator[_Said]:
-    """Yield the sampled messages of a walk from the root, in order."""
-    prompt: Conversation = (_system(tree),)
+def _replies(tree: Tree, end: Node) -> Iterator[_Reply]:
+    """Yield the sampled messages from the root to a node, in order."""
+    walk = tree.walk(end)
+    before: Conversation = ()
     error_turns = _error_turns(walk)
     for node in walk:
-        yield from _said_in(tree, node, prompt, node.node_id in error_turns)
-        prompt += node.messages
+        yield from _replies_in(tree, node, before, node.node_id in error_turns)
+        before += node.messages
 
 
-def _said_in(tree: Tree, node: Node, before: Conversation, error_turn: bool) -> Iterator[_Said]:
+def _replies_in(tree: Tree, node: Node, before: Conversation, error_turn: bool) -> Iterator[_Reply]:
+    system, tools = _told(tree, node)
     drawn = iter(node.completions)  # the sentence that closes an error turn comes last and has none
     for index, message in enumerate(node.messages):
         if message.role != "assistant" or (completion := next(drawn, None)) is None:
             continue
-        prompt = before + node.messages[:index]
+        prompt = (system, *before, *node.messages[:index])
         following = node.messages[index + 1 : index + 2]
         spoken = message.tool_calls or message.spoken is not None
         refusal: Refusal | None = None
@@ -226,8 +218,8 @@ def _said_in(tree: Tree, node: Node, before: Conversation, error_turn: bool) -> 
             refusal = "unreadable"
         elif completion.finish_reason == "length":
             refusal = "cut_off"  # A template would close it, and so teach to stop there.
-        sampled = Sampled(message, completion.token_ids)
-        yield _Said(node, prompt, prompt_id(tree.tools, prompt), sampled, refusal)
+        name = prompt_id(tools, prompt)
+        yield _Reply(node, tools, prompt, name, message, completion.token_ids, refusal)
 
 
 def _error_turns(walk: Sequence[Node]) -> frozenset[str]:
@@ -243,30 +235,43 @@ def _error_turns(walk: Sequence[Node]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _add_conversation(basket: _Basket, tree: Tree, end: Node) -> None:
-    walk = tree.walk(end)
-    messages = (_system(tree), *_to_last_reply(tree.conversation(end)))
-    said = {len(one.prompt): one for one in _said(tree, walk)}
-    for one in said.values():
-        if one.refusal is not None:
-            basket.refused[one.refusal] += 1
-    train = tuple(index in said and said[index].refusal is None for index in range(len(messages)))
-    if not any(train):
+def _add_conversation(basket: _Basket, tree: Tree, end: Node, method: str) -> None:
+    """Add a conversation: a row for each stretch in which the agent was told the same."""
+    replies = {len(reply.prompt) - 1: reply for reply in _replies(tree, end)}
+    for reply in replies.values():
+        if reply.refusal is not None:
+            basket.refused[reply.refusal] += 1
+    before: Conversation = ()
+    found = 0
+    for (system, tools), stretch in groupby(tree.walk(end), lambda node: _told(tree, node)):
+        nodes = list(stretch)
+        first = max(len(before) - 1, 0)  # The user's message that the stretch answers stands in its side.
+        talk = before + tuple(message for node in nodes for message in node.messages)
+        said = [_said(talk[place], replies.get(place)) for place in range(first, len(talk))]
+        while said and said[-1].message.role != "assistant":
+            said.pop()
+        if any(one.train for one in said):
+            found += 1
+            side = Side(tuple(said), "desirable")
+            row = Row(method, _source(tree), tools, (system, *talk[:first]), (side,))
+            basket.add(row, [(tree, node, "completion") for node in nodes if node.completions])
+        before = talk
+    if found:
+        basket.trees += 1
+    else:
         basket.refused["nothing_to_train"] += 1
-        return
-    token_ids = tuple(
-        said[index].sampled.token_ids if index in said else None for index in range(len(messages))
-    )
-    basket.trees += 1
-    row = SftRow(_source(tree), tree.tools, messages, train, token_ids)
-    basket.add(row, [(tree, node, "completion") for node in walk if node.completions])
+
+
+def _said(message: Message, reply: _Reply | None) -> Said:
+    return Said(message) if reply is None else Said(message, reply.refusal is None, reply.token_ids)
 
 
 def _add_preferences(
     basket: _Basket,
     tree: Tree,
-    path: Sequence[_Said],
-    method: Literal["kto", "dpo"],
+    end: Node,
+    method: str,
+    kind: Kind,
     desirable_everywhere: AbstractSet[tuple[str, str]],
 ) -> None:
     """Add one tree's desirable messages and their rivals.
@@ -274,19 +279,19 @@ def _add_preferences(
     Rivals are sought within the tree, for another goal's tree says nothing about this goal; but a
     message that is desirable after the same prompt in any tree is not called undesirable.
     """
-    desirable: list[_Said] = []
-    for one in path:
+    desirable: list[_Reply] = []
+    for one in _replies(tree, end):
         if one.refusal is None:
             desirable.append(one)
         else:
             basket.refused[one.refusal] += 1
     prompts = {one.prompt_id for one in desirable}
-    rivals: dict[str, list[_Said]] = {prompt: [] for prompt in prompts}
+    rivals: dict[str, list[_Reply]] = {prompt: [] for prompt in prompts}
     for node in tree.nodes:
         if node.golden or node.successful or not node.completions:
             continue
-        before = (_system(tree), *(m for step in tree.walk(node)[:-1] for m in step.messages))
-        for one in _said_in(tree, node, before, node.error_turn):
+        before = tuple(message for step in tree.walk(node)[:-1] for message in step.messages)
+        for one in _replies_in(tree, node, before, node.error_turn):
             if one.prompt_id not in prompts:
                 continue
             if one.key in desirable_everywhere:
@@ -297,15 +302,60 @@ def _add_preferences(
         basket.refused["nothing_to_train"] += 1
         return
     basket.trees += 1
-    source = _source(tree)
+
+    def row(reply: _Reply, *sides: Side) -> Row:
+        return Row(method, _source(tree), reply.tools, reply.prompt, sides)
+
     for good in desirable:
-        if method == "kto":
-            row = KtoRow(source, tree.tools, good.prompt, good.sampled, desirable=True)
-            basket.add(row, [(tree, good.node, "completion")])
+        if kind == "messages":
+            basket.add(row(good, good.side("desirable")), [(tree, good.node, "completion")])
         for bad in rivals[good.prompt_id]:
-            if method == "kto":
-                row = KtoRow(source, tree.tools, bad.prompt, bad.sampled, desirable=False)
-                basket.add(row, [(tree, bad.node, "completion")])
+            worse = bad.side("undesirable")
+            if kind == "messages":
+                basket.add(row(bad, worse), [(tree, bad.node, "completion")])
             else:
-                pair = DpoRow(source, tree.tools, good.prompt, good.sampled, bad.sampled)
+                pair = row(good, good.side("desirable"), worse)
                 basket.add(pair, [(tree, good.node, "chosen"), (tree, bad.node, "rejected")])
+
+
+def counted(harvested: HarvestResult, tokens: Callable[[Row], int]) -> HarvestResult:
+    """Note the length of each row in it."""
+    return replace(harvested, rows=tuple(replace(row, tokens=tokens(row)) for row in harvested.rows))
+
+
+def without_long(harvested: HarvestResult, limit: int) -> HarvestResult:
+    """Leave out rows that training would have to cut, and with a desirable message its undesirable rivals."""
+    fitting = [row for row in harvested.rows if row.tokens <= limit]
+    answered = {row.prompt_id for row in fitting if row.good}
+    kept = tuple(row for row in fitting if row.prompt_id in answered)
+    ids = {row.row_id for row in kept}
+    origins = tuple(origin for origin in harvested.origins if origin.row_id in ids)
+    trees = len({origin.rollout_id for origin in origins})
+    return replace(harvested, rows=kept, origins=origins, trees=min(trees, harvested.trees))
+
+
+def with_earlier(own: Sequence[Row], earlier: Iterable[Sequence[Row]]) -> list[Row]:
+    """Return an iteration's rows, then those of earlier iterations that say nothing about the same thing.
+
+    Where two iterations judge the same completion of the same prompt (or the same two against each other),
+    the newer judgement stands.
+
+    Args:
+        own: the iteration's rows.
+        earlier: rows of earlier iterations, newest first; those of another method are left out.
+    """
+    rows = list(own)
+    judged = {_subject(row) for row in rows}
+    methods = {row.method for row in own}
+    for older in earlier:
+        fresh = [row for row in older if row.method in methods and _subject(row) not in judged]
+        rows += fresh
+        judged |= {_subject(row) for row in fresh}
+    return rows
+
+
+def _subject(row: Row) -> Hashable:
+    """What a row is a judgement about."""
+    if row.kind == "conversations":
+        return row.row_id
+    return row.prompt_id, frozenset(canonical_json(side.key) for side in row.sides)

@@ -1,13 +1,18 @@
-"""Training rows for SFT, KTO and DPO, each named by its content and linked to the nodes it came from."""
+"""Training rows, of one form for all methods: named by their content, linked to the nodes they came from."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.messages import Conversation, Message
+from josh_pipeline.search.codec import Flat, Record
 
-Method = Literal["sft", "kto", "dpo"]
+Kind = Literal["conversations", "messages", "pairs"]
+"""What a method learns from: golden conversations, single labelled messages, or pairs after one prompt."""
+SideLabel = Literal["desirable", "undesirable"]
+RowLabel = Literal["golden conversation", "desirable", "undesirable", "pair"]
 Part = Literal["completion", "chosen", "rejected"]
 Tools = tuple[Mapping[str, Any], ...]
 
@@ -23,23 +28,8 @@ def prompt_id(tools: Tools, messages: Sequence[Message]) -> str:
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """An assistant message and the tokens that were drawn for it.
-
-    Attributes:
-        message: as it stands in the conversation.
-        token_ids: as sampled, end-of-turn token included; None where the endpoint gave none. They are
-            for audits and other trainers: ours tokenises whole conversations with the chat template, as
-            the policy reads them again in its next turn.
-    """
-
-    message: Message
-    token_ids: tuple[int, ...] | None
-
-
-@dataclass(frozen=True)
 class Source:
-    """Where a row came from first; ``Link`` names all of its nodes."""
+    """Where a row came from first; ``Origin`` names all of its nodes."""
 
     goal_id: str
     rollout_id: str
@@ -47,83 +37,104 @@ class Source:
 
 
 @dataclass(frozen=True)
-class SftRow:
-    """A conversation with the loss on chosen messages.
+class Said:
+    """A message of a side.
 
     Attributes:
+        message: as it stands in the conversation.
+        train: it carries loss; an assistant's message.
+        token_ids: as sampled, end-of-turn token included; None for what was not sampled, or where the
+            endpoint gave none. They are for audits and other trainers: ours tokenises whole conversations
+            with the chat template, as the policy reads them again in its next turn.
+    """
+
+    message: Message
+    train: bool = False
+    token_ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Side:
+    """What may follow a prompt, and whether it should."""
+
+    said: tuple[Said, ...]
+    label: SideLabel
+
+    @property
+    def messages(self) -> Conversation:
+        """Its messages, in order."""
+        return tuple(one.message for one in self.said)
+
+    @property
+    def key(self) -> list[Any]:
+        """What training sees of its messages."""
+        return [message_key(one.message) for one in self.said]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a method learns from.
+
+    Attributes:
+        method: that it was harvested for, by its name in the settings.
         source: where it came from.
         tools: tool schemas of the chat API; empty for agents that write tools out.
-        messages: system message first, an assistant's message last.
-        train: for each message, whether it carries loss; assistant messages only.
-        token_ids: for each message the sampled tokens; None for all that were not sampled.
+        prompt: everything before the sides, system message first.
+        sides: what follows it. A conversation is one side of several messages, the last one an assistant's;
+            a labelled message is one side, and a pair two (the desirable one first), of one message each.
+        tokens: length of the longer side with its prompt, as training will count it; 0: not counted.
     """
 
-    source: Source
-    tools: Tools
-    messages: Conversation
-    train: tuple[bool, ...]
-    token_ids: tuple[tuple[int, ...] | None, ...]
-
-    @property
-    def row_id(self) -> str:
-        """Content hash of conversation and loss."""
-        return content_id("sft", prompt_id(self.tools, self.messages), self.train)
-
-
-@dataclass(frozen=True)
-class KtoRow:
-    """One assistant message, desirable or not.
-
-    Attributes:
-        source: where it came from.
-        tools: tool schemas of the chat API.
-        prompt: everything before the message, system message first.
-        completion: the message.
-        desirable: its label.
-    """
-
+    method: str
     source: Source
     tools: Tools
     prompt: Conversation
-    completion: Sampled
-    desirable: bool
+    sides: tuple[Side, ...]
+    tokens: int = field(default=0, compare=False)
+
+    @cached_property
+    def row_id(self) -> str:
+        """Content hash of method, prompt, sides, labels and loss."""
+        sides = [[side.label, side.key, [one.train for one in side.said]] for side in self.sides]
+        return content_id(self.method, self.prompt_id, sides)
+
+    @cached_property
+    def prompt_id(self) -> str:
+        """Content hash of the prompt."""
+        return prompt_id(self.tools, self.prompt)
 
     @property
-    def row_id(self) -> str:
-        """Content hash of prompt, completion and label."""
-        key = message_key(self.completion.message)
-        return content_id("kto", prompt_id(self.tools, self.prompt), key, self.desirable)
+    def kind(self) -> Kind:
+        """What it is."""
+        if len(self.sides) == 2:
+            return "pairs"
+        return "messages" if len(self.sides[0].said) == 1 else "conversations"
+
+    @property
+    def label(self) -> RowLabel:
+        """What people call it."""
+        kind = self.kind
+        if kind == "messages":
+            return self.sides[0].label
+        return "pair" if kind == "pairs" else "golden conversation"
+
+    @property
+    def good(self) -> Side | None:
+        """The desirable side, if there is one."""
+        return next((side for side in self.sides if side.label == "desirable"), None)
+
+    @property
+    def bad(self) -> Side | None:
+        """The undesirable side, if there is one."""
+        return next((side for side in self.sides if side.label == "undesirable"), None)
+
+    def conversation(self, side: Side) -> Conversation:
+        """Return the prompt and what follows it on a side."""
+        return self.prompt + side.messages
 
 
 @dataclass(frozen=True)
-class DpoRow:
-    """A desirable and an undesirable message after the same prompt.
-
-    Attributes:
-        source: where it came from.
-        tools: tool schemas of the chat API.
-        prompt: everything before the messages, system message first.
-        chosen, rejected: the two messages.
-    """
-
-    source: Source
-    tools: Tools
-    prompt: Conversation
-    chosen: Sampled
-    rejected: Sampled
-
-    @property
-    def row_id(self) -> str:
-        """Content hash of prompt and both completions."""
-        keys = message_key(self.chosen.message), message_key(self.rejected.message)
-        return content_id("dpo", prompt_id(self.tools, self.prompt), *keys)
-
-
-Row = SftRow | KtoRow | DpoRow
-
-
-@dataclass(frozen=True)
-class Link:
+class Origin:
     """A node that a row came from.
 
     Attributes:
@@ -137,8 +148,31 @@ class Link:
     part: Part
 
 
-def method_of(row: Row) -> Method:
-    """Return the training method that a row is for."""
-    if isinstance(row, SftRow):
-        return "sft"
-    return "kto" if isinstance(row, KtoRow) else "dpo"
+_ROWS = Flat(Row, without=("source",))
+_SOURCES = Flat(Source)
+
+
+def row_record(row: Row) -> Record:
+    """Return a row's row of table ``preference_rows``; ``sides`` is a list of ``{"said", "label"}``."""
+    named = {"row_id": row.row_id, "label": row.label}
+    return named | _SOURCES.record(row.source) | _ROWS.record(row)
+
+
+def row_from_record(record: Mapping[str, Any]) -> Row:
+    """Rebuild a training row; further columns are ignored."""
+    return _ROWS.read(record, source=_SOURCES.read(record))
+
+
+def held_out(goals: Iterable[str], roles: Iterable[tuple[str, str, str]]) -> frozenset[str]:
+    """Return the goals, of some, that nothing may be learned from.
+
+    These are the goals of an evaluation role, those of a source that such a goal is from, and those that
+    nobody knows.
+
+    Args:
+        goals: of trees or rows.
+        roles: goal, source and role of every goal that there is.
+    """
+    known = list(roles)
+    evaluated = {source for _, source, role in known if role != "train"}
+    return frozenset(goals) - {goal for goal, source, _ in known if source not in evaluated}

@@ -17,7 +17,14 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from josh_pipeline.core.progress import duration
 from josh_pipeline.dialogue.demonstrations import Ceiling
 from josh_pipeline.evaluation.summary import Breakdown
-from josh_pipeline.report.data import Cost, HarvestYield, PolicyChange, PolicyDrift, PolicyScore, TrainingCurve
+from josh_pipeline.report.data import (
+    Cost,
+    HarvestYield,
+    PolicyChange,
+    PolicyDrift,
+    PolicyScore,
+    TrainingCurve,
+)
 from josh_pipeline.report.palette import (
     BEFORE,
     BLUE,
@@ -109,7 +116,9 @@ def _canvas(
         yield figure, list(grid[0])
 
 
-def _beside(axes: Axes, text: str, place: tuple[float, float], offset: tuple[float, float], **style: Any) -> None:
+def _beside(
+    axes: Axes, text: str, place: tuple[float, float], offset: tuple[float, float], **style: Any
+) -> None:
     """Write a word beside a mark, ``offset`` points away."""
     axes.annotate(text, place, xytext=offset, textcoords="offset points", **{"fontsize": 8.5} | style)
 
@@ -176,7 +185,10 @@ def success_by_group(scores: Sequence[PolicyScore], group: str) -> Figure:
             axes.errorbar(
                 [one.success for _, one in rows],
                 [place + (index - (len(scores) - 1) / 2) * step for place, _ in rows],
-                xerr=[[one.success - one.low for _, one in rows], [one.high - one.success for _, one in rows]],
+                xerr=[
+                    [one.success - one.low for _, one in rows],
+                    [one.high - one.success for _, one in rows],
+                ],
                 linestyle="none", marker="osD^v"[index % 5], markersize=6, color=series_colour(index),
                 elinewidth=1.6, label=score.name,
             )  # fmt: skip
@@ -301,7 +313,13 @@ def harvest_yield(harvests: Sequence[HarvestYield]) -> Figure:
             if not any(counts) and label == "failed":
                 continue
             trees.barh(
-                range(len(counts)), counts, left=left, color=colour, height=0.58, label=label, edgecolor="white"
+                range(len(counts)),
+                counts,
+                left=left,
+                color=colour,
+                height=0.58,
+                label=label,
+                edgecolor="white",
             )
             for place, count in enumerate(counts):
                 if count:
@@ -315,7 +333,8 @@ def harvest_yield(harvests: Sequence[HarvestYield]) -> Figure:
         trees.set_title("Search trees")
         rounds = sorted({round_ for h in harvests for round_ in h.by_round})
         good, bad = (
-            [sum(h.by_round.get(round_, (0, 0))[side] for h in harvests) for round_ in rounds] for side in (0, 1)
+            [sum(h.by_round.get(round_, (0, 0))[side] for h in harvests) for round_ in rounds]
+            for side in (0, 1)
         )
         rows.bar(rounds, good, color=WON, width=0.66, label="desirable")
         rows.bar(rounds, [-n for n in bad], color=LOST, width=0.66, label="undesirable")

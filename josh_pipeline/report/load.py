@@ -126,7 +126,7 @@ def _injected(warehouse: Warehouse, row: PolicyRow, settings: Settings) -> Injec
 
 
 def played_ceiling(warehouse: Warehouse, row: PolicyRow, settings: Settings) -> Ceiling | None:
-    """Let a perfect agent play the test goals of an iteration's evaluation; None where nobody can script it."""
+    """Let a perfect agent play the test goals of an iteration's evaluation; None where there is none."""
     ids = sorted({goal for goal, _ in outcomes(warehouse, row.iteration, "after", "test")})
     environment = stored_environment(warehouse, settings.environment, row.corpus_scope, sources=False)
     goals = stored_tasks(warehouse, row.goals_scope, of=environment.Task, ids=ids)
@@ -163,7 +163,7 @@ def harvest_of(warehouse: Warehouse, iteration: str, name: str | None = None) ->
     trees = warehouse.rows(
         "SELECT count(*) AS trees, count(*) FILTER (failure IS NOT NULL) AS failed, "
         "count(*) FILTER (failure IS NULL AND reward = 1) AS full, "
-        "count(*) FILTER (failure IS NULL AND reward = 0) AS none, trees - failed - \"full\" - none AS partial "
+        'count(*) FILTER (failure IS NULL AND reward = 0) AS none, trees - failed - "full" - none AS partial '
         "FROM current_trees WHERE iteration = ?",
         [iteration],
     )[0]
@@ -285,9 +285,7 @@ def line_examples(warehouse: Warehouse, line: Line) -> list[Example]:
     return examples
 
 
-def _example(
-    warehouse: Warehouse, line: Line, row: PolicyRow, kind: Any, goal: Task, trial: int
-) -> Example:
+def _example(warehouse: Warehouse, line: Line, row: PolicyRow, kind: Any, goal: Task, trial: int) -> Example:
     found = warehouse.rows(
         "SELECT side, episode_id FROM current_episodes WHERE iteration = ? AND role = 'test' "
         "AND goal_id = ? AND trial = ?",

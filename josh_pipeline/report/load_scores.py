@@ -162,7 +162,9 @@ def line_changes(warehouse: Warehouse, line: Line, resamples: int) -> list[Polic
     """
     found = []
     for row in line.rounds:
-        for stored in warehouse.rows("SELECT * FROM current_comparisons WHERE iteration = ?", [row.iteration]):
+        for stored in warehouse.rows(
+            "SELECT * FROM current_comparisons WHERE iteration = ?", [row.iteration]
+        ):
             sides = [outcomes(warehouse, row.iteration, side, stored["role"]) for side in ("before", "after")]
             found.append(_change(line, row.iteration, row.policy_digest, stored, *sides))
     if len(line.rounds) > 1:
@@ -177,7 +179,8 @@ def _overall(warehouse: Warehouse, line: Line, resamples: int) -> list[PolicyCha
     if not before or before.keys() != after.keys():
         return []
     about = warehouse.rows(
-        "SELECT DISTINCT role, goal_kind FROM current_evaluations WHERE iteration = ? AND role = 'test'", [last]
+        "SELECT DISTINCT role, goal_kind FROM current_evaluations WHERE iteration = ? AND role = 'test'",
+        [last],
     )[0]
     keys = sorted(before)
     found = []

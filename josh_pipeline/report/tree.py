@@ -9,7 +9,7 @@ from josh_pipeline.report.lines import policy_name
 from josh_pipeline.report.words import milestone_texts
 from josh_pipeline.search.tree import Node, Tree
 from josh_pipeline.stages.environment import task_from_row
-from josh_pipeline.stages.trees import stored_tree
+from josh_pipeline.stages.rollouts import stored_tree
 from josh_pipeline.store.warehouse import Warehouse
 
 NODE_LABEL = (
@@ -118,7 +118,8 @@ def node_rows(warehouse: Warehouse, rollout: str) -> dict[str, NodeRows]:
     found = warehouse.rows(
         "SELECT node_id, count(DISTINCT row_id) FILTER (gave = 'golden') AS golden, "
         "count(*) FILTER (gave = 'desirable') AS desirable, "
-        "count(*) FILTER (gave = 'undesirable') AS undesirable, list(DISTINCT row_id ORDER BY row_id) AS row_ids "
+        "count(*) FILTER (gave = 'undesirable') AS undesirable, "
+        "list(DISTINCT row_id ORDER BY row_id) AS row_ids "
         f"FROM (SELECT DISTINCT n.node_id, n.row_id, n.part, {NODE_LABEL} AS gave FROM current_row_nodes n "
         "JOIN current_preference_rows r USING (iteration, row_id) WHERE n.rollout_id = ?) GROUP BY node_id",
         [rollout],
@@ -127,7 +128,7 @@ def node_rows(warehouse: Warehouse, rollout: str) -> dict[str, NodeRows]:
 
 
 def telling_tree(warehouse: Warehouse, iteration: str) -> str | None:
-    """Choose the tree to show: of those with the most reward the one with most milestones, then most turns."""
+    """Choose the tree to show: the most reward first, then the most milestones, then the most turns."""
     found = warehouse.rows(
         "SELECT t.rollout_id FROM current_trees t JOIN current_nodes n USING (iteration, rollout_id) "
         "WHERE t.iteration = ? GROUP BY t.rollout_id, t.reward, t.earned "

@@ -1,9 +1,9 @@
 """A search tree as SVG: boxes with words for the viewer, dots for the report.
 
-Rounds run down, branches lie side by side. The search collapses to the golden leaf whenever a reward is earned,
-so a tree is a chain of small trees (segments). Each segment is laid out tidily by contours (Reingold and Tilford
-1981) and hung below the golden leaf it grows from. The picture stays about as wide as the beam, however many
-rounds it has.
+Rounds run down, branches lie side by side. The search collapses to the golden leaf whenever a reward is
+earned, so a tree is a chain of small trees (segments). Each is laid out tidily by contours (Reingold and
+Tilford 1981) and hung below the golden leaf it grows from. The picture stays about as wide as the beam,
+however many rounds it has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,15 @@ from html import escape
 
 from josh_pipeline.report.palette import GOLDEN, GREEN, INK, MUTED, VERMILION
 from josh_pipeline.report.tree import DrawnTree
-from josh_pipeline.report.words import call_text, end_text, result_text, short_end, shortened, spoken, user_words
+from josh_pipeline.report.words import (
+    call_text,
+    end_text,
+    result_text,
+    short_end,
+    shortened,
+    spoken,
+    user_words,
+)
 from josh_pipeline.search.tree import Node, Tree
 
 STYLES = {

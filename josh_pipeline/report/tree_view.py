@@ -21,7 +21,7 @@ def tree_page(drawn: DrawnTree) -> str:
 
 
 def tree_text(drawn: DrawnTree) -> RenderableType:
-    """Render a tree for the terminal, deep only where turns really branch: what was rewarded, then the segments between collapses, in order."""
+    """Render a tree for the terminal: what was rewarded, then the segments between collapses, in order."""
     tree = drawn.tree
     head = Text.assemble(
         (f"Search tree {tree.rollout_id}", "bold"),
@@ -78,7 +78,9 @@ def _turn(drawn: DrawnTree, node: Node) -> Text:
     if node.error_turn:
         text.append("error turn ", style="red")
     for call in node.calls:
-        text.append(shortened(call_text(call.tool, call.arguments), SAID_CHARACTERS), style=f"bold {style}".strip())
+        text.append(
+            shortened(call_text(call.tool, call.arguments), SAID_CHARACTERS), style=f"bold {style}".strip()
+        )
         text.append(f" → {shortened(result_text(call), 40)}  ", style="dim")
     if said := spoken(node):
         text.append(f"“{shortened(said, SAID_CHARACTERS)}”", style=style)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
@@ -16,7 +16,7 @@ from josh_pipeline.core.world import World
 from josh_pipeline.dialogue.agent import AgentFormat
 from josh_pipeline.search.checkpoint import Checkpointer
 from josh_pipeline.search.concurrency import Limiter, admitted
-from josh_pipeline.search.search import rollout_id, search
+from josh_pipeline.search.search import search
 from josh_pipeline.search.spending import Ledger, Meter
 from josh_pipeline.search.tree import Tree, Usage
 from josh_pipeline.settings import SearchSettings
@@ -83,16 +83,15 @@ async def rollouts(
     settings_digest: str,
     seed: int,
     attempt: int,
-    done: Collection[str],
     checkpoint: Callable[[list[Tree]], None],
     progress: Progress,
     ledger: Ledger,
+    owed: Mapping[str, int] | None = None,
     task: str = "Searching",
 ) -> RolloutSummary:
     """Search goals, as many at once as keep the policy busy.
 
-    A goal whose rollout id is in ``done`` is not owed. Leave failed trees out of ``done`` to have them
-    tried again; whatever way the run ends, trees that finished have been checkpointed.
+    Whatever way the run ends, trees that finished have been checkpointed.
 
     Args:
         goals: in the order in which they are begun; none of them excluded.
@@ -102,11 +101,12 @@ async def rollouts(
         settings: of the search; ``in_flight`` caps requests over all goals.
         settings_digest: names all that a tree depends on beside policy, goal and seed.
         seed, attempt: of the iteration; with the goal they fix every request's seed.
-        done: rollout ids that are stored.
         checkpoint: makes a batch of trees durable; called on a thread, one call at a time.
         progress: counts goals.
         ledger: prices and the budget; once that is spent, conversations under way end with their round
             as trees with failure ``budget``, and none is begun.
+        owed: the goals whose trees are not stored, each with how often its search had failed before; None:
+            all of them, for the first time.
 
     Raises:
         TooManyFailuresError: more than ``max_failed_share`` of the goals failed, those cut short by the
@@ -114,9 +114,9 @@ async def rollouts(
     """
     started = time.monotonic()
     tree_seed = rollout_seed(seed, attempt)
-    named = [(goal, rollout_id(policy.digest, goal.goal_id, tree_seed, settings_digest)) for goal in goals]
-    owed = [goal for goal, name in named if name not in done]
-    stored = len(goals) - len(owed)
+    retries = dict.fromkeys((goal.goal_id for goal in goals), 0) if owed is None else owed
+    waiting = [goal for goal in goals if goal.goal_id in retries]
+    stored = len(goals) - len(waiting)
     limiter = Limiter(settings.in_flight)
     tally = _Tally()
 
@@ -134,9 +134,10 @@ async def rollouts(
             seed=tree_seed,
             limiter=limiter,
             account=account,
+            retry=retries[goal.goal_id],
         )
 
-    progress.start(task, len(owed))
+    progress.start(task, len(waiting))
     try:
         async with Checkpointer(checkpoint) as writer:
 
@@ -146,13 +147,13 @@ async def rollouts(
                 progress.advance(task)
                 tally.refuse_over(settings.max_failed_share, len(goals))
 
-            starts = (partial(one, goal) for goal in owed)
+            starts = (partial(one, goal) for goal in waiting)
             await admitted(starts, limiter, keep, enough=lambda: ledger.budget.spent)
             tally.refuse_over(settings.max_failed_share, stored + tally.finished)
     finally:
         progress.finish(task)
     return tally.summary(
-        owed=len(owed),
+        owed=len(waiting),
         stored=stored,
         seconds=time.monotonic() - started,
     )

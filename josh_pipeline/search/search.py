@@ -18,9 +18,13 @@ from josh_pipeline.search.tree import End, Node, Told, Tree, Usage
 from josh_pipeline.settings import SearchSettings
 
 
-def rollout_id(policy_digest: str, goal_id: str, seed: int, settings_digest: str) -> str:
-    """Return the id of the tree that a search with these inputs gives."""
-    return content_id(policy_digest, goal_id, seed, settings_digest)
+def rollout_id(policy_digest: str, goal_id: str, seed: int, settings_digest: str, retry: int = 0) -> str:
+    """Return the id of the tree that a search with these inputs gives.
+
+    Args:
+        retry: how often the same search had failed before.
+    """
+    return content_id(policy_digest, goal_id, seed, settings_digest, retry)
 
 
 async def search(
@@ -35,6 +39,7 @@ async def search(
     seed: int,
     limiter: Limiter,
     account: Account,
+    retry: int = 0,
 ) -> Tree:
     """Search one goal.
 
@@ -53,6 +58,7 @@ async def search(
         seed: seeds of requests derive from it, the goal, the node's path and the request's index.
         limiter: shared by all conversations of the process.
         account: counts what this conversation costs; once its budget is spent no round begins.
+        retry: how often this search had failed before: the tree's name has it, the requests do not.
 
     Returns:
         The tree. A failed branch is a node with ``failure``; a tree has one where the user never
@@ -68,7 +74,7 @@ async def search(
         seat = LimitedPolicy(MeteredPolicy(policy, account.agent), lane)
         run = _Search(goal_id, world, user, seat, agent, settings, seed, account.budget)
         await run.run()
-    return run.tree(settings_digest, account.usage(time.monotonic() - started))
+    return run.tree(settings_digest, retry, account.usage(time.monotonic() - started))
 
 
 @dataclass(eq=False)
@@ -294,9 +300,9 @@ class _Search:
         if reply.done:
             leaf.end = "user_done"
 
-    def tree(self, settings_digest: str, usage: Usage) -> Tree:
+    def tree(self, settings_digest: str, retry: int, usage: Usage) -> Tree:
         """Freeze what has grown."""
-        name = rollout_id(self.policy.digest, self.goal_id, self.seed, settings_digest)
+        name = rollout_id(self.policy.digest, self.goal_id, self.seed, settings_digest, retry)
         ids = {branch: content_id(name, branch.path) for branch in self.branches}
         nodes = tuple(
             Node(
@@ -333,4 +339,5 @@ class _Search:
             failure=self.failure,
             failure_message=self.failure_message,
             usage=usage,
+            retry=retry,
         )

@@ -11,9 +11,9 @@ from josh_pipeline.core.policy import Completion
 from josh_pipeline.core.world import CallRecord
 
 End = Literal["solved", "pruned", "void", "user_done", "failed", "rounds_spent", "budget_spent"]
+"""Why a leaf has no child: see ``Node.end``."""
 Told = tuple[str, tuple[Mapping[str, Any], ...]]
 """The system message of an agent, and the chat API's tool schemas."""
-"""Why a leaf has no child: see ``Node.end``."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Tree:
     """One goal, searched.
 
     Attributes:
-        rollout_id: content hash of (policy digest, goal id, seed, settings digest).
+        rollout_id: content hash of (policy digest, goal id, seed, settings digest, retry).
         goal_id, policy_digest, seed, settings_digest: what was run.
         system: the agent's system message, shared by all nodes that say nothing else.
         tools: the chat API's tool schemas, shared likewise; empty for agents that write tools out.
@@ -102,6 +102,7 @@ class Tree:
         failure, failure_message: set where the whole conversation failed, or the budget cut it short; the
             tree is then partial.
         usage: what it cost.
+        retry: how often the same search had failed before; 0 the first time.
     """
 
     rollout_id: str
@@ -118,6 +119,7 @@ class Tree:
     failure: ErrorKind | None
     failure_message: str | None
     usage: Usage
+    retry: int = 0
 
     @cached_property
     def by_id(self) -> Mapping[str, Node]:
@@ -131,7 +133,9 @@ class Tree:
     @property
     def golden_end(self) -> Node | None:
         """The node that ends the golden conversation; None where nothing was earned."""
-        return max((node for node in self.nodes if node.golden), key=lambda node: len(node.path), default=None)
+        return max(
+            (node for node in self.nodes if node.golden), key=lambda node: len(node.path), default=None
+        )
 
     def walk(self, node: Node) -> tuple[Node, ...]:
         """Return the nodes from the root to ``node``, both included."""

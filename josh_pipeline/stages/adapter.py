@@ -1,7 +1,6 @@
-"""Step ``lora_adapter``: the harvested rows become the candidate's adapter."""
+"""Stage ``adapter``: the harvested rows become the candidate's adapter."""
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -12,40 +11,14 @@ from josh_pipeline.harvest.rows import Row
 from josh_pipeline.stages.cold_start import curve_frame, settle
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, policy_digest
 from josh_pipeline.stages.preferences import NO_ROWS_ADVICE, require_sound, training_rows
-from josh_pipeline.stages.step import Step, one_at_a_time
-from josh_pipeline.store.warehouse import Generation
+from josh_pipeline.stages.stage import Made, Stage
+from josh_pipeline.stages.step import Step
 
 if TYPE_CHECKING:
     from josh_pipeline.training.job import TrainingResult
 
 
-@dataclass(frozen=True)
-class AdapterSummary:
-    """What was trained.
-
-    Attributes:
-        policy_digest: the candidate: base and adapter.
-        parent_digest: the adapter that training went on from, None where it began at the base.
-        rows: that were harvested for it.
-        left_out: of them, those that KTO had no neighbour of another tree for.
-        tokens, seconds: as the training counted them.
-        curve: points of the training curve.
-    """
-
-    generation: Generation
-    policy_digest: str
-    adapter_digest: str
-    parent_digest: str | None
-    method: str
-    rows: int
-    left_out: int
-    tokens: int
-    seconds: float
-    curve: list[dict[str, Any]]
-
-
-@one_at_a_time
-def train_adapter(step: Step, iteration: str) -> AdapterSummary:
+def train_adapter(step: Step, iteration: str) -> Made:
     """Train the candidate of an iteration and put its adapter, with a manifest, into the home.
 
     Raises:
@@ -81,7 +54,7 @@ def train_adapter(step: Step, iteration: str) -> AdapterSummary:
         step.progress.note(f"{left_out} of {len(rows)} rows had no neighbour of another tree: left out.")
     parent = policy.adapter_digest if settings.start == "previous" else None
     manifest = manifest_of(policy, parent, rows, result) | {
-        # Commits the adapter to all that its rows came from, down to the corpus: see store/seals.py.
+        # Commits the adapter to all that its rows came from, down to the corpus: see store/digests.py.
         "rows_generations": [step.warehouse.digest_of(source) for source in sources]
     }
     adapter = settle(result.adapter, step.home.adapters / result.digest, result.adapter.parent)
@@ -105,17 +78,20 @@ def train_adapter(step: Step, iteration: str) -> AdapterSummary:
     if result.curve:
         tables["training_curves"] = curve_frame(result.curve)
     generation = step.warehouse.publish("adapter", iteration, step.run_id, tables, [policy.source, *sources])
-    return AdapterSummary(
-        generation=generation,
-        policy_digest=candidate,
-        adapter_digest=result.digest,
-        parent_digest=parent,
-        method=settings.method,
-        rows=len(rows),
-        left_out=left_out,
-        tokens=result.tokens,
-        seconds=result.seconds,
-        curve=result.curve,
+    return Made(
+        generation,
+        version=result.digest,
+        rows=1,
+        facts={
+            "policy digest": candidate,
+            "adapter digest": result.digest,
+            "went on from": parent or "the base",
+            "method": settings.method,
+            "rows": len(rows),
+            "rows left out": left_out,
+            "tokens": result.tokens,
+            "seconds": round(result.seconds),
+        },
     )
 
 
@@ -138,3 +114,26 @@ def manifest_of(
         "repeated_prefix_share": result.repeated,
         "settings": result.record,
     }
+
+
+STAGE = Stage(
+    name="adapter",
+    asset="lora_adapter",
+    about="The candidate: a LoRA adapter on the base, trained on the harvested rows. Its weights lie in the "
+    "home under their digest, beside a manifest with the digests of the rows and of its parent.",
+    tables={"trainings": ("adapter_digest",), "training_curves": ("step",)},
+    inputs=("policy", "preferences"),
+    earlier=("preferences",),
+    make=train_adapter,
+    origins={
+        "trainings.base_digest": ["policies.base_digest"],
+        "trainings.parent_digest": ["policies.adapter_digest"],
+        "trainings.rows_digest": ["preference_rows.row_id"],
+        "trainings.adapter_digest": [
+            "preference_rows.prompt",
+            "preference_rows.sides",
+            "policies.base_digest",
+        ],
+    },
+    kinds=frozenset({"huggingface", "duckdb"}),
+)

@@ -1,28 +1,27 @@
-"""One policy on goals of one's own choice, apart from the loop: what ``josh evaluate`` does."""
+"""Stage ``benchmark``: one policy on goals of one's own choice, apart from the loop."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any
 
 import polars as pl
 
+from josh_pipeline.core.environment import ROLES, Environment, Task
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import content_id
-from josh_pipeline.environments.toolwoz.ceiling import Ceiling
-from josh_pipeline.environments.toolwoz.goal import Goal
-from josh_pipeline.environments.toolwoz.roles import Role, paper_test_goals
+from josh_pipeline.dialogue.demonstrations import Ceiling
+from josh_pipeline.environments.registry import DEFAULT
 from josh_pipeline.evaluation.summary import Score, score
-from josh_pipeline.stages.ceiling import ceiling_on
-from josh_pipeline.stages.corpus import stored_corpus
-from josh_pipeline.stages.episodes import Player, played
-from josh_pipeline.stages.evaluation import score_record
-from josh_pipeline.stages.goals import GoalKind, stored_goals
+from josh_pipeline.stages.environment import stored_environment, stored_tasks
+from josh_pipeline.stages.episodes import Player, played_episodes
+from josh_pipeline.stages.evaluation import breakdowns, score_record, usage_facts
+from josh_pipeline.stages.goals import ceiling_on
+from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import PolicyRow, policy_of
-from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
 from josh_pipeline.stages.selection import drawn
-from josh_pipeline.stages.step import ITERATION_DIGITS, Step, iteration_key
-from josh_pipeline.store.warehouse import Generation, Warehouse
-
-Selection = Role | Literal["test-450"]
+from josh_pipeline.stages.stage import Made, Stage
+from josh_pipeline.stages.step import ITERATION_DIGITS, Step, base_scope, corpus_scope, goals_scope, iteration_key
+from josh_pipeline.store.layout import Members
+from josh_pipeline.store.warehouse import Generation
 
 
 @dataclass(frozen=True)
@@ -32,102 +31,139 @@ class Benchmark:
     Attributes:
         iteration: the iteration that made the policy; ``''`` for one that no iteration made.
         corpus: name of the corpus.
-        selection: a role, or ``test-450``.
-        ceiling: what a perfect agent reaches on the same goals; None without an agenda user.
+        selection: a role, or a published selection of the environment.
+        kind: of the goals.
+        goals: what goals of this kind are called.
+        ceiling: what a perfect agent reaches on the same goals; None where nobody knows.
     """
 
     generation: Generation
     iteration: str
     corpus: str
-    selection: Selection
-    kind: GoalKind
+    selection: str
+    kind: str
+    goals: str
     score: Score
     ceiling: Ceiling | None
 
 
 def benchmark(
-    step: Step, policy: str, selection: Selection, kind: GoalKind, trials: int, number: int | None
+    step: Step, policy: str, selection: str, kind: str | None, trials: int, number: int | None
 ) -> Benchmark:
     """Evaluate a policy and store the score.
 
     Args:
         policy: ``latest``, ``base``, an iteration, or the first digits of a policy's digest.
+        selection: a role, or a published selection of the environment.
+        kind: of the goals; None for what the settings play, or for what the selection is of.
         number: goals at most; None for all of the selection.
         trials: conversations a goal.
 
     Raises:
         UserError: there is no such policy or selection, or too many conversations failed.
     """
-    return measured(step, chosen_policy(step, policy), selection, kind, trials, number)
+    return play_and_score(step, chosen_policy(step, policy), selection, kind, trials, number)
 
 
-def benchmark_whole(step: Step, iteration: str) -> Benchmark:
-    """Evaluate the policy that stands after an iteration on whole test goals, whatever the loop plays.
+def benchmark_headline(step: Step, iteration: str) -> Made:
+    """Evaluate the policy that stands after an iteration on the kind of goals that published scores are of.
 
-    That is the iteration's candidate if it was promoted, else the policy that it began with. As many
+    That is the iteration's candidate if it was promoted, else the policy that it began with. As many test
     goals are played as ``evaluation.whole_goals`` says.
     """
-    promotion = step.require("promotion", iteration, "promotion")
-    found = step.warehouse.rows("SELECT promoted FROM current_promotions WHERE iteration = ?", [iteration])
-    row = candidate_row(step, iteration) if found[0]["promoted"] else policy_of(step.warehouse, iteration)
+    promotion = step.require("promotion", iteration)
+    stands = step.written("promotions", promotion)[0]["promoted"]
+    row = candidate_row(step, iteration) if stands else policy_of(step.warehouse, iteration)
     number = step.settings.evaluation.whole_goals
-    return measured(step, row, "test", "whole", 1, number, inputs=(promotion,))
+    headline = environment_of(step, row).headline
+    found = play_and_score(step, row, "test", headline, 1, number, inputs=(promotion,))
+    one = found.score
+    return Made(
+        found.generation,
+        version=step.warehouse.content(found.generation),
+        rows=1,
+        facts={
+            "policy digest": one.policy,
+            "goals": one.n,
+            f"mean reward ({found.goals})": round(one.reward, 3),
+            f"success rate ({found.goals})": round(one.success, 3),
+            "95 % interval": f"{one.low:.3f} to {one.high:.3f}",
+            **usage_facts(one),
+        },
+        tables=breakdowns(one),
+    )
 
 
-def measured(
+def play_and_score(
     step: Step,
     row: PolicyRow,
-    selection: Selection,
-    kind: GoalKind,
+    selection: str,
+    kind: str | None,
     trials: int,
     number: int | None,
     inputs: tuple[Generation, ...] = (),
 ) -> Benchmark:
     """Play a policy on a selection of goals and store the score; see ``benchmark``."""
-    goals = selected_goals(step, row, selection, kind, number)
-    player = Player(row.policy_digest, row.adapter_path, f"on {'parts' if kind == 'part' else 'whole goals'}")
-    episodes = played(step, row, player, goals, trials)
-    found = score(episodes, {goal.goal_id: goal for goal in goals})
+    environment = environment_of(step, row)
+    goals = selected_goals(step, row, environment, selection, kind, number)
+    played = goals[0].kind
+    called = environment.kinds[played]
+    player = Player(row.policy_digest, row.adapter_path, f"on {called}")
+    episodes = played_episodes(step, row, environment, player, goals, trials)
+    found = score(episodes, {goal.goal_id: goal for goal in goals}, environment.fault)
     record = score_record(found, episodes)
     del record["failures"]
     about = {
         "iteration": row.iteration,
         "corpus": row.corpus,
         "selection": selection,
-        "goal_kind": kind,
+        "goal_kind": played,
         "trials": trials,
     }
     tables = {
         "benchmarks": pl.DataFrame([about | record]),
-        "benchmark_episodes": pl.DataFrame({"episode_id": [e.episode_id for e in episodes]}),
+        "benchmark_episodes": pl.DataFrame({"episode_id": [one.episode_id for one in episodes]}),
     }
     scope = content_id("benchmark", row.policy_digest, episodes[0].settings_digest, about, len(goals))
     generation = step.warehouse.publish("benchmark", scope, step.run_id, tables, inputs)
-    ceiling = ceiling_on(step.warehouse, row.corpus_scope, goals, step.settings)
-    return Benchmark(generation, row.iteration, row.corpus, selection, kind, found, ceiling)
+    ceiling = ceiling_on(environment, goals, step.settings)
+    return Benchmark(generation, row.iteration, row.corpus, selection, played, called, found, ceiling)
 
 
 def selected_goals(
-    step: Step, row: PolicyRow, selection: Selection, kind: GoalKind, number: int | None
-) -> list[Goal]:
+    step: Step,
+    row: PolicyRow,
+    environment: Environment[Any],
+    selection: str,
+    kind: str | None,
+    number: int | None,
+) -> list[Task]:
     """Return the goals to play; a number of them is the first in the order of all evaluations.
 
     Raises:
-        UserError: the corpus has no such goals.
+        UserError: the environment has no such goals.
     """
-    if selection == "test-450":
-        if kind != "whole":
-            raise UserError("test-450 are whole goals: leave --goals out, or give --goals whole.")
-        corpus = stored_corpus(step.warehouse, row.corpus_scope, dialogues=False)
-        goals = paper_test_goals(
-            corpus, stored_goals(step.warehouse, row.goals_scope, kind="whole", usable=False)
+    if kind is not None and kind not in environment.kinds:
+        raise UserError(
+            f"{step.settings.environment.name} has no {kind!r} goals: use --goals {' or '.join(environment.kinds)}."
         )
-        goals = [goal for goal in goals if goal.excluded is None]
+    if selection in ROLES:
+        played = kind or environment.played
+        goals = stored_tasks(
+            step.warehouse, row.goals_scope, of=environment.Task, kind=played, role=selection
+        )
     else:
-        goals = stored_goals(step.warehouse, row.goals_scope, kind=kind, role=selection)
+        # Which of the source's records are of the selection, they say themselves.
+        whole = stored_environment(
+            step.warehouse, step.settings.environment, row.corpus_scope, sources=True
+        )
+        every = stored_tasks(step.warehouse, row.goals_scope, of=environment.Task, usable=False)
+        goals = list(whole.selection(selection, every))
+        if kind is not None and any(goal.kind != kind for goal in goals):
+            raise UserError(f"{selection} is not of {environment.kinds[kind]}: leave --goals out.")
     if not goals:
         raise UserError(
-            f"{row.corpus} gives no {kind} goal of {selection}: choose another --role or --goals."
+            f"{row.corpus} gives no such goal of {selection}: choose another --role or --goals."
         )
     return drawn(goals, "evaluation")[:number]
 
@@ -193,8 +229,8 @@ def candidate_row(step: Step, iteration: str, digest: str | None = None) -> Poli
 def base_row(step: Step) -> PolicyRow:
     """Return the base of the settings as a policy that no iteration made."""
     scope = base_scope(step.settings)
-    source = step.require("cold_start", scope, "cold_start")
-    base = step.warehouse.rows("SELECT * FROM current_base_models WHERE scope = ?", [scope])[0]
+    source = step.require("cold_start", scope)
+    base = step.written("base_models", source)[0]
     row = PolicyRow(
         iteration="",
         generation=0,
@@ -219,7 +255,7 @@ def base_row(step: Step) -> PolicyRow:
 
 def with_goals(step: Step, row: PolicyRow) -> PolicyRow:
     """Let a policy play the goals of the settings instead of those that it was trained on."""
-    corpus = corpus_of(step.warehouse, corpus_scope(step.settings.corpus))
+    corpus = step.written("corpora", step.require("corpus", corpus_scope(step.settings)))[0]
     return replace(
         row,
         corpus=corpus["name"],
@@ -229,13 +265,21 @@ def with_goals(step: Step, row: PolicyRow) -> PolicyRow:
     )
 
 
-def corpus_of(warehouse: Warehouse, scope: str) -> dict[str, str]:
-    """Return the row of a corpus.
-
-    Raises:
-        UserError: it is not in the store.
-    """
-    found = warehouse.rows("SELECT * FROM current_corpora WHERE scope = ?", [scope])
-    if not found:
-        raise UserError("Materialize multiwoz_dialogues first, with these settings: it is not in the store.")
-    return found[0]
+STAGE = Stage(
+    name="benchmark",
+    asset=f"{DEFAULT}_benchmark",
+    about="The policy that stands after an iteration on the kind of test goals that published scores are of, "
+    "also where the loop plays others. Not part of an iteration; `josh iterate` ends with it where "
+    "evaluation.whole_goals asks for it.",
+    tables={
+        "benchmarks": ("policy_digest", "selection", "goal_kind"),
+        "benchmark_episodes": ("episode_id",),
+    },
+    inputs=("promotion",),
+    make=benchmark_headline,
+    members=Members("benchmark_episodes", "episode_id", ("episodes",)),
+    in_loop=False,
+    scope_is_content=True,
+    origins={"benchmarks.policy_digest": ["promotions.policy_digest", "policies.policy_digest"]},
+    kinds=frozenset({"duckdb", "vllm"}),
+)

@@ -1,7 +1,6 @@
 """How far what an iteration made has drifted from the foundation, measured once a policy."""
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -19,7 +18,7 @@ from josh_pipeline.store.warehouse import Warehouse
 NO_WEIGHTS = "The weights of an endpoint's model are not here."
 DRIFT_SCHEMA: dict[str, Any] = {
     "drift": pl.Float64, "low": pl.Float64, "high": pl.Float64, "texts": pl.Int64, "tokens": pl.Int64,
-    "by_kind": pl.String, "seconds": pl.Float64, "reason": pl.String,
+    "by_kind": pl.String, "reason": pl.String,
 }  # fmt: skip
 
 
@@ -30,7 +29,7 @@ def drift_record(step: Step, row: PolicyRow, policy_digest: str, adapter_path: s
         row: of the iteration; it names the base.
         policy_digest, adapter_path: of the policy.
     """
-    base = step.warehouse.rows("SELECT * FROM current_base_models WHERE scope = ?", [row.base_scope])[0]
+    base = step.written("base_models", step.require("cold_start", row.base_scope))[0]
     about = {
         "policy_digest": policy_digest,
         "foundation_digest": base["foundation_digest"],
@@ -59,7 +58,6 @@ def _measured(
     policy = weights(step.home, row.base_path, adapter_path, policy_digest)
     if policy is None:
         return empty | {"reason": NO_WEIGHTS}
-    begin = time.monotonic()
     found = measure_drift(
         policy,
         step.home.absolute(base["foundation_path"]),
@@ -71,7 +69,6 @@ def _measured(
         "drift": record.pop("mean"),
         **record,
         "by_kind": canonical_json(found.by_kind),
-        "seconds": time.monotonic() - begin,
     }
 
 

@@ -192,7 +192,9 @@ def corpus_complete(step: Step, scope: str) -> Verdict:
         faults.append(f"{found['sources'] - found['names']} sources share the id of another")
     if found["digests"] > 1:
         faults.append("the sources are of several corpora")
-    whole = f"{found['sources']} sources, and {found['entities']} entities in {found['collections']} collections."
+    whole = (
+        f"{found['sources']} sources, and {found['entities']} entities in {found['collections']} collections."
+    )
     numbers = {name: found[name] for name in ("sources", "entities", "collections")}
     return Verdict(not faults, f"{'; '.join(faults)}." if faults else whole, numbers)
 

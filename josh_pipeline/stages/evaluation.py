@@ -1,28 +1,30 @@
-"""Step ``benchmark_evaluation``: the policy before and after, on the same held-out goals."""
+"""Stage ``evaluation``: the policy before and after, on the same held-out goals."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import polars as pl
 
+from josh_pipeline.core.environment import Environment, Role, Task
 from josh_pipeline.core.errors import ErrorKind, UserError
 from josh_pipeline.core.ids import canonical_json
-from josh_pipeline.environments.toolwoz.goal import Goal
-from josh_pipeline.environments.toolwoz.roles import Role
 from josh_pipeline.evaluation.benchmark import Episode
-from josh_pipeline.evaluation.drift import Drift
-from josh_pipeline.evaluation.gate import Gate
+from josh_pipeline.evaluation.gate import Gate, drift_sentence, within_limit
 from josh_pipeline.evaluation.statistics import paired_bootstrap, paired_values
 from josh_pipeline.evaluation.summary import Score, score
-from josh_pipeline.stages.drift import drift_frame, drift_of, drift_record
-from josh_pipeline.stages.episodes import Player, played
-from josh_pipeline.stages.goals import played_kind
-from josh_pipeline.stages.policy import PolicyRow, made_with, policy_of
+from josh_pipeline.stages.drift import drift_frame, drift_record
+from josh_pipeline.stages.episodes import Player, played_episodes
+from josh_pipeline.stages.playing import environment_of
+from josh_pipeline.stages.policy import made_with, policy_of
 from josh_pipeline.stages.selection import evaluation_goals
-from josh_pipeline.stages.step import Step, one_at_a_time
+from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
+from josh_pipeline.stages.step import Step
+from josh_pipeline.store.layout import Members
 from josh_pipeline.store.warehouse import Generation
 
+EVALUATED: tuple[Role, ...] = ("val", "test")
 NOT_THE_POLICY: tuple[ErrorKind, ...] = ("endpoint", "timeout", "user", "world", "budget")
 """Failures that say nothing about a policy's words."""
 
@@ -46,41 +48,7 @@ class Comparison:
     high: float
 
 
-@dataclass(frozen=True)
-class EvaluationSummary:
-    """What was measured.
-
-    Attributes:
-        scores: by (side, role); a baseline has no ``before``.
-        comparisons: none for a baseline.
-        failures: conversations that failed, of the policy that is evaluated.
-        drift: of the policy that is evaluated, from the foundation; None with its reason for an endpoint's.
-        max_drift: the limit in the settings.
-    """
-
-    generation: Generation
-    kind: str
-    scores: dict[tuple[Side, Role], Score]
-    comparisons: tuple[Comparison, ...]
-    failures: int
-    drift: Drift | None
-    no_drift: str | None
-    max_drift: float
-
-    @property
-    def gate(self) -> Gate | None:
-        """What decides on promotion; None for a baseline, which is held against nothing."""
-        found = self.compared(GATE, "reward")
-        drift = self.drift.mean if self.drift else None
-        return gate_of(asdict(found), drift, self.max_drift) if found else None
-
-    def compared(self, role: Role, metric: str) -> Comparison | None:
-        """Return one comparison."""
-        return next((c for c in self.comparisons if c.role == role and c.metric == metric), None)
-
-
-@one_at_a_time
-def evaluate_candidate(step: Step, iteration: str) -> EvaluationSummary:
+def evaluate_candidate(step: Step, iteration: str) -> Made:
     """Evaluate an iteration's candidate, or the base in a baseline, and hold it against what came before.
 
     What the store already has is not played again: the 'before' of an iteration is, as a rule, the
@@ -102,71 +70,127 @@ def evaluate_candidate(step: Step, iteration: str) -> EvaluationSummary:
         training = step.written("trainings", trained)[0]
         candidate = Player(training["policy_digest"], training["adapter_path"], "after")
         players = {"before": policy, "after": candidate}
-    goals = _goals(step, row)
+    environment = environment_of(step, row)
+    numbers = {"val": step.settings.evaluation.val_goals, "test": step.settings.evaluation.test_goals}
+    goals: dict[Role, list[Task]] = {
+        role: evaluation_goals(step.warehouse, row.goals_scope, environment, role, numbers[role])
+        for role in EVALUATED
+    }
+    every = [goal for role in goals for goal in goals[role]]
     episodes = {
-        side: played(step, row, player, [goal for role in goals for goal in goals[role]])
-        for side, player in players.items()
+        side: played_episodes(step, row, environment, player, every) for side, player in players.items()
     }
     made = players["after"]
     drift = drift_record(step, row, made.digest, made.adapter_path)
-    return _written(step, iteration, goals, episodes, drift, inputs)
-
-
-def _goals(step: Step, row: PolicyRow) -> dict[Role, list[Goal]]:
-    numbers: dict[Role, int] = {
-        "val": step.settings.evaluation.val_goals,
-        "test": step.settings.evaluation.test_goals,
-    }
-    return {
-        role: evaluation_goals(step.warehouse, row.goals_scope, played_kind(step), role, number)
-        for role, number in numbers.items()
-    }
+    return _written(step, iteration, environment, goals, episodes, drift, inputs)
 
 
 def _written(
     step: Step,
     iteration: str,
-    goals: dict[Role, list[Goal]],
+    environment: Environment[Any],
+    goals: dict[Role, list[Task]],
     episodes: dict[Side, list[Episode]],
     drift: dict[str, Any],
     inputs: list[Generation],
-) -> EvaluationSummary:
-    kind = played_kind(step)
+) -> Made:
+    kind = environment.played
     by_id = {goal.goal_id: goal for role in goals for goal in goals[role]}
     parts: dict[tuple[Side, Role], list[Episode]] = {
         (side, role): [e for e in found if e.goal_id in {goal.goal_id for goal in goals[role]}]
         for side, found in episodes.items()
         for role in goals
     }
-    scores = {key: score(found, by_id) for key, found in parts.items()}
+    scores = {key: score(found, by_id, environment.fault) for key, found in parts.items()}
     comparisons = compared(step, parts) if "before" in episodes else ()
-    members = [
-        {"side": side, "role": role, "goal_kind": kind, "episode_id": episode.episode_id}
-        for (side, role), found in parts.items()
-        for episode in found
-    ]
     evaluations = [
         {"side": side, "role": role, "goal_kind": kind} | score_record(one, parts[side, role])
         for (side, role), one in scores.items()
     ]
     tables = {
-        "evaluation_episodes": pl.DataFrame(members),
+        "evaluation_episodes": pl.DataFrame(
+            [
+                {"side": side, "role": role, "goal_kind": kind, "episode_id": episode.episode_id}
+                for (side, role), found in parts.items()
+                for episode in found
+            ]
+        ),
         "evaluations": pl.DataFrame(evaluations),
         "drifts": drift_frame(drift),
     }
     if comparisons:
         tables["comparisons"] = pl.DataFrame([asdict(c) | {"goal_kind": kind} for c in comparisons])
     generation = step.warehouse.publish("evaluation", iteration, step.run_id, tables, inputs)
+    reward = next((c for c in comparisons if (c.role, c.metric) == (GATE, "reward")), None)
+    gate = gate_of(asdict(reward), drift["drift"], drift["max_drift"]) if reward else None
+    after = scores["after", "test"]
     failures = sum(episode.failure is not None for episode in episodes["after"])
-    return EvaluationSummary(
-        generation=generation,
-        kind=kind,
-        scores=scores,
-        comparisons=comparisons,
-        failures=failures,
-        drift=drift_of(drift),
-        no_drift=drift["reason"],
-        max_drift=drift["max_drift"],
+    return Made(
+        generation,
+        version=step.warehouse.content_of(generation),
+        rows=len(scores),
+        facts={
+            "mean reward (test)": round(after.reward, 3),
+            "success rate (test)": round(after.success, 3),
+            **({} if drift["drift"] is None else {"drift": round(drift["drift"], 3)}),
+            **usage_facts(after),
+            "failed conversations": failures,
+        },
+        tables={
+            "scores": [
+                {
+                    "side": side, "role": role, "goals": environment.kinds[kind], "n": one.n,
+                    "mean reward": one.reward, "success": one.success, "low": one.low, "high": one.high,
+                }
+                for (side, role), one in scores.items()
+            ],
+            "paired differences": [asdict(one) for one in comparisons],
+            **breakdowns(after),
+        },
+        verdicts={"no_regression": no_regression(gate), "drift_limited": drift_limited(drift)},
+    )  # fmt: skip
+
+
+def usage_facts(one: Score) -> dict[str, Any]:
+    """What asking a policy took."""
+    usage = one.usage
+    return {
+        "agent turns a conversation": round(one.turns, 2),
+        "requests": usage.requests,
+        "prompt tokens": usage.prompt_tokens,
+        "cached prompt tokens": usage.cached_tokens,
+        "sampled tokens": usage.completion_tokens,
+        "tokens of the user's model": usage.user_prompt_tokens + usage.user_completion_tokens,
+        "cost": round(usage.cost, 4),
+    }
+
+
+def breakdowns(one: Score) -> dict[str, list[dict[str, Any]]]:
+    """Where a policy succeeds and fails, as tables."""
+    return {
+        **{f"by {group}": [asdict(part) for part in parts] for group, parts in one.by.items()},
+        "what went wrong first": [{"what": name, "conversations": n} for name, n in one.errors.items()],
+        "faulty replies": [{"what": name, "replies": n} for name, n in one.faults.items()],
+    }
+
+
+def no_regression(gate: Gate | None) -> Verdict:
+    """Say whether the candidate got worse."""
+    if gate is None:
+        return Verdict(True, "A base is held against nothing.")
+    numbers = {"difference": gate.difference, "low": gate.low, "high": gate.high, "goals": gate.n}
+    return Verdict(not gate.regressed, gate.regression_sentence, numbers)
+
+
+def drift_limited(record: Mapping[str, Any]) -> Verdict:
+    """Say whether the policy has drifted too far from the foundation."""
+    if record["drift"] is None:
+        return Verdict(True, record["reason"])
+    numbers = {name: record[name] for name in ("drift", "low", "high", "texts")}
+    return Verdict(
+        within_limit(record["drift"], record["max_drift"]),
+        drift_sentence(record["drift"], record["max_drift"]),
+        numbers | {"limit": record["max_drift"], "by kind": json.loads(record["by_kind"])},
     )
 
 
@@ -240,3 +264,43 @@ def comparison(
         low=found.low,
         high=found.high,
     )
+
+
+STAGE = Stage(
+    name="evaluation",
+    asset="benchmark_evaluation",
+    about="The policy before and the candidate after, greedy, on the same held-out goals with the same users: "
+    "mean reward and success rate with 95 % intervals, and their paired differences; and how far the "
+    "candidate has drifted from the foundation. In `000` the base alone.",
+    tables={
+        "evaluations": ("side", "role", "goal_kind"),
+        "comparisons": ("role", "goal_kind", "metric"),
+        "drifts": ("policy_digest",),
+        "evaluation_episodes": ("side", "role", "goal_kind", "episode_id"),
+    },
+    inputs=("policy", "adapter"),
+    make=evaluate_candidate,
+    # Not blocking: promotion has to run to write a refusal down, for it is a result, not an error.
+    checks=(
+        Check(
+            "no_regression",
+            "The paired bootstrap on the validation goals does not show that the candidate earns less than "
+            "the policy before. A candidate that fails is not promoted.",
+        ),
+        Check(
+            "drift_limited",
+            "What the policy changed outside of its task, KL(policy ‖ foundation) on general texts, is within "
+            "evaluation.max_drift. A candidate that fails is not promoted; of a base it is only said.",
+        ),
+    ),
+    members=Members("evaluation_episodes", "episode_id", ("episodes",)),
+    in_baseline=True,
+    origins={
+        "episodes.goal_id": ["goals.goal_id"],
+        "episodes.policy_digest": ["policies.policy_digest", "trainings.policy_digest"],
+        "evaluations.policy_digest": ["policies.policy_digest", "trainings.policy_digest"],
+        "drifts.policy_digest": ["policies.policy_digest", "trainings.policy_digest"],
+        "drifts.foundation_digest": ["base_models.foundation_digest"],
+    },
+    kinds=frozenset({"duckdb", "vllm"}),
+)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
+
 from josh_pipeline.core.environment import ROLES, Environment, T
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.dialogue.demonstrations import Ceiling, user_ceiling
@@ -29,9 +30,7 @@ def store_goals(step: Step, scope: str) -> Made:
         UserError: the environment is not in the store, or gives no usable task for a role.
     """
     source = step.require("corpus", corpus_scope(step.settings))
-    environment = stored_environment(
-        step.warehouse, step.settings.environment, source.scope, sources=True
-    )
+    environment = stored_environment(step.warehouse, step.settings.environment, source.scope, sources=True)
     tasks = environment.tasks()
     usable = Counter((task.kind, task.role) for task in tasks if task.excluded is None)
     if missing := [role for role in ROLES if not usable[environment.played, role]]:
@@ -55,7 +54,7 @@ def store_goals(step: Step, scope: str) -> Made:
     excluded = Counter(task.excluded for task in tasks if task.excluded)
     return Made(
         generation,
-        version=step.warehouse.content(generation),
+        version=step.warehouse.content_of(generation),
         rows=sum(usable.values()),
         facts={
             "corpus": environment.snapshot().name,
@@ -95,9 +94,7 @@ def oracle_verdicts(environment: Environment[T], tasks: Sequence[T]) -> list[dic
         world.hand_over()
         missed = [call.tool for place, call in enumerate(task.calls) if place not in world.milestones()]
         reward = world.outcome(())
-        found.append(
-            {"goal_id": task.goal_id, "reward": reward, "solvable": reward == 1.0, "missed": missed}
-        )
+        found.append({"goal_id": task.goal_id, "reward": reward, "solvable": reward == 1.0, "missed": missed})
     return found
 
 
@@ -123,9 +120,7 @@ def task_records(environment: Environment[T], tasks: Sequence[T]) -> list[dict[s
     ]
 
 
-def ceiling_on(
-    environment: Environment[T], goals: Sequence[T], settings: Settings
-) -> Ceiling | None:
+def ceiling_on(environment: Environment[T], goals: Sequence[T], settings: Settings) -> Ceiling | None:
     """Play goals with an agent that makes no mistake, as the evaluation plays them: its users and limits.
 
     Returns:
@@ -174,9 +169,7 @@ def ceiling_high(step: Step, environment: Environment[T], scope: str) -> Verdict
     settings = step.settings
     if settings.user.kind != "agenda":
         return Verdict(True, f"The {settings.user.kind} user has no ceiling that a script could measure.")
-    goals = evaluation_goals(
-        step.warehouse, scope, environment, "test", settings.evaluation.test_goals
-    )
+    goals = evaluation_goals(step.warehouse, scope, environment, "test", settings.evaluation.test_goals)
     found = ceiling_on(environment, goals, settings)
     if found is None:
         return Verdict(True, "The environment has no scripted agent that a ceiling could be measured with.")

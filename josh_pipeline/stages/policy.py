@@ -117,7 +117,11 @@ def resolve_policy(step: Step, iteration: str) -> PolicyRow:
             name: weights[name]
             for name in ("policy_digest", "base_digest", "base_path", "adapter_digest", "adapter_path")
         },
-        "kind": "adapter" if weights["adapter_digest"] else "endpoint" if settings.policy.endpoint else "base",
+        "kind": "adapter"
+        if weights["adapter_digest"]
+        else "endpoint"
+        if settings.policy.endpoint
+        else "base",
         "attempt": next_attempt(step.warehouse, iteration, line),
         "line": line,
         "predecessor": before["iteration"] if before else None,
@@ -195,7 +199,9 @@ def made_with(step: Step, policy: PolicyRow, stage: str) -> Generation:
     before = OF_POLICY[: OF_POLICY.index(stage) + 1]
     current = [step.warehouse.current(one, policy.iteration) for one in before]
     again = [
-        step.asset(one.stage) for one in current if one is not None and not _is_of(step.warehouse, one, policy)
+        step.asset(one.stage)
+        for one in current
+        if one is not None and not _is_of(step.warehouse, one, policy)
     ]
     listed = " and ".join(filter(None, (", ".join(again[:-1]), again[-1])))
     raise UserError(

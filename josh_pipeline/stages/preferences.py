@@ -1,21 +1,25 @@
-"""Step ``preference_pairs``: the rows that training learns from, and the nodes that they came from."""
+"""Stage ``preferences``: the rows that training learns from, and the nodes that they came from."""
 
+import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 import polars as pl
 
+from josh_pipeline.core.environment import Role
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.ids import canonical_json
 from josh_pipeline.dialogue.agents import make_agent
-from josh_pipeline.harvest.checks import Finding, check_rows
-from josh_pipeline.harvest.codec import link_record, row_from_record, row_record
-from josh_pipeline.harvest.harvest import HarvestResult, harvest
-from josh_pipeline.harvest.replay import with_replayed
-from josh_pipeline.harvest.rows import KtoRow, Row, SftRow, method_of, prompt_id
+from josh_pipeline.harvest.checks import MOST_LOPSIDED, Remark, check_rows
+from josh_pipeline.harvest.harvest import HarvestResult, counted, harvest, with_earlier, without_long
+from josh_pipeline.harvest.rows import Row, held_out, row_from_record, row_record
+from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, made_with, policy_of
-from josh_pipeline.stages.step import Step, one_at_a_time
-from josh_pipeline.stages.trees import trees_of
+from josh_pipeline.stages.rollouts import trees_of
+from josh_pipeline.stages.selection import evaluation_goals
+from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
+from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 NO_ROWS_ADVICE = (
@@ -24,27 +28,7 @@ NO_ROWS_ADVICE = (
 """What to do where no tree earned enough."""
 
 
-@dataclass(frozen=True)
-class PreferencesSummary:
-    """What was harvested.
-
-    Attributes:
-        rows: number by label: ``desirable``, ``undesirable`` (KTO), ``pairs`` (DPO), ``conversations`` (SFT).
-        trees: trees that gave a row.
-        refused: what was left out, by reason.
-        findings: of the check; blocking ones mean that nothing may be trained on the rows.
-    """
-
-    generation: Generation
-    method: str
-    rows: Mapping[str, int]
-    trees: int
-    refused: Mapping[str, int]
-    findings: tuple[Finding, ...]
-
-
-@one_at_a_time
-def harvest_rows(step: Step, iteration: str) -> PreferencesSummary:
+def harvest_rows(step: Step, iteration: str) -> Made:
     """Harvest the trees of an iteration for the method that the settings train with.
 
     Raises:
@@ -53,31 +37,35 @@ def harvest_rows(step: Step, iteration: str) -> PreferencesSummary:
     """
     policy = iterating_policy(step, iteration)
     rollouts, labels = made_with(step, policy, "rollouts"), made_with(step, policy, "labels")
-    require_labelled(step.warehouse, rollouts, labels)
-    method = step.settings.training.method
-    forbidden = frozenset(
-        step.warehouse.query(
-            "SELECT goal_id FROM current_goals WHERE scope = ? AND role <> 'train'", [policy.goals_scope]
-        )["goal_id"]
-    )
+    require_labelled(step, rollouts, labels)
+    settings = step.settings
     trees = trees_of(step.warehouse, rollouts)
-    tokens = row_length(step, policy.base_path)
-    limit = step.settings.training.max_tokens
-    whole = harvest(trees, method, step.settings.harvest.mode, forbidden)
-    harvested = without_long(whole, tokens, limit)
+    forbidden = held_out([tree.goal_id for tree in trees], goal_roles(step.warehouse, policy))
+    whole = harvest(trees, settings.training.method, settings.training.kind, settings.harvest.mode, forbidden)
+    limit = settings.training.max_tokens
+    measured = counted(whole, row_length(step, policy.base_path))
+    harvested = without_long(measured, limit)
     refused: dict[str, int] = {str(reason): number for reason, number in whole.refused.items()}
     if len(whole.rows) > len(harvested.rows):
         refused["too_long"] = len(whole.rows) - len(harvested.rows)
     generation = _write(step, iteration, harvested, [policy.source, rollouts, labels])
-    agent = make_agent(step.settings.policy.agent, step.settings.policy.results)
-    findings = check_rows(harvested.rows, agent, tokens, limit)
-    return PreferencesSummary(
-        generation=generation,
-        method=method,
-        rows=dict(Counter(label_of(row) for row in harvested.rows)),
-        trees=harvested.trees,
-        refused=refused,
-        findings=tuple(findings),
+    rows = harvested.rows
+    return Made(
+        generation,
+        version=step.warehouse.content_of(generation),
+        rows=len(rows),
+        facts={
+            "method": settings.training.method,
+            "rows": dict(Counter(row.label for row in rows)),
+            "trees that gave a row": harvested.trees,
+            "left out": refused,
+        },
+        verdicts={
+            "rows_sound": rows_sound(step, rows),
+            "nothing_leaks": nothing_leaks(step.warehouse, policy, rows),
+            "calls_unseen": calls_unseen(step, policy, rows),
+            "labels_balanced": labels_balanced(rows),
+        },
     )
 
 
@@ -92,18 +80,19 @@ OTHER_NODES = (
 """Nodes without a label, labels without a node, and nodes that have changed since they were labelled."""
 
 
-def require_labelled(warehouse: Warehouse, rollouts: Generation, labels: Generation) -> None:
+def require_labelled(step: Step, rollouts: Generation, labels: Generation) -> None:
     """Hold labels to the trees that are harvested. The check of the labels binds its own run alone.
 
     Raises:
         UserError: the labels are of other trees, or are not those that the search noted.
     """
+    warehouse, labelled = step.warehouse, step.asset("labels")
     where = f"of iteration {rollouts.scope}"
     about = {"iteration": rollouts.scope, "rollouts": rollouts.number, "labels": labels.number}
     if warehouse.rows(OTHER_NODES, about)[0]["nodes"]:
         raise UserError(
-            f"reward_labels {where} was made from other trees than beam_rollouts holds now: "
-            f"materialize reward_labels {where} again."
+            f"{labelled} {where} was made from other trees than {step.asset('rollouts')} holds now: "
+            f"materialize {labelled} {where} again."
         )
     wrong = warehouse.rows(
         "SELECT count(*) AS trees FROM tree_labels WHERE iteration = ? AND generation = ? AND NOT agrees",
@@ -112,8 +101,16 @@ def require_labelled(warehouse: Warehouse, rollouts: Generation, labels: Generat
     if wrong:
         raise UserError(
             f"The labels of {wrong} trees {where} are not those that the search noted: see josh audit for "
-            f"what was altered, restore it, and materialize reward_labels {where} again."
+            f"what was altered, restore it, and materialize {labelled} {where} again."
         )
+
+
+def goal_roles(warehouse: Warehouse, policy: PolicyRow) -> list[tuple[str, str, str]]:
+    """Return goal, source and role of every goal that a policy's line knows."""
+    rows = warehouse.rows(
+        "SELECT goal_id, source_id, role FROM current_goals WHERE scope = ?", [policy.goals_scope]
+    )
+    return [(row["goal_id"], row["source_id"], row["role"]) for row in rows]
 
 
 def row_length(step: Step, base_path: str) -> Callable[[Row], int]:
@@ -126,40 +123,7 @@ def row_length(step: Step, base_path: str) -> Callable[[Row], int]:
     # Imported where it is used: transformers takes seconds, and the assets import this module.
     from josh_pipeline.policies.chat import ChatRenderer
 
-    renderer = ChatRenderer(step.home.absolute(base_path))
-
-    def tokens(row: Row) -> int:
-        if isinstance(row, SftRow):
-            sides = [row.messages]
-        elif isinstance(row, KtoRow):
-            sides = [(*row.prompt, row.completion.message)]
-        else:
-            sides = [(*row.prompt, row.chosen.message), (*row.prompt, row.rejected.message)]
-        return max(len(renderer.row_ids(side, row.tools)[0]) for side in sides)
-
-    return tokens
-
-
-def without_long(harvested: HarvestResult, tokens: Callable[[Row], int], limit: int) -> HarvestResult:
-    """Leave out the rows that training would have to cut, and with a desirable row its undesirable rivals."""
-    fitting = [row for row in harvested.rows if tokens(row) <= limit]
-    answered = {prompt_id(r.tools, r.prompt) for r in fitting if isinstance(r, KtoRow) and r.desirable}
-    kept = tuple(
-        row for row in fitting if not isinstance(row, KtoRow) or prompt_id(row.tools, row.prompt) in answered
-    )
-    ids = {row.row_id for row in kept}
-    links = tuple(link for link in harvested.links if link.row_id in ids)
-    trees = len({link.rollout_id for link in links})
-    return replace(harvested, rows=kept, links=links, trees=min(trees, harvested.trees))
-
-
-def label_of(row: Row) -> str:
-    """Name the kind of a row for people."""
-    if isinstance(row, SftRow):
-        return "conversations"
-    if isinstance(row, KtoRow):
-        return "desirable" if row.desirable else "undesirable"
-    return "pairs"
+    return ChatRenderer(step.home.absolute(base_path)).row_tokens
 
 
 def _write(step: Step, iteration: str, harvested: HarvestResult, inputs: list[Generation]) -> Generation:
@@ -167,8 +131,8 @@ def _write(step: Step, iteration: str, harvested: HarvestResult, inputs: list[Ge
     if harvested.rows:
         records = [row_record(row) | {"position": position} for position, row in enumerate(harvested.rows)]
         tables = {
-            "preference_rows": pl.DataFrame(records, schema_overrides={"rejected": pl.String}),
-            "row_nodes": pl.DataFrame([link_record(link) for link in harvested.links]),
+            "preference_rows": pl.DataFrame(records, infer_schema_length=None),
+            "row_nodes": pl.DataFrame([asdict(origin) for origin in harvested.origins]),
         }
     return step.warehouse.publish("preferences", iteration, step.run_id, tables, inputs)
 
@@ -188,10 +152,10 @@ def training_rows(step: Step, policy: PolicyRow) -> tuple[list[Row], list[Genera
         older = policy_of(step.warehouse, before)
         if older.is_baseline:
             break
-        sources.append(step.require("preferences", before, "preference_pairs"))
+        sources.append(step.require("preferences", before))
         earlier.append(rows_of(step.warehouse, sources[-1]))
         before = older.predecessor
-    return with_replayed(rows_of(step.warehouse, sources[0]), earlier), sources
+    return with_earlier(rows_of(step.warehouse, sources[0]), earlier), sources
 
 
 def require_sound(step: Step, policy: PolicyRow, rows: Sequence[Row], sources: Sequence[Generation]) -> None:
@@ -206,16 +170,12 @@ def require_sound(step: Step, policy: PolicyRow, rows: Sequence[Row], sources: S
     Raises:
         UserError: training on the rows would be wrong.
     """
-    settings = step.settings
-    agent = make_agent(settings.policy.agent, settings.policy.results)
-    limit = settings.training.max_tokens
-    found = check_rows(rows, agent, row_length(step, policy.base_path), limit)
-    faults = [(finding.message, finding.rows) for finding in found if finding.blocking]
-    if other := tuple(row.row_id for row in rows if method_of(row) != settings.training.method):
-        message = f"{len(other)} of {len(rows)} rows are not for training.method {settings.training.method}."
-        faults.append((message, other))
-    if leaked := held_out(step.warehouse, policy.goals_scope, rows):
-        message = f"{len(leaked)} of {len(rows)} rows come from goals or dialogues that are held out."
+    method = step.settings.training.method
+    faults = [(remark.message, remark.rows) for remark in remarks_on(step, rows) if remark.blocking]
+    if other := tuple(row.row_id for row in rows if row.method != method):
+        faults.append((f"{len(other)} of {len(rows)} rows are not for training.method {method}.", other))
+    if leaked := leaking(step.warehouse, policy, rows):
+        message = f"{len(leaked)} of {len(rows)} rows come from goals or sources that are held out."
         faults.append((message, leaked))
     if not faults:
         return
@@ -226,19 +186,21 @@ def require_sound(step: Step, policy: PolicyRow, rows: Sequence[Row], sources: S
     ] or [policy.iteration]
     replayed = ", or set harvest.replay to 0" if set(harvests) != {policy.iteration} else ""
     raise UserError(
-        f"Iteration {policy.iteration} cannot be trained on its rows ({said}): materialize preference_pairs "
-        f"of iteration {' and '.join(sorted(harvests))} again{replayed}."
+        f"Iteration {policy.iteration} cannot be trained on its rows ({said}): materialize "
+        f"{step.asset('preferences')} of iteration {' and '.join(sorted(harvests))} again{replayed}."
     )
 
 
-def held_out(warehouse: Warehouse, goals_scope: str, rows: Sequence[Row]) -> tuple[str, ...]:
-    """Return the ids of rows whose goal, or its dialogue, is not for training alone."""
-    goals = warehouse.rows(
-        "SELECT goal_id, dialogue_id, role FROM current_goals WHERE scope = ?", [goals_scope]
-    )
-    evaluated = {goal["dialogue_id"] for goal in goals if goal["role"] != "train"}
-    free = {goal["goal_id"] for goal in goals if goal["dialogue_id"] not in evaluated}
-    return tuple(row.row_id for row in rows if row.source.goal_id not in free)
+def remarks_on(step: Step, rows: Sequence[Row]) -> list[Remark]:
+    """Return what the checks of a harvest say of rows."""
+    agent = make_agent(step.settings.policy.agent, step.settings.policy.results)
+    return check_rows(rows, agent, step.settings.training.max_tokens)
+
+
+def leaking(warehouse: Warehouse, policy: PolicyRow, rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the ids of rows whose goal, or its source, is not for training alone."""
+    kept_out = held_out([row.source.goal_id for row in rows], goal_roles(warehouse, policy))
+    return tuple(row.row_id for row in rows if row.source.goal_id in kept_out)
 
 
 def stored_rows(warehouse: Warehouse, iteration: str) -> list[Row]:
@@ -247,10 +209,134 @@ def stored_rows(warehouse: Warehouse, iteration: str) -> list[Row]:
     return rows_of(warehouse, generation) if generation is not None else []
 
 
-def rows_of(warehouse: Warehouse, harvest: Generation) -> list[Row]:
-    """Return the rows of a generation of stage ``preferences``, in the order of the harvest."""
+def rows_of(warehouse: Warehouse, harvested: Generation) -> list[Row]:
+    """Return the rows of a generation of this stage, in the order of the harvest."""
     records = warehouse.rows(
         "SELECT * FROM preference_rows WHERE iteration = ? AND generation = ? ORDER BY position",
-        [harvest.scope, harvest.number],
+        [harvested.scope, harvested.number],
     )
     return [row_from_record(record) for record in records]
+
+
+def rows_sound(step: Step, rows: Sequence[Row]) -> Verdict:
+    """Say whether the rows may be trained on."""
+    remarks = remarks_on(step, rows)
+    blocking = [remark.message for remark in remarks if remark.blocking]
+    advice = [] if rows else [NO_ROWS_ADVICE]
+    found = [{"rule": one.rule, "blocking": one.blocking, "finding": one.message} for one in remarks]
+    sentence = " ".join([*blocking, *advice]) or f"All {len(rows)} rows are sound."
+    return Verdict(not blocking, sentence, {"rows": len(rows), "findings": found})
+
+
+def nothing_leaks(warehouse: Warehouse, policy: PolicyRow, rows: Sequence[Row]) -> Verdict:
+    """Look for training rows whose goal or source is held out for evaluation."""
+    leaked = len(leaking(warehouse, policy, rows))
+    return Verdict(
+        not leaked,
+        f"{leaked} of {len(rows)} rows come from goals or sources that are held out for evaluation."
+        if leaked
+        else f"None of {len(rows)} rows comes from a goal or a source that is held out.",
+        {"rows": len(rows), "held out": leaked},
+    )
+
+
+def calls_unseen(step: Step, policy: PolicyRow, rows: Sequence[Row]) -> Verdict:
+    """Count training rows whose goal wants exactly the calls of a goal that is evaluated.
+
+    That is no leak (another source, another wording), but such a goal can be solved by heart.
+    """
+    goals = step.warehouse.rows(
+        "SELECT goal_id, calls FROM current_goals WHERE scope = ?", [policy.goals_scope]
+    )
+    calls = {row["goal_id"]: wanted(row["calls"]) for row in goals}
+    environment = environment_of(step, policy)
+    evaluation = step.settings.evaluation
+    numbers: dict[Role, int] = {"val": evaluation.val_goals, "test": evaluation.test_goals}
+    evaluated = {
+        calls[goal.goal_id]
+        for role, number in numbers.items()
+        for goal in evaluation_goals(step.warehouse, policy.goals_scope, environment, role, number)
+        if goal.calls
+    }
+    counts = Counter(row.source.goal_id for row in rows)
+    alike = sum(number for goal, number in counts.items() if calls.get(goal) in evaluated)
+    learnt = {calls[goal] for goal in counts if goal in calls}
+    return Verdict(
+        not alike,
+        f"{alike} of {len(rows)} rows come from goals that want exactly the calls of an evaluated goal; "
+        f"{len(learnt & evaluated)} of {len(evaluated)} evaluated sets of calls were learnt from.",
+        {
+            "rows": len(rows),
+            "rows with evaluated calls": alike,
+            "evaluated sets of calls": len(evaluated),
+            "of them learnt from": len(learnt & evaluated),
+        },
+    )
+
+
+def wanted(calls: str) -> str:
+    """Return the wanted calls of a goal as text, whatever their order."""
+    return canonical_json(
+        sorted(canonical_json([call["tool"], call["parameters"]]) for call in json.loads(calls))
+    )
+
+
+def labels_balanced(rows: Sequence[Row]) -> Verdict:
+    """Weigh desirable against undesirable rows; conversations and pairs have no sides to weigh."""
+    if not rows:
+        return Verdict(False, "There are no rows.", {"rows": 0})
+    if rows[0].kind != "messages":
+        return Verdict(
+            True, f"{len(rows)} rows for {rows[0].method}, which has no sides.", {"rows": len(rows)}
+        )
+    good = sum(row.good is not None for row in rows)
+    bad = len(rows) - good
+    passed = min(good, bad) * MOST_LOPSIDED >= max(good, bad)
+    advice = "" if passed else " Weigh the rarer side with training.desirable_weight or undesirable_weight."
+    return Verdict(
+        passed,
+        f"{good} desirable and {bad} undesirable rows.{advice}",
+        {"desirable": good, "undesirable": bad, "desirable share": round(good / len(rows), 4)},
+    )
+
+
+STAGE = Stage(
+    name="preferences",
+    asset="preference_pairs",
+    about="What training learns from: golden conversations (SFT), single messages with their label (KTO), or "
+    "pairs after the same prompt (DPO), each with the nodes that it came from.",
+    tables={"preference_rows": ("row_id",), "row_nodes": ("row_id", "node_id", "part")},
+    inputs=("policy", "rollouts", "labels"),
+    make=harvest_rows,
+    checks=(
+        Check(
+            "rows_sound",
+            "There are rows; each is once, has one label, answers a user or a tool, can be read by the agent.",
+            blocking=True,
+        ),
+        Check(
+            "nothing_leaks",
+            "No row comes from a goal, or from the source of a goal, that is held out for validation or test.",
+            blocking=True,
+        ),
+        Check(
+            "calls_unseen",
+            "No row comes from a goal that wants exactly the calls of an evaluated goal. A warning with a "
+            "count: sources differ, but such a goal could be solved by heart.",
+        ),
+        Check(
+            "labels_balanced",
+            "Of single labelled messages neither side is more than 20 times the other.",
+        ),
+    ),
+    origins={
+        "preference_rows.goal_id": ["trees.goal_id"],
+        "preference_rows.rollout_id": ["trees.rollout_id"],
+        "preference_rows.policy_digest": ["trees.policy_digest"],
+        "preference_rows.tools": ["trees.tools"],
+        "preference_rows.prompt": ["trees.system", "nodes.messages"],
+        "preference_rows.sides": ["nodes.messages"],
+        "preference_rows.label": ["nodes.golden", "nodes.successful"],
+        "row_nodes.node_id": ["nodes.node_id"],
+    },
+)

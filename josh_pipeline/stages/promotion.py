@@ -1,10 +1,9 @@
-"""Step ``promotion``: the candidate becomes the next iteration's policy, or is refused.
+"""Stage ``promotion``: the candidate becomes the next iteration's policy, or is refused.
 
 A refusal is a result, not an error: it is written down, and the next run makes a new attempt.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -12,33 +11,16 @@ import polars as pl
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.evaluation.gate import Gate
 from josh_pipeline.stages.evaluation import GATE, gate_of
-from josh_pipeline.stages.policy import PolicyRow, made_with, policy_of, successor
-from josh_pipeline.stages.step import Step, one_at_a_time
+from josh_pipeline.stages.policy import PolicyRow, made_with, policy_of, resolve_policy, successor
+from josh_pipeline.stages.stage import Made, Stage
+from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Generation
 
 
-@dataclass(frozen=True)
-class PromotionSummary:
-    """What was decided.
-
-    Attributes:
-        policy_digest: the candidate.
-        reason: one sentence, with the numbers that decided.
-        next_iteration: the iteration that the promoted policy opens; None after a refusal.
-    """
-
-    generation: Generation
-    iteration: str
-    attempt: int
-    promoted: bool
-    reason: str
-    policy_digest: str
-    next_iteration: str | None
-
-
-@one_at_a_time
-def promote(step: Step, iteration: str) -> PromotionSummary:
+def promote(step: Step, iteration: str) -> Made:
     """Promote the candidate of an iteration unless its evaluation shows a regression or too much drift.
+
+    A promotion opens the next iteration: its policy is written.
 
     A base is the first of its line and always stands: it may have drifted further than a candidate may.
 
@@ -70,14 +52,24 @@ def promote(step: Step, iteration: str) -> PromotionSummary:
         }
     require_measured(step, evaluation, candidate)
     generation = _write(step, policy, promoted, reason, candidate, inputs)
-    return PromotionSummary(
-        generation=generation,
-        iteration=iteration,
-        attempt=policy.attempt,
-        promoted=promoted,
-        reason=reason,
-        policy_digest=candidate["policy_digest"],
-        next_iteration=successor(step.warehouse, iteration, policy.line) if promoted else None,
+    following = None
+    if promoted:
+        following = resolve_policy(step, successor(step.warehouse, iteration, policy.line))
+    # What schedule and sensor go on with: the settings of a whole round, not of a single stage's rerun.
+    step.home.remember_settings(step.settings)
+    return Made(
+        generation,
+        version=f"{candidate['policy_digest']}-{promoted}",
+        rows=1,
+        facts={
+            "promoted": promoted,
+            "reason": reason,
+            "attempt": policy.attempt,
+            "policy digest": candidate["policy_digest"],
+            "next iteration": following.iteration if following else "none: not promoted",
+        },
+        opens=following.iteration if following else None,
+        opened_policy=following.policy_digest if following else None,
     )
 
 
@@ -143,3 +135,28 @@ def _write(
         {"promotions": pl.DataFrame([row], schema_overrides=strings)},
         inputs,
     )
+
+
+def promoted(step: Step, iteration: str) -> tuple[bool, str]:
+    """Return whether an iteration's candidate was promoted, and the reason."""
+    row = step.warehouse.rows("SELECT * FROM current_promotions WHERE iteration = ?", [iteration])[0]
+    return row["promoted"], row["reason"]
+
+
+STAGE = Stage(
+    name="promotion",
+    asset="promotion",
+    about="Whether the candidate becomes the next policy. If it does, this opens the next iteration and "
+    "reports its `policy`; if it does not, that is written down, no partition is added, and running the "
+    "iteration again makes a new attempt.",
+    tables={"promotions": ("policy_digest",)},
+    inputs=("policy", "adapter", "evaluation"),
+    make=promote,
+    in_baseline=True,
+    origins={
+        "promotions.line": ["policies.line"],
+        "promotions.policy_digest": ["trainings.policy_digest"],
+        "promotions.previous_digest": ["policies.policy_digest"],
+        "promotions.promoted": ["comparisons.high", "drifts.drift", "drifts.max_drift"],
+    },
+)

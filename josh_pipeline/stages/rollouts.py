@@ -1,103 +1,62 @@
-"""Step ``beam_rollouts``: the JOSH search on training goals, one tree a goal."""
+"""Stage ``rollouts``: the JOSH search on training goals, one tree a goal; and trees out of the store."""
 
 import asyncio
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
-from josh_pipeline.core.ids import content_id, derived_seed
+from josh_pipeline.core.environment import Environment, Task
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.ids import derived_seed
 from josh_pipeline.dialogue.agents import make_agent
-from josh_pipeline.dialogue.users import user_name
-from josh_pipeline.environments.toolwoz.goal import Goal
-from josh_pipeline.search.codec import USAGE, node_records, tree_record
+from josh_pipeline.search.codec import USAGE, node_records, tree_record, trees_from_records
 from josh_pipeline.search.rollouts import RolloutSummary, rollout_seed, rollouts
-from josh_pipeline.search.search import rollout_id
 from josh_pipeline.search.spending import Budget, Ledger
-from josh_pipeline.search.tree import Tree, Usage
-from josh_pipeline.stages.goals import played_kind
-from josh_pipeline.stages.playing import open_table, rollout_digest
+from josh_pipeline.search.tree import Tree
+from josh_pipeline.stages.playing import (
+    Plays,
+    environment_of,
+    newest_tries,
+    rollout_digest,
+    table_for,
+    user_name,
+)
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy
 from josh_pipeline.stages.selection import played_before, rollout_goals
-from josh_pipeline.stages.step import Step, one_at_a_time
+from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
+from josh_pipeline.stages.step import Step
+from josh_pipeline.store.layout import Members
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 TREE_SCHEMA = {"failure": pl.String, "failure_message": pl.String}
 NODE_SCHEMA = TREE_SCHEMA | {"parent_id": pl.String, "ended": pl.String, "told": pl.String}
 
 
-@dataclass(frozen=True)
-class RolloutsSummary:
-    """What an iteration's trees are.
-
-    Attributes:
-        content: hash of the trees' ids.
-        trees: of the current generation, failed ones included.
-        stored: how many of them an earlier run had made.
-        solved: trees with full reward.
-        rewarded: trees with any reward.
-        mean_reward: over all trees.
-        nodes: of all trees.
-        failed: trees that failed as a whole.
-        cut: trees that the budget cut short.
-        simulated_user: who the agent talked to.
-        usage: what all the trees cost; ``seconds`` is not summed.
-        run: what this run itself did.
-    """
-
-    generation: Generation
-    content: str
-    trees: int
-    stored: int
-    solved: int
-    rewarded: int
-    mean_reward: float
-    nodes: int
-    failed: int
-    cut: int
-    simulated_user: str
-    usage: Usage
-    run: RolloutSummary | None
-
-
-@one_at_a_time
-def roll_out(step: Step, iteration: str) -> RolloutsSummary:
+def roll_out(step: Step, iteration: str) -> Made:
     """Search the goals of an iteration's attempt; trees that the store has are not searched again.
+
+    A tree that failed, or that the budget cut short, is owed again: as a new one, the old one stays.
 
     Raises:
         UserError: the policy cannot be opened, or too many conversations failed; finished trees are kept.
     """
     policy = iterating_policy(step, iteration)
     settings = step.settings
-    demonstrated = set(
-        step.warehouse.query(
-            "SELECT dialogue_id FROM current_demonstrations WHERE scope = ?", [policy.base_scope]
-        )["dialogue_id"]
-    )
-    goals = rollout_goals(
-        step.warehouse,
-        policy.goals_scope,
-        played_kind(step),
-        settings.search.goals,
-        demonstrated,
-        settings.seed,
-        played_before(step.warehouse, policy),
-    )
+    environment = environment_of(step, policy)
+    goals = goals_of_attempt(step, policy, environment)
     seed = derived_seed("iteration", settings.seed, iteration)
+    digest = rollout_digest(settings, environment)
     tree_seed = rollout_seed(seed, policy.attempt)
-    digest = rollout_digest(settings)
-    ids = [rollout_id(policy.policy_digest, goal.goal_id, tree_seed, digest) for goal in goals]
-    done = finished_ids(step.warehouse, ids)
+    plays = Plays(policy.policy_digest, digest, [(goal.goal_id, tree_seed) for goal in goals])
+    before = newest_tries(step.warehouse, "trees", plays)
+    owed = {goal: one.retry for (goal, _), one in before.items() if not one.finished}
     run = None
-    if len(done) < len(ids):
-        ledger = Ledger(_budget(step, ids), settings.policy.prices, settings.user.prices)
-        run = asyncio.run(_search(step, policy, goals, seed, digest, done, ledger))
-    known = set(
-        step.warehouse.query("SELECT rollout_id FROM trees WHERE list_contains(?, rollout_id)", [ids])[
-            "rollout_id"
-        ]
-    )
-    members = [name for name in ids if name in known]
+    if owed:
+        ledger = Ledger(_budget(step, plays), settings.policy.prices, settings.user.prices)
+        run = asyncio.run(_search(step, policy, environment, goals, seed, digest, owed, ledger))
+    made = newest_tries(step.warehouse, "trees", plays).values()
+    members = [one.name for one in made if one.name is not None]
     frame = pl.DataFrame(
         {"position": range(len(members)), "rollout_id": members},
         schema={"position": pl.Int64, "rollout_id": pl.String},
@@ -105,21 +64,37 @@ def roll_out(step: Step, iteration: str) -> RolloutsSummary:
     generation = step.warehouse.publish(
         "rollouts", iteration, step.run_id, {"rollouts": frame}, [policy.source]
     )
-    content = content_id("rollouts", members)
-    return _summary(step.warehouse, iteration, generation, content, len(done), run)
+    return _made(step, generation, len(goals) - len(owed), run)
+
+
+def goals_of_attempt(step: Step, policy: PolicyRow, environment: Environment[Any]) -> list[Task]:
+    """Return the training goals that an attempt searches."""
+    demonstrated = step.warehouse.query(
+        "SELECT source_id FROM current_demonstrations WHERE scope = ?", [policy.base_scope]
+    )["source_id"]
+    return rollout_goals(
+        step.warehouse,
+        policy.goals_scope,
+        environment,
+        step.settings.search.goals,
+        set(demonstrated),
+        step.settings.seed,
+        played_before(step.warehouse, policy),
+    )
 
 
 async def _search(
     step: Step,
     policy: PolicyRow,
-    goals: Sequence[Goal],
+    environment: Environment[Any],
+    goals: Sequence[Task],
     seed: int,
     digest: str,
-    done: set[str],
+    owed: Mapping[str, int],
     ledger: Ledger,
 ) -> RolloutSummary:
     settings = step.settings
-    marks = {"run_id": step.run_id, "simulated_user": user_name(settings.user)}
+    marks = {"run_id": step.run_id, "simulated_user": user_name(settings, environment)}
 
     def write(trees: list[Tree]) -> None:
         records = [tree_record(tree) | marks for tree in trees]
@@ -132,12 +107,12 @@ async def _search(
             key="rollout_id",
         )
 
-    async with open_table(
-        step, policy, goals, digest=policy.policy_digest, adapter_path=policy.adapter_path, inside_search=True
+    async with table_for(
+        step, policy, environment, digest=policy.policy_digest, adapter_path=policy.adapter_path
     ) as table:
         return await rollouts(
             goals,
-            table.world,
+            lambda goal: environment.world(goal, searching=True),
             table.user,
             table.policy,
             make_agent(settings.policy.agent, settings.policy.results),
@@ -145,58 +120,131 @@ async def _search(
             settings_digest=digest,
             seed=seed,
             attempt=policy.attempt,
-            done=done,
+            owed=owed,
             checkpoint=write,
             progress=step.progress,
             ledger=ledger,
         )
 
 
-def _budget(step: Step, ids: Collection[str]) -> Budget:
-    """The iteration's budget, of which its trees have used a part, those that failed or were cut too."""
+def _budget(step: Step, plays: Plays) -> Budget:
+    """The budget of an attempt, of which all its trees have used a part: those that failed or were cut, too."""
     spent = step.warehouse.rows(
         "SELECT coalesce(sum(prompt_tokens + completion_tokens), 0) "
         "+ coalesce(sum(user_prompt_tokens + user_completion_tokens), 0) AS tokens, "
-        "coalesce(sum(cost), 0) AS cost FROM trees WHERE list_contains(?, rollout_id)",
-        [sorted(ids)],
+        f"coalesce(sum(cost), 0) AS cost FROM trees WHERE {plays.where}",
+        plays.parameters,
     )[0]
     return Budget(**step.settings.budget.model_dump(), **spent)
 
 
-def finished_ids(warehouse: Warehouse, ids: Sequence[str]) -> set[str]:
-    """Return which of these trees the store has; failed ones are owed again."""
-    return set(
-        warehouse.query(
-            "SELECT rollout_id FROM trees WHERE failure IS NULL AND list_contains(?, rollout_id)", [list(ids)]
-        )["rollout_id"]
-    )
-
-
-def _summary(
-    warehouse: Warehouse,
-    iteration: str,
-    generation: Generation,
-    content: str,
-    stored: int,
-    run: RolloutSummary | None,
-) -> RolloutsSummary:
-    found = warehouse.rows(
+def _made(step: Step, generation: Generation, stored: int, run: RolloutSummary | None) -> Made:
+    sums = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in USAGE if name != "seconds")
+    found = step.warehouse.rows(
         "SELECT count(*) AS trees, count(*) FILTER (reward >= 1) AS solved, "
         "count(*) FILTER (reward > 0) AS rewarded, coalesce(avg(reward), 0) AS mean_reward, "
         "count(failure) FILTER (failure <> 'budget') AS failed, count(*) FILTER (failure = 'budget') AS cut, "
-        "coalesce(string_agg(DISTINCT simulated_user, ', '), 'none') AS simulated_user "
+        f"coalesce(string_agg(DISTINCT simulated_user, ', '), 'none') AS simulated_user, {sums} "
         "FROM current_trees WHERE iteration = ?",
-        [iteration],
+        [generation.scope],
     )[0]
-    sums = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in USAGE if name != "seconds")
-    spent = warehouse.rows(f"SELECT {sums} FROM current_trees WHERE iteration = ?", [iteration])[0]
-    nodes = warehouse.rows("SELECT count(*) AS n FROM current_nodes WHERE iteration = ?", [iteration])[0]["n"]
-    return RolloutsSummary(
-        generation=generation,
-        content=content,
-        stored=stored,
-        nodes=nodes,
-        usage=Usage(**spent),
-        run=run,
-        **found,
+    nodes = step.warehouse.rows(
+        "SELECT count(*) AS n FROM current_nodes WHERE iteration = ?", [generation.scope]
+    )[0]["n"]
+    facts = {
+        "number of trees": found["trees"],
+        "trees made by earlier runs": stored,
+        "trees with full reward": found["solved"],
+        "trees with any reward": found["rewarded"],
+        "mean reward": round(found["mean_reward"], 3),
+        "nodes": nodes,
+        "failed trees": found["failed"],
+        "trees cut short by the budget": found["cut"],
+        "simulated user": found["simulated_user"],
+        "requests": found["requests"],
+        "failed requests": found["failed_requests"],
+        "prompt tokens": found["prompt_tokens"],
+        "cached prompt tokens": found["cached_tokens"],
+        "sampled tokens": found["completion_tokens"],
+        "requests of the user's model": found["user_requests"],
+        "failed requests of the user's model": found["user_failed_requests"],
+        "tokens of the user's model": found["user_prompt_tokens"] + found["user_completion_tokens"],
+        "cost": round(found["cost"], 4),
+    }
+    if run is not None:
+        failed = {str(kind): number for kind, number in run.failed_branches.items()}
+        facts |= {"seconds": round(run.usage.seconds), "failed branches": failed}
+    return Made(
+        generation,
+        version=step.warehouse.content(generation),
+        rows=found["trees"],
+        facts=facts,
+        verdicts={"trees_rewarded": trees_rewarded(step, found)},
     )
+
+
+def trees_rewarded(step: Step, counts: Mapping[str, Any]) -> Verdict:
+    """Say whether some trees earned something, and not too many failed as a whole."""
+    failed = counts["failed"] > step.settings.search.max_failed_share * counts["trees"]
+    return Verdict(
+        bool(counts["rewarded"]) and not failed,
+        f"{counts['rewarded']} of {counts['trees']} trees earned a reward, {counts['failed']} failed."
+        + ("" if counts["rewarded"] else " Nothing can be learnt from them."),
+        {name: counts[name] for name in ("trees", "rewarded", "failed")},
+    )
+
+
+def stored_trees(warehouse: Warehouse, iteration: str) -> tuple[Tree, ...]:
+    """Return the current trees of an iteration, in the order of their goals."""
+    generation = warehouse.current("rollouts", iteration)
+    return trees_of(warehouse, generation) if generation is not None else ()
+
+
+def trees_of(warehouse: Warehouse, generation: Generation) -> tuple[Tree, ...]:
+    """Return the trees of a generation of this stage, in the order of their goals."""
+    listed = "FROM rollouts r JOIN {} t USING (rollout_id) WHERE r.iteration = ? AND r.generation = ?"
+    of = [generation.scope, generation.number]
+    records = warehouse.rows(f"SELECT t.* {listed.format('trees')} ORDER BY r.position", of)
+    return trees_from_records(records, warehouse.rows(f"SELECT t.* {listed.format('nodes')}", of))
+
+
+def stored_tree(warehouse: Warehouse, rollout: str) -> Tree:
+    """Return one tree by the first digits of its id, current or not.
+
+    Raises:
+        UserError: no tree, or more than one, begins so.
+    """
+    records = warehouse.rows("SELECT * FROM trees WHERE starts_with(rollout_id, ?)", [rollout])
+    if len(records) != 1:
+        number = "No rollout begins" if not records else f"{len(records)} rollouts begin"
+        raise UserError(f"{number} with {rollout!r}: take an id from the report or the table trees.")
+    return trees_from_records(records, nodes_of(warehouse, [records[0]["rollout_id"]]))[0]
+
+
+def nodes_of(warehouse: Warehouse, rollouts: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of ``nodes`` of some trees."""
+    return warehouse.rows("SELECT * FROM nodes WHERE list_contains(?, rollout_id)", [list(rollouts)])
+
+
+STAGE = Stage(
+    name="rollouts",
+    asset="beam_rollouts",
+    about="The JOSH search: for each training goal a tree of conversations that branches at the agent's turns "
+    "and collapses onto the branch that earns a reward. Holds every node, what was sampled, every call and "
+    "its result, and the reward seen online. Finished trees are kept at once, so an interrupted run goes on.",
+    tables={"rollouts": ("rollout_id",)},
+    inputs=("policy",),
+    make=roll_out,
+    checks=(
+        Check(
+            "trees_rewarded",
+            "Some trees earned a reward, and few failed as a whole: else there is nothing to learn from.",
+        ),
+    ),
+    members=Members("rollouts", "rollout_id", ("trees", "nodes")),
+    origins={
+        "trees.policy_digest": ["policies.policy_digest"],
+        "trees.goal_id": ["goals.goal_id"],
+    },
+    kinds=frozenset({"duckdb", "vllm"}),
+)

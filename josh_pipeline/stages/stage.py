@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.step import Step
@@ -82,6 +82,7 @@ class Stage:
         kinds: what Dagster shows as icons.
         in_baseline: the iteration that only evaluates a base has it too.
         in_loop: ``josh iterate`` runs it in each iteration.
+        scope_is_content: it is run for an iteration, and kept under a hash of what was played.
     """
 
     name: str
@@ -99,6 +100,12 @@ class Stage:
     kinds: frozenset[str] = frozenset({"duckdb"})
     in_baseline: bool = False
     in_loop: bool = True
+    scope_is_content: bool = False
+
+    @property
+    def scope(self) -> Literal["scope", "iteration"]:
+        """The column that holds what its generations belong to."""
+        return "iteration" if self.of_iterations and not self.scope_is_content else "scope"
 
     @property
     def of_iterations(self) -> bool:

@@ -3,6 +3,10 @@
 Nothing goes that a current generation descends from, nor what a refused promotion was about: a refusal is
 a result, and its adapter stays for the audit. A removed generation keeps its row in ``generations`` with
 its digest, so that the chain of digests stays whole.
+
+Trees and conversations go with the generations that list them. All tries of one share their fate, for those
+that failed count to the budget of the one that did not: they stay while something kept lists any of them, and
+go once nothing but what goes lists one. What no generation lists is unfinished work, and stays.
 """
 
 import shutil
@@ -18,14 +22,13 @@ import duckdb
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.lineage import History, Written, ancestors, history
 from josh_pipeline.store.locks import WORK_LOCK, alone
-from josh_pipeline.store.schema import MEMBERS, STAGE_TABLES, Members, scope_column
+from josh_pipeline.store.layout import Layout, Members
 from josh_pipeline.store.warehouse import Generation, Warehouse, transaction
 
 RESUMABLE_S = 24 * 3600.0
 """An interrupted training goes on from its folder; one that nobody came back to for a day is stale."""
-
-DISTINCT_MEMBERS = tuple({members.content: members for members in MEMBERS.values()}.values())
-"""One for the tables of trees, one for those of conversations."""
+TRY = "policy_digest, goal_id, seed, settings_digest"
+"""Columns of ``trees`` and ``episodes`` that all tries of one search or conversation share."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def find_waste(home: Home) -> Waste:
         known = history(warehouse)
         kept = kept_generations(warehouse, known)
         gone = tuple(w for g, w in known.items() if g not in kept and not w.removed)
-        rows = _counted(connection, gone, kept)
+        rows = _counted(connection, home.layout, gone, kept)
         files = tuple(sorted(_files(home, warehouse, kept), key=lambda file: str(file.path)))
     return Waste(gone, rows, files)
 
@@ -103,10 +106,12 @@ def remove(home: Home, waste: Waste) -> None:
         known = history(warehouse)
         kept = kept_generations(warehouse, known)
         with transaction(connection):
-            for members in DISTINCT_MEMBERS:
-                _delete_members(connection, members, waste.generations, kept)
+            for members in _content(home.layout):
+                ids = _unneeded(connection, home.layout, members, waste.generations, kept)
+                for table in members.content:
+                    connection.execute(f"DELETE FROM {table} WHERE list_contains(?, {members.key})", [ids])
             for written in waste.generations:
-                _delete_generation(connection, written.generation, written.name)
+                _delete_generation(connection, home.layout, written.generation)
         connection.execute("CHECKPOINT")
     for file in waste.files:
         if file.path.is_dir():
@@ -115,56 +120,53 @@ def remove(home: Home, waste: Waste) -> None:
             file.path.unlink()
 
 
-def _delete_generation(connection: duckdb.DuckDBPyConnection, generation: Generation, name: str) -> None:
+def _delete_generation(
+    connection: duckdb.DuckDBPyConnection, layout: Layout, generation: Generation
+) -> None:
+    stage = layout.stage(generation.stage)
     of = [generation.scope, generation.number]
-    for table in STAGE_TABLES[generation.stage]:
-        connection.execute(
-            f"DELETE FROM {table} WHERE {scope_column(generation.stage)} = ? AND generation = ?", of
-        )
-    connection.execute("DELETE FROM seals WHERE unit = ?", [name])
+    for table in stage.tables:
+        connection.execute(f"DELETE FROM {table} WHERE {stage.scope} = ? AND generation = ?", of)
     connection.execute(
         "UPDATE generations SET removed_at = ? WHERE stage = ? AND scope = ? AND generation = ?",
         [datetime.now(UTC), generation.stage, *of],
     )
 
 
-def _delete_members(
-    connection: duckdb.DuckDBPyConnection,
-    members: Members,
-    gone: tuple[Written, ...],
-    kept: set[Generation],
-) -> None:
-    ids = _only_listed_by(connection, members, gone, kept)
-    for table in members.content:
-        connection.execute(f"DELETE FROM {table} WHERE list_contains(?, {members.key})", [ids])
-    names = ", ".join(f"'{table}'" for table in members.content)
-    connection.execute(f"DELETE FROM seals WHERE table_name IN ({names}) AND list_contains(?, unit)", [ids])
+def _content(layout: Layout) -> list[Members]:
+    """Return one list of trees, and one of conversations: which stage lists them is left open."""
+    return list({stage.members.content: stage.members for stage in layout.member_lists if stage.members}.values())
 
 
-def _only_listed_by(
+def _unneeded(
     connection: duckdb.DuckDBPyConnection,
+    layout: Layout,
     members: Members,
     gone: tuple[Written, ...],
     kept: set[Generation],
 ) -> list[str]:
-    """Trees or conversations that only generations list that go; one that none lists is unfinished work."""
-    listed: set[str] = set()
-    needed: set[str] = set()
-    stages = {stage: one for stage, one in MEMBERS.items() if one.content == members.content}
+    """Return the trees or conversations of which only what goes lists a try."""
+    listed: dict[str, bool] = {}
     for generation in [*(written.generation for written in gone), *kept]:
-        if generation.stage in stages:
-            one = stages[generation.stage]
+        stage = layout.stage(generation.stage)
+        if stage.members is not None and stage.members.content == members.content:
             found = connection.execute(
-                f"SELECT {one.key} FROM {one.table} "
-                f"WHERE {scope_column(generation.stage)} = ? AND generation = ?",
+                f"SELECT {members.key} FROM {stage.members.table} WHERE {stage.scope} = ? AND generation = ?",
                 [generation.scope, generation.number],
             ).fetchall()
-            (needed if generation in kept else listed).update(row[0] for row in found)
-    return sorted(listed - needed)
+            for (name,) in found:
+                listed[name] = listed.get(name, False) or generation in kept
+    found = connection.execute(
+        f"WITH listed AS (SELECT unnest($names) AS {members.key}, unnest($kept) AS kept), "
+        f"tries AS (SELECT {TRY}, bool_or(kept) AS kept FROM {members.head} JOIN listed USING ({members.key}) "
+        f"GROUP BY ALL) SELECT {members.key} FROM {members.head} JOIN tries USING ({TRY}) WHERE NOT kept",
+        {"names": list(listed), "kept": list(listed.values())},
+    ).fetchall()
+    return sorted(row[0] for row in found)
 
 
 def _counted(
-    connection: duckdb.DuckDBPyConnection, gone: tuple[Written, ...], kept: set[Generation]
+    connection: duckdb.DuckDBPyConnection, layout: Layout, gone: tuple[Written, ...], kept: set[Generation]
 ) -> dict[str, int]:
     counts: dict[str, int] = {}
 
@@ -173,11 +175,11 @@ def _counted(
         counts[table] = counts.get(table, 0) + int(found[0][0])
 
     for written in gone:
-        one = written.generation
-        for table in STAGE_TABLES[one.stage]:
-            count(table, f"{scope_column(one.stage)} = ? AND generation = ?", [one.scope, one.number])
-    for members in DISTINCT_MEMBERS:
-        ids = _only_listed_by(connection, members, gone, kept)
+        one, stage = written.generation, layout.stage(written.generation.stage)
+        for table in stage.tables:
+            count(table, f"{stage.scope} = ? AND generation = ?", [one.scope, one.number])
+    for members in _content(layout):
+        ids = _unneeded(connection, layout, members, gone, kept)
         for table in members.content:
             count(table, f"list_contains(?, {members.key})", [ids])
     return {table: number for table, number in counts.items() if number}
@@ -213,14 +215,12 @@ def _files(home: Home, warehouse: Warehouse, kept: set[Generation]) -> Iterator[
 
 def _stored(warehouse: Warehouse, kept: set[Generation], column: str, tables: tuple[str, ...]) -> set[str]:
     """Return the paths that the kept generations refer to."""
-    stage_of = {table: stage for stage, names in STAGE_TABLES.items() for table in names}
     found = set()
     for table in tables:
-        stage = stage_of[table]
-        for row in warehouse.rows(
-            f"SELECT {scope_column(stage)} AS scope, generation, {column} FROM {table}"
-        ):
-            if row[column] and Generation(stage, row["scope"], row["generation"]) in kept:
+        stage = warehouse.layout.stage_of(table)
+        assert stage is not None
+        for row in warehouse.rows(f"SELECT {stage.scope} AS scope, generation, {column} FROM {table}"):
+            if row[column] and Generation(stage.name, row["scope"], row["generation"]) in kept:
                 found.add(row[column])
     return found
 

@@ -8,6 +8,7 @@ import yaml
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.settings import Settings, load_settings
+from josh_pipeline.store.layout import Layout
 from josh_pipeline.store.warehouse import Warehouse
 
 DEFAULT_HOME = ".josh"
@@ -19,9 +20,11 @@ class Home:
 
     Attributes:
         root: absolute path of the folder.
+        layout: which tables the stages write into its store.
     """
 
     root: Path
+    layout: Layout
 
     @property
     def store(self) -> Path:
@@ -70,7 +73,7 @@ class Home:
 
     def warehouse(self) -> Warehouse:
         """Open the store, making it where there is none."""
-        return Warehouse(self.store)
+        return Warehouse(self.store, self.layout)
 
     def relative(self, path: Path) -> str:
         """Write a path as it is stored: relative where it lies in the home, so that a home can move."""
@@ -120,16 +123,16 @@ class Home:
         return load_settings(str(kept) if kept.is_file() else profile or "quickstart", overrides)
 
 
-def open_home(path: str | Path | None = None) -> Home:
+def home_at(path: str | Path | None, layout: Layout) -> Home:
     """Return a home, making its folder where there is none.
 
     Args:
-        path: the folder; None for ``$JOSH_HOME``, else ``./.josh``.
+        path: the folder; None for ``./.josh``.
 
     Raises:
         UserError: the folder cannot be made or written to.
     """
-    root = Path(path or os.environ.get("JOSH_HOME") or DEFAULT_HOME).expanduser().absolute()
+    root = Path(path or DEFAULT_HOME).expanduser().absolute()
     try:
         for folder in (root, root / "dagster", root / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -141,4 +144,4 @@ def open_home(path: str | Path | None = None) -> Home:
             f"The home {root} cannot be written to ({fault.strerror}): "
             "give a folder of your own with --home or JOSH_HOME."
         ) from None
-    return Home(root)
+    return Home(root, layout)

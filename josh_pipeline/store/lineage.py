@@ -1,7 +1,7 @@
 """What was made from what: generations and their ancestors."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,13 +21,14 @@ class Written:
     current: bool
     inputs: tuple[Generation, ...]
     created_at: datetime
-    content: str | None
-    digest: str | None
+    rows: Mapping[str, int]
+    content: str
+    digest: str
     removed: bool
 
     @property
     def name(self) -> str:
-        """``goals/8fae.../1``: what its rows are sealed under."""
+        """``goals/8fae.../1``: what people call it."""
         return f"{self.generation.key}/{self.generation.number}"
 
     def input(self, stage: str) -> Generation | None:
@@ -61,8 +62,8 @@ def history(warehouse: Warehouse) -> History:
             )
         )
         found[generation] = Written(
-            generation, row["run_id"], row["current"], inputs, row["created_at"], row["content"],
-            row["digest"], row["removed_at"] is not None,
+            generation, row["run_id"], row["current"], inputs, row["created_at"], json.loads(row["rows"]),
+            row["content"], row["digest"], row["removed_at"] is not None,
         )  # fmt: skip
     return found
 

@@ -1,104 +1,34 @@
-"""Which tables a stage writes, what names a row in each, and the views."""
+"""The SQL that makes a store, and that brings one of an older release to this one's schema."""
 
-from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 
-SCHEMA_VERSION = 2
+import duckdb
+
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.store.layout import Layout
+
+FIRST_VERSION = 3
+"""Stores of before were written by no release."""
+SCHEMA_VERSION = 3
 """Raised with every released change of schema.sql: an older store is migrated, a newer one refused."""
 
-STAGE_TABLES: dict[str, tuple[str, ...]] = {
-    "corpus": ("corpora", "dialogues", "entities"),
-    "goals": ("goals", "solvability"),
-    "cold_start": ("base_models", "demonstrations", "cold_start_curves"),
-    "policy": ("policies",),
-    "rollouts": ("rollouts",),
-    "labels": ("labels", "tree_labels"),
-    "preferences": ("preference_rows", "row_nodes"),
-    "adapter": ("trainings", "training_curves"),
-    "evaluation": ("evaluation_episodes", "evaluations", "comparisons", "drifts"),
-    "promotion": ("promotions",),
-    "benchmark": ("benchmarks", "benchmark_episodes"),
-}
-"""Tables whose rows belong to a generation."""
 
-GLOBAL_STAGES = ("corpus", "goals", "cold_start", "benchmark")
-"""Stages that no iteration owns: their scope is a content hash of settings."""
-
-STAGE_OF_TABLE = {table: stage for stage, tables in STAGE_TABLES.items() for table in tables}
-
-ROW_KEYS: dict[str, tuple[str, ...]] = {
-    "corpora": ("corpus_digest",),
-    "dialogues": ("dialogue_id",),
-    "entities": ("domain", "position"),
-    "goals": ("goal_id",),
-    "solvability": ("goal_id",),
-    "base_models": ("base_digest",),
-    "demonstrations": ("position",),
-    "cold_start_curves": ("step",),
-    "policies": ("policy_digest",),
-    "trees": ("rollout_id",),
-    "nodes": ("node_id",),
-    "rollouts": ("rollout_id",),
-    "labels": ("node_id",),
-    "tree_labels": ("rollout_id",),
-    "preference_rows": ("row_id",),
-    "row_nodes": ("row_id", "node_id", "part"),
-    "trainings": ("adapter_digest",),
-    "training_curves": ("step",),
-    "episodes": ("episode_id",),
-    "evaluation_episodes": ("side", "role", "goal_kind", "episode_id"),
-    "evaluations": ("side", "role", "goal_kind"),
-    "comparisons": ("role", "goal_kind", "metric"),
-    "drifts": ("policy_digest",),
-    "promotions": ("policy_digest",),
-    "benchmarks": ("policy_digest", "selection", "goal_kind"),
-    "benchmark_episodes": ("episode_id",),
-    "runs": ("run_id",),
-}
-"""What names a row in its table, within a generation where the table has generations."""
-
-CONTENT_TABLES = {"trees": "rollout_id", "nodes": "rollout_id", "episodes": "episode_id"}
-"""Tables named by content, and the column that holds the id of the tree or conversation."""
-
-
-@dataclass(frozen=True)
-class Members:
-    """A stage's table that lists trees or conversations.
-
-    Attributes:
-        table: the list.
-        key: the column that names them.
-        content: the tables that hold them; the first has one row for each, with a column ``failure``.
-    """
-
-    table: str
-    key: str
-    content: tuple[str, ...]
-
-
-MEMBERS = {
-    "rollouts": Members("rollouts", "rollout_id", ("trees", "nodes")),
-    "evaluation": Members("evaluation_episodes", "episode_id", ("episodes",)),
-    "benchmark": Members("benchmark_episodes", "episode_id", ("episodes",)),
-}
-
-
-def scope_column(stage: str) -> str:
-    """Name of the column that holds a stage's scope."""
-    return "scope" if stage in GLOBAL_STAGES else "iteration"
-
-
-def statements() -> tuple[str, ...]:
+def statements(layout: Layout) -> tuple[str, ...]:
     """Return the SQL that makes an empty store."""
-    return (text_of("schema.sql"), *view_statements())
+    return (text_of("schema.sql"), *view_statements(layout))
 
 
-def view_statements() -> tuple[str, ...]:
+def view_statements(layout: Layout) -> tuple[str, ...]:
     """Return the SQL that makes the views, or makes them anew."""
-    return (
-        *(current_view(stage, table) for stage, tables in STAGE_TABLES.items() for table in tables),
-        text_of("views.sql"),
+    current = (
+        f"CREATE OR REPLACE VIEW current_{table} AS SELECT t.* FROM {table} t JOIN generations g "
+        f"ON g.stage = '{stage.name}' AND g.scope = t.{stage.scope} "
+        "AND g.generation = t.generation AND g.current"
+        for stage in layout.stages.values()
+        for table in stage.tables
     )
+    return (*current, text_of("views.sql"))
 
 
 def text_of(name: str) -> str:
@@ -106,10 +36,58 @@ def text_of(name: str) -> str:
     return (files("josh_pipeline.store") / name).read_text()
 
 
-def current_view(stage: str, table: str) -> str:
-    """Return the SQL of the view of a table's current rows."""
-    return (
-        f"CREATE OR REPLACE VIEW current_{table} AS SELECT t.* FROM {table} t JOIN generations g "
-        f"ON g.stage = '{stage}' AND g.scope = t.{scope_column(stage)} "
-        "AND g.generation = t.generation AND g.current"
-    )
+def migration(version: int) -> str:
+    """Return the SQL that brings the tables of the version before to this one."""
+    return text_of(f"migrations/{version:04d}.sql")
+
+
+def refuse_other(path: Path, version: int) -> None:
+    """Refuse a store that this release cannot bring to its schema.
+
+    Raises:
+        UserError: no release wrote it, or a later one did.
+    """
+    if version < FIRST_VERSION:
+        raise UserError(
+            f"The store {path} has schema version {version}, from before the first release: use a new --home."
+        )
+    if version > SCHEMA_VERSION:
+        raise UserError(
+            f"The store {path} has schema version {version}, this release reads up to {SCHEMA_VERSION}: "
+            "use the release that wrote it, or another --home."
+        )
+
+
+def backup_path(path: Path, version: int) -> Path:
+    """Where the copy of a store is kept that is about to be migrated."""
+    return path.with_name(f"{path.stem}.version-{version}{path.suffix}")
+
+
+def back_up(connection: duckdb.DuckDBPyConnection, path: Path, version: int) -> Path:
+    """Copy the open store beside itself, whole or not at all.
+
+    DuckDB copies it over the connection that holds the lock: a copy of the file would miss what is still
+    in the write-ahead log, and closing the file would give up the lock.
+    """
+    place = backup_path(path, version)
+    partial = place.with_name(place.name + ".partial")
+    partial.unlink(missing_ok=True)
+    name = connection.execute("SELECT current_database()").fetchall()[0][0]
+    connection.execute(f"ATTACH '{str(partial).replace(chr(39), chr(39) * 2)}' AS backup")
+    try:
+        connection.execute(f'COPY FROM DATABASE "{name}" TO backup')
+    finally:
+        connection.execute("DETACH backup")
+    partial.replace(place)
+    return place
+
+
+def migrate(connection: duckdb.DuckDBPyConnection, version: int, layout: Layout) -> None:
+    """Bring the tables of an older store to this release's, inside the caller's transaction."""
+    for (view,) in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall():
+        connection.execute(f'DROP VIEW "{view}"')
+    for step in range(version + 1, SCHEMA_VERSION + 1):
+        connection.execute(migration(step))
+    for statement in view_statements(layout):
+        connection.execute(statement)
+    connection.execute("UPDATE meta SET schema_version = ?", [SCHEMA_VERSION])

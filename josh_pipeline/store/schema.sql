@@ -3,13 +3,14 @@
 -- A run of a stage writes a *generation* of its tables and makes it current in one transaction. A
 -- generation belongs to a *scope*: the iteration ('001') in the loop, else the content hash of the
 -- settings that it depends on (a corpus, its goals, a base model). Superseded generations stay.
--- Read through the views current_<table>, made from the list in schema.py.
+-- Read through the views current_<table>, made from the layout of the stages.
 --
--- Trees, nodes and episodes are named by content and never change: they are checkpointed while a
--- step runs, and a generation only lists which of them belong to it (rollouts, evaluation_episodes).
+-- Trees, nodes and episodes are named by content and checkpointed while a step runs; a generation only
+-- lists which of them belong to it (rollouts, evaluation_episodes). What is played again because it
+-- failed is another tree or conversation: `retry` counts, and is part of the id.
 --
--- A change here raises SCHEMA_VERSION in schema.py and comes with a step in migrations/: a test holds
--- a store that was migrated against a new one.
+-- A row never changes once it is written. Its last column `digest` is computed from the others; see
+-- digests.py. A change here raises SCHEMA_VERSION in schema.py and comes with a step in migrations/.
 
 CREATE TABLE meta (schema_version INTEGER NOT NULL, created_at TIMESTAMPTZ NOT NULL);
 
@@ -21,7 +22,8 @@ CREATE TABLE runs (
     settings_digest VARCHAR NOT NULL,
     settings JSON NOT NULL,               -- resolved, whole
     packages JSON NOT NULL,               -- name to version
-    git_commit VARCHAR                    -- null outside a checkout; '+' at the end: with local changes
+    git_commit VARCHAR,                   -- null outside a checkout; '+' at the end: with local changes
+    digest VARCHAR NOT NULL
 );
 
 CREATE TABLE generations (
@@ -32,55 +34,57 @@ CREATE TABLE generations (
     current BOOLEAN NOT NULL,
     inputs JSON NOT NULL,                 -- "stage/scope" to the generation that was read
     created_at TIMESTAMPTZ NOT NULL,
-    content VARCHAR,                      -- digest of its rows' seals; null: not sealed
-    digest VARCHAR,                       -- of content, run, and the digests of its inputs
-    sealed_at TIMESTAMPTZ,                -- later than created_at where it was sealed on demand
+    rows JSON NOT NULL,                   -- table to the number of its rows
+    content VARCHAR NOT NULL,             -- digest of its rows: equal where a rerun wrote the same
+    digest VARCHAR NOT NULL,              -- of content, run, and the digests of its inputs
     removed_at TIMESTAMPTZ,               -- when josh gc removed its rows
     PRIMARY KEY (stage, scope, generation)
 );
 
-CREATE TABLE seals (                      -- see seals.py
-    unit VARCHAR NOT NULL,                -- a generation ('goals/8fae.../1'), a tree, an episode, or 'runs'
-    table_name VARCHAR NOT NULL,          -- or 'member': a tree or episode as a generation found it
-    key VARCHAR NOT NULL,                 -- names the row in its table
-    digest VARCHAR NOT NULL
-);
-
--- Stage corpus ------------------------------------------------------------------------------------
+-- Stage corpus: what an environment read from outside -----------------------------------------------
 
 CREATE TABLE corpora (
     scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
     corpus_digest VARCHAR NOT NULL, name VARCHAR NOT NULL, source VARCHAR NOT NULL,
-    licence VARCHAR NOT NULL, dialogues BIGINT NOT NULL, entities BIGINT NOT NULL
+    licence VARCHAR NOT NULL,             -- empty where there is none to name
+    sources BIGINT NOT NULL, entities BIGINT NOT NULL,
+    digest VARCHAR NOT NULL
 );
 
-CREATE TABLE dialogues (
+CREATE TABLE sources (                    -- records that tasks are derived from, if any
     scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
-    corpus_digest VARCHAR NOT NULL, dialogue_id VARCHAR NOT NULL, split VARCHAR NOT NULL,
-    turns BIGINT NOT NULL, domains VARCHAR[] NOT NULL, goal JSON NOT NULL, log JSON NOT NULL
+    corpus_digest VARCHAR NOT NULL, source_id VARCHAR NOT NULL, split VARCHAR NOT NULL,
+    content JSON NOT NULL,                -- as the environment read it
+    digest VARCHAR NOT NULL
 );
 
-CREATE TABLE entities (
+CREATE TABLE entities (                   -- what worlds look things up in
     scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
-    corpus_digest VARCHAR NOT NULL, domain VARCHAR NOT NULL, position BIGINT NOT NULL,
-    entity_id VARCHAR, entity JSON NOT NULL
+    corpus_digest VARCHAR NOT NULL, collection VARCHAR NOT NULL, position BIGINT NOT NULL,
+    content JSON NOT NULL,
+    digest VARCHAR NOT NULL
 );
 
 -- Stage goals -------------------------------------------------------------------------------------
 
-CREATE TABLE goals (
+CREATE TABLE goals (                      -- the environment's tasks, excluded ones too
     scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
     corpus_digest VARCHAR NOT NULL, goal_id VARCHAR NOT NULL, position BIGINT NOT NULL,
-    dialogue_id VARCHAR NOT NULL, split VARCHAR NOT NULL, role VARCHAR NOT NULL,
-    kind VARCHAR NOT NULL,                -- 'part' or 'whole'
-    part VARCHAR, semantics VARCHAR NOT NULL, message JSON NOT NULL, tasks JSON NOT NULL,
-    calls JSON NOT NULL, excluded VARCHAR
+    source_id VARCHAR NOT NULL,
+    split VARCHAR NOT NULL,               -- empty where the corpus has no lists
+    role VARCHAR NOT NULL, kind VARCHAR NOT NULL,
+    title VARCHAR NOT NULL, message JSON NOT NULL, -- for people
+    calls JSON NOT NULL,                  -- that are wanted; empty where milestones are no calls
+    excluded VARCHAR,
+    task JSON NOT NULL,                   -- all of the environment's own class
+    digest VARCHAR NOT NULL
 );
 
 CREATE TABLE solvability (
     scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
     goal_id VARCHAR NOT NULL, reward DOUBLE NOT NULL, -- the oracle's
-    solvable BOOLEAN NOT NULL, missed VARCHAR[] NOT NULL
+    solvable BOOLEAN NOT NULL, missed VARCHAR[] NOT NULL,
+    digest VARCHAR NOT NULL
 );
 
 -- Stage cold_start: the foundation, the scripted conversations, and the base that came of them ----------
@@ -91,18 +95,21 @@ CREATE TABLE base_models (
     foundation_path VARCHAR NOT NULL, -- relative to the home where it lies in it
     adapter_digest VARCHAR, adapter_path VARCHAR, -- of the cold start; null where there is none
     base_path VARCHAR NOT NULL,
-    demonstrations BIGINT NOT NULL, tokens BIGINT NOT NULL, seconds DOUBLE NOT NULL, record JSON NOT NULL
+    demonstrations BIGINT NOT NULL, tokens BIGINT NOT NULL, seconds DOUBLE NOT NULL, record JSON NOT NULL,
+    digest VARCHAR NOT NULL
 );
 
 CREATE TABLE demonstrations (
     scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
-    position BIGINT NOT NULL, goal_id VARCHAR NOT NULL, dialogue_id VARCHAR NOT NULL,
-    messages JSON NOT NULL, reward DOUBLE NOT NULL
+    position BIGINT NOT NULL, goal_id VARCHAR NOT NULL, source_id VARCHAR NOT NULL,
+    messages JSON NOT NULL, reward DOUBLE NOT NULL,
+    digest VARCHAR NOT NULL
 );
 
 CREATE TABLE cold_start_curves (
     scope VARCHAR NOT NULL, generation INTEGER NOT NULL,
-    step BIGINT NOT NULL, point JSON NOT NULL
+    step BIGINT NOT NULL, point JSON NOT NULL,
+    digest VARCHAR NOT NULL
 );
 
 -- Stage policy: what an iteration plays with, and which attempt it is ----------------------------------
@@ -116,16 +123,19 @@ CREATE TABLE policies (
     corpus_scope VARCHAR NOT NULL, goals_scope VARCHAR NOT NULL, base_scope VARCHAR NOT NULL,
     base_digest VARCHAR NOT NULL, base_path VARCHAR NOT NULL,
     adapter_digest VARCHAR, adapter_path VARCHAR,
-    model VARCHAR NOT NULL
+    model VARCHAR NOT NULL,
+    digest VARCHAR NOT NULL
 );
 
 -- Stage rollouts ----------------------------------------------------------------------------------
--- A tree with failure 'budget' was cut short by it; like other failed trees it is searched again.
+-- A tree with failure 'budget' was cut short by it. A failed tree is owed again, as the next retry.
 
 CREATE TABLE trees (                      -- checkpointed
     rollout_id VARCHAR NOT NULL, goal_id VARCHAR NOT NULL, policy_digest VARCHAR NOT NULL,
-    seed BIGINT NOT NULL, settings_digest VARCHAR NOT NULL, run_id VARCHAR NOT NULL,
-    system VARCHAR NOT NULL, tools JSON NOT NULL, earned JSON NOT NULL, reward DOUBLE NOT NULL, rounds BIGINT NOT NULL,
+    seed BIGINT NOT NULL, settings_digest VARCHAR NOT NULL,
+    retry INTEGER NOT NULL, run_id VARCHAR NOT NULL,
+    system VARCHAR NOT NULL, tools JSON NOT NULL,
+    earned JSON NOT NULL, reward DOUBLE NOT NULL, rounds BIGINT NOT NULL,
     failure VARCHAR, failure_message VARCHAR,
     simulated_user VARCHAR NOT NULL,      -- kind, model and wording of the simulated user
     requests BIGINT NOT NULL, failed_requests BIGINT NOT NULL,
@@ -133,7 +143,9 @@ CREATE TABLE trees (                      -- checkpointed
     user_requests BIGINT NOT NULL, user_failed_requests BIGINT NOT NULL, -- of a user that is a model
     user_prompt_tokens BIGINT NOT NULL, user_completion_tokens BIGINT NOT NULL,
     cost DOUBLE NOT NULL,                 -- in the currency of the prices in the settings; 0 without prices
-    seconds DOUBLE NOT NULL
+    seconds DOUBLE NOT NULL,
+    nodes_digest VARCHAR NOT NULL,        -- of its nodes' digests, in the order of their ids
+    digest VARCHAR NOT NULL
 );
 
 CREATE TABLE nodes (                      -- checkpointed
@@ -143,12 +155,15 @@ CREATE TABLE nodes (                      -- checkpointed
     messages JSON NOT NULL, completions JSON NOT NULL, calls JSON NOT NULL, earned JSON NOT NULL,
     golden BOOLEAN NOT NULL, successful BOOLEAN NOT NULL, error_turn BOOLEAN NOT NULL,
     failure VARCHAR, failure_message VARCHAR, ended VARCHAR,
-    told JSON                             -- system message and tools of this turn where they are not the tree's
+    told JSON,                            -- system message and tools of this turn, where not the tree's
+    digest VARCHAR NOT NULL
 );
 
 CREATE TABLE rollouts (                   -- which trees belong to an iteration
     iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
-    position BIGINT NOT NULL, rollout_id VARCHAR NOT NULL
+    position BIGINT NOT NULL, rollout_id VARCHAR NOT NULL,
+    tree_digest VARCHAR NOT NULL,         -- the digest of its row in trees
+    digest VARCHAR NOT NULL
 );
 
 -- Stage labels: every reward, computed anew from the stored calls --------------------------------------
@@ -158,28 +173,32 @@ CREATE TABLE labels (
     rollout_id VARCHAR NOT NULL, node_id VARCHAR NOT NULL,
     golden BOOLEAN NOT NULL, successful BOOLEAN NOT NULL, earned JSON NOT NULL,
     call_earned JSON NOT NULL,            -- for each call of the node, what it newly earned
-    agrees BOOLEAN NOT NULL, difference VARCHAR
+    agrees BOOLEAN NOT NULL, difference VARCHAR,
+    digest VARCHAR NOT NULL
 );
 
 CREATE TABLE tree_labels (
     iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
     rollout_id VARCHAR NOT NULL, goal_id VARCHAR NOT NULL,
-    earned JSON NOT NULL, reward DOUBLE NOT NULL, agrees BOOLEAN NOT NULL
+    earned JSON NOT NULL, reward DOUBLE NOT NULL, agrees BOOLEAN NOT NULL,
+    digest VARCHAR NOT NULL
 );
 
 -- Stage preferences -------------------------------------------------------------------------------
 
-CREATE TABLE preference_rows (            -- see search/codec.py: row_record
+CREATE TABLE preference_rows (            -- see harvest/rows.py
     iteration VARCHAR NOT NULL, generation INTEGER NOT NULL, position BIGINT NOT NULL,
     row_id VARCHAR NOT NULL, method VARCHAR NOT NULL, goal_id VARCHAR NOT NULL,
     rollout_id VARCHAR NOT NULL, policy_digest VARCHAR NOT NULL, tools JSON NOT NULL,
-    prompt JSON NOT NULL, completion JSON NOT NULL, rejected JSON, desirable BOOLEAN NOT NULL
+    prompt JSON NOT NULL, completion JSON NOT NULL, rejected JSON, desirable BOOLEAN NOT NULL,
+    digest VARCHAR NOT NULL
 );
 
 CREATE TABLE row_nodes (
     iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
     row_id VARCHAR NOT NULL, node_id VARCHAR NOT NULL, rollout_id VARCHAR NOT NULL,
-    part VARCHAR NOT NULL                 -- 'completion', 'chosen' or 'rejected'
+    part VARCHAR NOT NULL,                -- 'completion', 'chosen' or 'rejected'
+    digest VARCHAR NOT NULL
 );
 
 -- Stage adapter -----------------------------------------------------------------------------------
@@ -191,12 +210,14 @@ CREATE TABLE trainings (
     base_digest VARCHAR NOT NULL, parent_digest VARCHAR, -- the adapter that training went on from
     rows_digest VARCHAR NOT NULL,         -- content hash of the ids of the training rows, sorted
     method VARCHAR NOT NULL, rows BIGINT NOT NULL, tokens BIGINT NOT NULL, seconds DOUBLE NOT NULL,
-    manifest JSON NOT NULL
+    manifest JSON NOT NULL,
+    digest VARCHAR NOT NULL
 );
 
 CREATE TABLE training_curves (
     iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
-    step BIGINT NOT NULL, point JSON NOT NULL
+    step BIGINT NOT NULL, point JSON NOT NULL,
+    digest VARCHAR NOT NULL
 );
 
 -- Stage evaluation --------------------------------------------------------------------------------
@@ -204,20 +225,24 @@ CREATE TABLE training_curves (
 CREATE TABLE episodes (                   -- checkpointed
     episode_id VARCHAR NOT NULL, goal_id VARCHAR NOT NULL, policy_digest VARCHAR NOT NULL,
     seed BIGINT NOT NULL, settings_digest VARCHAR NOT NULL, trial INTEGER NOT NULL,
-    run_id VARCHAR NOT NULL, reward DOUBLE NOT NULL, success BOOLEAN NOT NULL, earned JSON NOT NULL,
+    retry INTEGER NOT NULL, run_id VARCHAR NOT NULL,
+    reward DOUBLE NOT NULL, success BOOLEAN NOT NULL, earned JSON NOT NULL,
     messages JSON NOT NULL, calls JSON NOT NULL, turns BIGINT NOT NULL, error_turns BIGINT NOT NULL,
     user_done BOOLEAN NOT NULL, failure VARCHAR, failure_message VARCHAR,
     requests BIGINT NOT NULL, failed_requests BIGINT NOT NULL, -- these and the next as in trees
     prompt_tokens BIGINT NOT NULL, cached_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL,
     user_requests BIGINT NOT NULL, user_failed_requests BIGINT NOT NULL,
     user_prompt_tokens BIGINT NOT NULL, user_completion_tokens BIGINT NOT NULL,
-    cost DOUBLE NOT NULL, seconds DOUBLE NOT NULL
+    cost DOUBLE NOT NULL, seconds DOUBLE NOT NULL,
+    digest VARCHAR NOT NULL
 );
 
 CREATE TABLE evaluation_episodes (        -- which conversations belong to an iteration
     iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
     side VARCHAR NOT NULL,                -- 'before' (the policy) or 'after' (the candidate)
-    role VARCHAR NOT NULL, goal_kind VARCHAR NOT NULL, episode_id VARCHAR NOT NULL
+    role VARCHAR NOT NULL, goal_kind VARCHAR NOT NULL, episode_id VARCHAR NOT NULL,
+    episode_digest VARCHAR NOT NULL,      -- the digest of its row in episodes
+    digest VARCHAR NOT NULL
 );
 
 CREATE TABLE evaluations (                -- aggregates of them
@@ -226,14 +251,16 @@ CREATE TABLE evaluations (                -- aggregates of them
     role VARCHAR NOT NULL, goal_kind VARCHAR NOT NULL, n BIGINT NOT NULL,
     mean_reward DOUBLE NOT NULL, success_rate DOUBLE NOT NULL,
     success_low DOUBLE NOT NULL, success_high DOUBLE NOT NULL, -- 95 % interval
-    failures BIGINT NOT NULL, details JSON NOT NULL -- see evaluation/summary.py: Score
+    failures BIGINT NOT NULL, details JSON NOT NULL, -- see evaluation/summary.py: Score
+    digest VARCHAR NOT NULL
 );
 
 CREATE TABLE comparisons (                -- after minus before, paired over goals
     iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
     role VARCHAR NOT NULL, goal_kind VARCHAR NOT NULL, metric VARCHAR NOT NULL, n BIGINT NOT NULL,
     before DOUBLE NOT NULL, after DOUBLE NOT NULL, difference DOUBLE NOT NULL,
-    low DOUBLE NOT NULL, high DOUBLE NOT NULL
+    low DOUBLE NOT NULL, high DOUBLE NOT NULL,
+    digest VARCHAR NOT NULL
 );
 
 CREATE TABLE drifts (                     -- of what an iteration made, from the foundation
@@ -241,9 +268,10 @@ CREATE TABLE drifts (                     -- of what an iteration made, from the
     policy_digest VARCHAR NOT NULL, foundation_digest VARCHAR NOT NULL,
     texts_digest VARCHAR NOT NULL,        -- texts, and how weights were read: others are not comparable
     drift DOUBLE, low DOUBLE, high DOUBLE, -- nats a token, 95 % interval; null where it cannot be measured
-    texts BIGINT, tokens BIGINT, by_kind JSON, seconds DOUBLE,
+    texts BIGINT, tokens BIGINT, by_kind JSON,
     max_drift DOUBLE NOT NULL,            -- the limit in the settings
-    reason VARCHAR                        -- why there is no drift
+    reason VARCHAR,                       -- why there is no drift
+    digest VARCHAR NOT NULL
 );
 
 -- Stage promotion ---------------------------------------------------------------------------------
@@ -254,7 +282,8 @@ CREATE TABLE promotions (
     policy_digest VARCHAR NOT NULL,       -- the candidate
     base_digest VARCHAR NOT NULL, base_path VARCHAR NOT NULL,
     adapter_digest VARCHAR, adapter_path VARCHAR,
-    previous_digest VARCHAR               -- the policy that it was held against; null for a base
+    previous_digest VARCHAR,              -- the policy that it was held against; null for a base
+    digest VARCHAR NOT NULL
 );
 
 -- Stage benchmark: one policy on goals of one's own choice (josh evaluate). Scope: what was evaluated ---
@@ -265,9 +294,12 @@ CREATE TABLE benchmarks (
     selection VARCHAR NOT NULL,           -- a role, or 'test-450'
     goal_kind VARCHAR NOT NULL, n BIGINT NOT NULL, trials BIGINT NOT NULL,
     mean_reward DOUBLE NOT NULL, success_rate DOUBLE NOT NULL,
-    success_low DOUBLE NOT NULL, success_high DOUBLE NOT NULL, details JSON NOT NULL
+    success_low DOUBLE NOT NULL, success_high DOUBLE NOT NULL, details JSON NOT NULL,
+    digest VARCHAR NOT NULL
 );
 
 CREATE TABLE benchmark_episodes (
-    scope VARCHAR NOT NULL, generation INTEGER NOT NULL, episode_id VARCHAR NOT NULL
+    scope VARCHAR NOT NULL, generation INTEGER NOT NULL, episode_id VARCHAR NOT NULL,
+    episode_digest VARCHAR NOT NULL,
+    digest VARCHAR NOT NULL
 );

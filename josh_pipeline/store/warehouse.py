@@ -19,10 +19,10 @@ import pyarrow as pa
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import canonical_json
-from josh_pipeline.store.migrate import back_up, migrate, refuse_newer
+from josh_pipeline.store.digests import combined, generation_digest, generation_rows, with_digest
+from josh_pipeline.store.layout import Layout, StageLayout
 from josh_pipeline.store.run_record import RunRecord
-from josh_pipeline.store.schema import SCHEMA_VERSION, STAGE_TABLES, scope_column, statements
-from josh_pipeline.store.seals import seal_content, seal_generation, seal_run
+from josh_pipeline.store.schema import SCHEMA_VERSION, back_up, migrate, refuse_other, statements
 
 LOCK_PATIENCE_S = 120.0
 """How long a locked file is waited for: the longest writes (a million nodes) take seconds."""
@@ -50,28 +50,30 @@ class Warehouse:
     Args:
         path: the DuckDB file; made with its tables where it does not exist, brought to this release's
             schema where an older release wrote it (a copy of the old one is put beside it first).
+        layout: which tables the stages write.
 
     Raises:
-        UserError: the file cannot be opened, is no store, or a later release wrote it.
+        UserError: the file cannot be opened, is no store, or is of no release that this one can read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, layout: Layout) -> None:
         self.path = path
+        self.layout = layout
         with self.connection() as connection:
             with transaction(connection):
                 known = connection.execute(
                     "SELECT count(*) FROM information_schema.tables WHERE table_name = 'meta'"
                 ).fetchall()[0][0]
                 if not known:
-                    for statement in statements():
+                    for statement in statements(layout):
                         connection.execute(statement)
                     connection.execute("INSERT INTO meta VALUES (?, ?)", [SCHEMA_VERSION, datetime.now(UTC)])
                 version = connection.execute("SELECT schema_version FROM meta").fetchall()[0][0]
-            refuse_newer(path, version)
+            refuse_other(path, version)
             if version < SCHEMA_VERSION:
                 back_up(connection, path, version)
                 with transaction(connection):
-                    migrate(connection, version)
+                    migrate(connection, version, layout)
 
     @contextmanager
     def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -113,25 +115,19 @@ class Warehouse:
 
     def record_run(self, run: RunRecord) -> None:
         """Keep a run's settings, versions and commit; a run that is known stays as it is."""
+        record = {
+            "run_id": run.run_id,
+            "started_at": run.started_at,
+            "profile": run.profile,
+            "seed": run.seed,
+            "settings_digest": run.settings_digest,
+            "settings": canonical_json(dict(run.settings)),
+            "packages": canonical_json(dict(run.packages)),
+            "git_commit": run.git_commit,
+        }
         with self.connection() as connection, transaction(connection):
-            known = connection.execute("SELECT 1 FROM runs WHERE run_id = ?", [run.run_id]).fetchall()
-            if known:
-                return
-            connection.execute(
-                "INSERT INTO runs BY NAME SELECT ? AS run_id, ? AS started_at, ? AS profile, ? AS seed, "
-                "? AS settings_digest, ? AS settings, ? AS packages, ? AS git_commit",
-                [
-                    run.run_id,
-                    run.started_at,
-                    run.profile,
-                    run.seed,
-                    run.settings_digest,
-                    canonical_json(dict(run.settings)),
-                    canonical_json(dict(run.packages)),
-                    run.git_commit,
-                ],
-            )
-            seal_run(connection, run.run_id)
+            if not connection.execute("SELECT 1 FROM runs WHERE run_id = ?", [run.run_id]).fetchall():
+                insert(connection, "runs", pl.DataFrame([record]))
 
     def publish(
         self,
@@ -145,16 +141,20 @@ class Warehouse:
         """Write a new generation of a stage's tables and make it current, in one transaction.
 
         Args:
-            stage: a key of ``STAGE_TABLES``; ``tables`` holds frames for its tables and no others.
+            stage: of the layout; ``tables`` holds frames for its tables and no others.
             scope: the iteration, or the content hash that a global stage is known by.
             run_id: the run that writes it.
-            tables: rows by table, without scope and generation; columns are matched by name.
-            inputs: the generations that the rows were made from.
+            tables: rows by table, without scope, generation and digests; columns are matched by name.
+            inputs: the generations that the rows were made from, of stages that this one declares.
             before: further work on the same connection inside the same transaction.
         """
-        unknown = set(tables) - set(STAGE_TABLES[stage])
+        layout = self.layout.stage(stage)
+        unknown = set(tables) - set(layout.tables)
         if unknown:
             raise ValueError(f"Stage {stage} does not write {sorted(unknown)}.")
+        undeclared = {one.stage for one in inputs} - {*layout.inputs, *layout.earlier}
+        if undeclared:
+            raise ValueError(f"Stage {stage} does not declare that it reads {sorted(undeclared)}.")
         with self.connection() as connection, transaction(connection):
             if before is not None:
                 before(connection)
@@ -163,52 +163,40 @@ class Warehouse:
                 [stage, scope],
             ).fetchall()[0][0]
             for table, frame in tables.items():
-                marks = [pl.lit(scope).alias(scope_column(stage)), pl.lit(number).alias("generation")]
-                insert(connection, table, frame.with_columns(marks))
+                marks = [pl.lit(scope).alias(layout.scope), pl.lit(number).alias("generation")]
+                insert(connection, table, committed(connection, layout, table, frame.with_columns(marks)))
             made_from = {generation.key: generation.number for generation in inputs}
-            content, digest = seal_generation(connection, stage, scope, number, run_id, made_from)
+            counts, content = generation_rows(connection, layout, scope, number)
+            digest = generation_digest(connection, stage, scope, number, run_id, made_from, content)
             connection.execute(
                 "UPDATE generations SET current = false WHERE stage = ? AND scope = ? AND current",
                 [stage, scope],
             )
-            now = datetime.now(UTC)
             connection.execute(
                 "INSERT INTO generations BY NAME SELECT ? AS stage, ? AS scope, ? AS generation, "
-                "? AS run_id, true AS current, ? AS inputs, ? AS created_at, ? AS content, ? AS digest, "
-                "? AS sealed_at",
-                [stage, scope, number, run_id, canonical_json(made_from), now, content, digest, now],
-            )
+                "? AS run_id, true AS current, ? AS inputs, ? AS created_at, ? AS rows, ? AS content, "
+                "? AS digest",
+                [stage, scope, number, run_id, canonical_json(made_from), datetime.now(UTC),
+                 canonical_json(counts), content, digest],
+            )  # fmt: skip
         return Generation(stage, scope, number)
 
     def append(self, tables: Mapping[str, pl.DataFrame], key: str) -> None:
-        """Checkpoint rows that are named by content, in one transaction.
-
-        Rows under a key that is in the store already replace what failed before and nothing else:
-        a finished tree or episode never changes.
+        """Checkpoint rows that are named by content, in one transaction; those that are there stay.
 
         Args:
-            tables: rows by table; the first table holds one row a key, and has a column ``failure``.
+            tables: rows by table: first that with one row a key, then that of their parts.
             key: the id column that all the tables share.
         """
-        first = next(iter(tables))
+        (head, rows), *parts = tables.items()
         with self.connection() as connection, transaction(connection):
-            ids = pl.DataFrame({key: tables[first][key]}).to_arrow()
-            connection.register("incoming_ids", ids)
-            done = {
-                row[0]
-                for row in connection.execute(
-                    f"SELECT {key} FROM {first} "
-                    f"WHERE failure IS NULL AND {key} IN (SELECT {key} FROM incoming_ids)"
-                ).fetchall()
-            }
-            connection.unregister("incoming_ids")
-            for table, frame in tables.items():
-                fresh = frame.filter(~pl.col(key).is_in(list(done)))
-                connection.register("incoming_ids", pl.DataFrame({key: fresh[key].unique()}).to_arrow())
-                connection.execute(f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM incoming_ids)")
-                insert(connection, table, fresh)
-                seal_content(connection, [table], f"SELECT {key} FROM incoming_ids")
-                connection.unregister("incoming_ids")
+            rows = _unknown(connection, head, rows, key)
+            for table, frame in parts:
+                digests = _insert_parts(
+                    connection, table, frame.join(rows.select(key), on=key, how="semi"), key
+                )
+                rows = rows.join(digests, on=key, how="left")
+            insert(connection, head, rows)
 
     def current(self, stage: str, scope: str) -> Generation | None:
         """Return the current generation of a stage, None where nothing has been written."""
@@ -217,13 +205,27 @@ class Warehouse:
         )
         return Generation(stage, scope, found[0]["generation"]) if found else None
 
-    def digest_of(self, generation: Generation) -> str | None:
-        """Return the digest of a generation; None where it is not sealed."""
-        found = self.rows(
-            "SELECT digest FROM generations WHERE stage = ? AND scope = ? AND generation = ?",
-            [generation.stage, generation.scope, generation.number],
+    def written(self, table: str, generation: Generation, order: str = "ALL") -> list[dict[str, Any]]:
+        """Return a generation's rows of a table of its stage, whatever has become current since."""
+        return self.rows(
+            f"SELECT * FROM {table} WHERE {self.layout.scope_column(generation.stage)} = ? "
+            f"AND generation = ? ORDER BY {order}",
+            [generation.scope, generation.number],
         )
-        return found[0]["digest"] if found else None
+
+    def digest_of(self, generation: Generation) -> str:
+        """Return the digest of a generation: of its rows, and of all that they were made from."""
+        return str(self._record(generation)["digest"])
+
+    def content(self, generation: Generation) -> str:
+        """Return the digest of a generation's rows, which a rerun that writes the same rows has too."""
+        return str(self._record(generation)["content"])
+
+    def _record(self, generation: Generation) -> dict[str, Any]:
+        return self.rows(
+            "SELECT * FROM generations WHERE stage = ? AND scope = ? AND generation = ?",
+            [generation.stage, generation.scope, generation.number],
+        )[0]
 
 
 @contextmanager
@@ -239,12 +241,61 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def insert(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame) -> None:
-    """Insert a frame's rows, columns matched by name; lists and structs are stored as JSON text."""
-    if frame.is_empty():
-        return
+    """Insert a frame's rows with their digests, columns matched by name.
+
+    Raises:
+        ValueError: the frame has a column that the table has not.
+    """
+    if not frame.is_empty():
+        with _offered(connection, frame):
+            connection.execute(f"INSERT INTO {table} BY NAME {with_digest(table, frame.columns)}")
+
+
+def committed(
+    connection: duckdb.DuckDBPyConnection, layout: StageLayout, table: str, frame: pl.DataFrame
+) -> pl.DataFrame:
+    """Return the rows of a stage's table, a list of trees or conversations with the digest of each."""
+    members = layout.members
+    if members is None or table != members.table or frame.is_empty():
+        return frame
+    with _offered(connection, frame):
+        found = connection.execute(
+            f"SELECT i.*, m.digest AS {members.digest} FROM incoming i "
+            f"LEFT JOIN {members.head} m USING ({members.key})"
+        ).to_arrow_table()
+    return pl.DataFrame(pl.from_arrow(plain(found)))
+
+
+def _unknown(
+    connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame, key: str
+) -> pl.DataFrame:
+    """Return the rows whose key the table has not."""
+    with _offered(connection, frame.select(key)):
+        known = connection.execute(
+            f"SELECT {key} FROM {table} WHERE {key} IN (SELECT {key} FROM incoming)"
+        ).fetchall()
+    return frame.filter(~pl.col(key).is_in([row[0] for row in known]))
+
+
+def _insert_parts(
+    connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame, key: str
+) -> pl.DataFrame:
+    """Insert rows; return the digest of all that share a key, in the column ``<table>_digest``."""
+    name = f"{table.removesuffix('s')}_id"
+    with _offered(connection, frame):
+        written = connection.execute(
+            f"INSERT INTO {table} BY NAME {with_digest(table, frame.columns)} RETURNING {key}, {name}, digest"
+        ).to_arrow_table()
+    digests = connection.from_arrow(written).aggregate(f"{key}, {combined(name)} AS {table}_digest", key)
+    return pl.DataFrame(pl.from_arrow(digests.to_arrow_table()))
+
+
+@contextmanager
+def _offered(connection: duckdb.DuckDBPyConnection, frame: pl.DataFrame) -> Iterator[None]:
+    """Let SQL read a frame as the table ``incoming``."""
     connection.register("incoming", frame.to_arrow())
     try:
-        connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming")
+        yield
     finally:
         connection.unregister("incoming")
 

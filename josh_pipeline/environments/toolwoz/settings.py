@@ -43,6 +43,15 @@ class ToolWozSettings(EnvironmentSettings):
     corpus: CorpusSettings = CorpusSettings()
     goals: GoalSettings = GoalSettings()
 
+    @property
+    def shown(self) -> str:
+        """The corpus."""
+        # Imported where it is used: fetching needs a library that takes a while to import.
+        from josh_pipeline.environments.toolwoz.download import public_url
+
+        source = self.corpus.source
+        return repr(public_url(source) if "://" in source else source)
+
     def source_key(self) -> Any:
         """The corpus alone."""
         return self.corpus.key

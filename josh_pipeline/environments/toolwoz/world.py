@@ -56,9 +56,7 @@ class Booked(ToolResult):
     def brief(self) -> dict[str, Any]:
         """``{"success": bool, "reference": text}``, without what is null."""
         return {
-            name: self.payload[name]
-            for name in ("success", "reference")
-            if self.payload[name] is not None
+            name: self.payload[name] for name in ("success", "reference") if self.payload[name] is not None
         }
 
 

@@ -6,19 +6,21 @@ from collections.abc import Callable
 from rich.console import Console
 
 from josh_pipeline.cli.options import quiet_libraries, settings_of
-from josh_pipeline.cli.scores import print_scores
+from josh_pipeline.cli.show import print_scores
 from josh_pipeline.core.progress import SilentProgress, TerminalProgress
-from josh_pipeline.environments.toolwoz.download import public_url
 from josh_pipeline.policies.quantization import require
-from josh_pipeline.report.write import write_report
+from josh_pipeline.report.html import write_report
 from josh_pipeline.settings import Settings
-from josh_pipeline.stages.state import coming_iteration, missing_preparation, promoted
-from josh_pipeline.stages.step import Step
-from josh_pipeline.store.home import Home, open_home
+from josh_pipeline.stages.environment import stored_environment
+from josh_pipeline.stages.policy import coming_iteration
+from josh_pipeline.stages.promotion import promoted
+from josh_pipeline.stages.registry import BY_NAME, missing_preparation, open_home
+from josh_pipeline.stages.step import Step, corpus_scope
+from josh_pipeline.store.home import Home
 from josh_pipeline.store.locks import alone
 
 RunJob = Callable[[str, str | None, list[str] | None], None]
-HARVEST_ONLY = ["policy", "beam_rollouts", "reward_labels", "preference_pairs"]
+HARVEST_ONLY = [BY_NAME[name].asset for name in ("policy", "rollouts", "labels", "preferences")]
 """With an endpoint's policy: its weights are not here, so nothing is trained."""
 
 
@@ -37,23 +39,20 @@ def command(options: argparse.Namespace) -> int:
 
 def iterate(home: Home, settings: Settings, iterations: int, console: Console) -> bool:
     """Run up to ``iterations`` iterations of a home; returns whether a candidate was refused."""
-    # Imported where it is used: Dagster takes seconds, and no other command of the library needs it.
+    # Imported where it is used: Dagster takes seconds, and a mistake in the options should not.
     from assets.launch import instance_of, run_job
-    from assets.resources import shown_on
 
     step = Step(home, home.warehouse(), settings, run_id="", progress=SilentProgress())
     digest = home.keep_settings(settings)
-    with instance_of(home) as instance, TerminalProgress(console) as progress, shown_on(progress):
+    with instance_of(home) as instance, TerminalProgress(console) as progress:
 
         def run(job: str, partition: str | None, assets: list[str] | None = None) -> None:
-            run_job(instance, job, digest, partition, assets)
+            run_job(instance, job, digest, progress, partition, assets)
 
         missing = missing_preparation(step)
         if missing:
-            source = settings.corpus.source
-            source = public_url(source) if "://" in source else source
-            progress.note(f"Preparing {source!r} and {settings.policy.model!r}")
-            run("prepare", None, missing)
+            progress.note(f"Preparing {settings.environment.shown} and {settings.policy.model!r}")
+            run("prepare", None, [stage.asset for stage in missing])
         # Only now: settings whose corpus or model cannot be had are not to be gone on with.
         home.remember_settings(settings)
         refused = False
@@ -61,7 +60,11 @@ def iterate(home: Home, settings: Settings, iterations: int, console: Console) -
             key, refused = _one(step, run, progress.note)
             if refused or settings.policy.endpoint is not None:
                 break
-        if settings.goals.parts and settings.evaluation.whole_goals and not settings.policy.endpoint:
+        environment = stored_environment(
+            step.warehouse, settings.environment, corpus_scope(settings), sources=False
+        )
+        published = environment.headline != environment.played
+        if published and settings.evaluation.whole_goals and not settings.policy.endpoint:
             run("whole_goals", key)
     return refused
 

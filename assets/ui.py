@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.store.home import open_home
+from josh_pipeline.stages.registry import open_home
 from josh_pipeline.store.locks import alone
 
 STOP_SECONDS = 15.0
@@ -28,7 +28,7 @@ def command(options: argparse.Namespace) -> int:
         home.warehouse()
         prepare_instance(home)
         print(f"Dagster on {home.root}: http://{options.host}:{options.port}  (Ctrl-C stops it)", flush=True)
-        return serve(dagster_dev(options.host, options.port, Path(__file__).parents[2]))
+        return serve(dagster_dev(options.host, options.port, Path(__file__).parents[1]))
 
 
 def refuse_taken(host: str, port: int) -> None:

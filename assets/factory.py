@@ -1,0 +1,126 @@
+"""Assets, made from what the stages declare."""
+
+import inspect
+from typing import Any
+
+import dagster as dg
+
+from assets.pages import PAGES_OF
+from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
+from assets.resources import JoshResource
+from assets.shown import judged, sample, table
+from josh_pipeline.stages.registry import BY_NAME
+from josh_pipeline.stages.stage import Check, Made, Stage
+from josh_pipeline.store.columns import columns
+
+
+def asset_of(stage: Stage) -> dg.AssetsDefinition:
+    """Return the asset that makes a stage; in its graph it hangs below the stages that it declares to read."""
+    partitioned = stage.of_iterations
+
+    @dg.asset(
+        name=stage.asset,
+        group_name="iteration" if partitioned else "environment",
+        partitions_def=ITERATIONS if partitioned else None,
+        pool=LOOP_POOL if partitioned else None,
+        kinds=set(stage.kinds),
+        owners=OWNERS,
+        deps=[dg.AssetKey(BY_NAME[name].asset) for name in stage.inputs],
+        check_specs=[_spec(stage, check) for check in stage.checks],
+        metadata=_definition_metadata(stage),
+        description=f"{stage.about} Tables {', '.join(f'`{name}`' for name in tables_of(stage))}.",
+    )
+    def made(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        iteration = context.partition_key if partitioned else None
+        with josh.step(context) as step:
+            done = stage.run(step, iteration)
+            scope = iteration or done.generation.scope
+            shown = sample(step, stage.sample, [scope]) if stage.sample else {}
+            pages = PAGES_OF[stage.name](step, scope) if stage.name in PAGES_OF else {}
+        open_iteration(context, done)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(done.version),
+            metadata={
+                **pages,
+                **_run_metadata(stage, done),
+                **done.facts,
+                **{name: table(rows) for name, rows in done.tables.items() if rows},
+                **shown,
+            },
+            check_results=[judged(check, done.verdicts[check.name]) for check in stage.checks],
+        )
+
+    return made
+
+
+def open_iteration(context: dg.AssetExecutionContext, made: Made) -> None:
+    """Add the partition that a stage opened, and report the policy that was written for it."""
+    if made.opens is None:
+        return
+    context.instance.add_dynamic_partitions(str(ITERATIONS.name), [made.opens])
+    if made.opened_policy is not None:
+        context.log_event(
+            dg.AssetMaterialization(
+                BY_NAME["policy"].asset,
+                partition=made.opens,
+                description=f"Promoted by iteration {context.partition_key}.",
+                tags={"dagster/data_version": made.opened_policy},
+                metadata={"policy digest": made.opened_policy, "promoted by": context.partition_key},
+            )
+        )
+
+
+def tables_of(stage: Stage) -> tuple[str, ...]:
+    """Return a stage's tables, with those of the trees or conversations that it lists."""
+    return (*stage.tables, *(stage.members.content if stage.members else ()))
+
+
+def _spec(stage: Stage, check: Check) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        check.name,
+        asset=stage.asset,
+        blocking=check.blocking,
+        partitions_def=ITERATIONS if stage.of_iterations else None,
+        description=check.about,
+    )
+
+
+def _definition_metadata(stage: Stage) -> dict[str, Any]:
+    """Return where the rows lie, their columns, and the function that makes them."""
+    schema = [
+        dg.TableColumn(
+            f"{name}.{column.name}",
+            column.type,
+            description=column.about or None,
+            constraints=dg.TableColumnConstraints(nullable=not column.required),
+        )
+        for name in tables_of(stage)
+        for column in columns()[name]
+    ]
+    place = dg.LocalFileCodeReference(
+        file_path=inspect.getfile(stage.make), line_number=inspect.getsourcelines(stage.make)[1]
+    )
+    return {
+        **_place(stage),
+        "dagster/column_schema": dg.TableSchema(schema),
+        "dagster/code_references": dg.CodeReferencesMetadataValue([place]),
+    }
+
+
+def _run_metadata(stage: Stage, made: Made) -> dict[str, Any]:
+    rows = "dagster/partition_row_count" if stage.of_iterations else "dagster/row_count"
+    return _place(stage) | {rows: made.rows, "generation": made.generation.number}
+
+
+def _place(stage: Stage) -> dict[str, Any]:
+    """Return where a stage's first table lies, and which columns of others its columns were made from."""
+    owners = {name: one.asset for one in BY_NAME.values() for name in tables_of(one)}
+    lineage = {
+        column: [
+            dg.TableColumnDep(asset_key=dg.AssetKey(owners[source.split(".")[0]]), column_name=source)
+            for source in sources
+        ]
+        for column, sources in stage.origins.items()
+    }
+    found: dict[str, Any] = {"dagster/table_name": f"josh.duckdb: {next(iter(stage.tables))}"}
+    return found | ({"dagster/column_lineage": dg.TableColumnLineage(lineage)} if lineage else {})

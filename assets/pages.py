@@ -1,0 +1,168 @@
+"""Figures, and links to pages of trees and rows, beside what a stage says of itself."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dagster as dg
+
+from assets.shown import figure
+from josh_pipeline.report.data import TrainingCurve
+from josh_pipeline.report.figures import (
+    drift_by_policy,
+    harvest_yield,
+    paired_differences,
+    success_by_iteration,
+    training_curves,
+)
+from josh_pipeline.report.lines import line_of_iteration
+from josh_pipeline.report.load import harvest_of, played_ceiling
+from josh_pipeline.report.load_scores import line_changes, line_drifts, line_scores
+from josh_pipeline.report.tree import telling_tree
+from josh_pipeline.report.words import shortened
+from josh_pipeline.stages.step import Step
+
+PAGES = "/josh"
+"""Where ``josh ui`` serves this project's pages, beside Dagster's own: links need no host and no port."""
+SHOWN = 12
+TEXT_WIDTH = 90
+
+LINKED = (
+    "SELECT t.rollout_id, t.reward, t.rounds, t.failure, count(*) AS nodes, "
+    "any_value(g.message ->> '$[0]') AS wish FROM current_trees t "
+    "JOIN current_nodes n USING (iteration, rollout_id) "
+    "JOIN current_policies p ON p.iteration = t.iteration "
+    "LEFT JOIN current_goals g ON g.scope = p.goals_scope AND g.goal_id = t.goal_id "
+    "WHERE t.iteration = ? GROUP BY t.rollout_id, t.reward, t.rounds, t.failure "
+    "ORDER BY t.reward DESC, nodes DESC, t.rollout_id"
+)
+
+
+def tree_links(step: Step, iteration: str) -> dict[str, Any]:
+    """Return the most telling tree as a link, and a list of trees with the best and the worst.
+
+    Nothing where the iteration has no tree.
+    """
+    rollout = telling_tree(step.warehouse, iteration)
+    if rollout is None:
+        return {}
+    rows = step.warehouse.rows(LINKED, [iteration])
+    chosen = both_ends(rows)
+    lines = [
+        [
+            f"[{row['rollout_id']}]({tree_address(row['rollout_id'])})",
+            f"{row['reward']:.2f}",
+            str(row["nodes"]),
+            str(row["rounds"]),
+            row["failure"] or "",
+            plain(row["wish"] or ""),
+        ]
+        for row in chosen
+    ]
+    title = f"{len(chosen)} of {len(rows)} trees: the best, then the worst"
+    head = ["tree", "reward", "nodes", "rounds", "failed", "the user wants"]
+    return {
+        "a telling tree": dg.MetadataValue.url(tree_address(rollout)),
+        "trees": dg.MetadataValue.md(f"{title}\n\n{markdown(head, lines)}"),
+    }
+
+
+def row_links(step: Step, iteration: str) -> dict[str, Any]:
+    """Return a list of training rows, each with its page and its tree; nothing where there is no row."""
+    rows = step.warehouse.rows(
+        "SELECT row_id, rollout_id, label, sides FROM current_preference_rows "
+        "WHERE iteration = ? ORDER BY label, position",
+        [iteration],
+    )
+    if not rows:
+        return {}
+    chosen = both_ends(rows)
+    lines = [
+        [
+            f"[{row['row_id']}]({PAGES}/rows/{row['row_id']}.html)",
+            row["label"],
+            f"[{row['rollout_id']}]({tree_address(row['rollout_id'])})",
+            plain(row["sides"]),
+        ]
+        for row in chosen
+    ]
+    title = f"{len(chosen)} of {len(rows)} rows, each with its page and the tree that it came from"
+    text = markdown(["row", "label", "tree", "learnt from"], lines)
+    return {"rows to look at": dg.MetadataValue.md(f"{title}\n\n{text}")}
+
+
+def harvest_pages(step: Step, iteration: str) -> dict[str, Any]:
+    """Draw what the trees gave, and link to rows."""
+    yields = harvest_of(step.warehouse, iteration)
+    return {"harvest": figure(harvest_yield([yields])), **row_links(step, iteration)}
+
+
+def evaluation_pages(step: Step, iteration: str) -> dict[str, Any]:
+    """Draw the line of iterations up to this one, on test goals."""
+    line = line_of_iteration(step.warehouse, iteration)
+    # Kinds of goals are never in one figure, nor what another attempt has replaced.
+    kind = step.warehouse.rows(
+        "SELECT goal_kind FROM current_evaluations WHERE iteration = ? LIMIT 1", [iteration]
+    )[0]["goal_kind"]
+    scores = [
+        one
+        for one in line_scores(step.warehouse, line)
+        if (one.role, one.goals.name) == ("test", kind) and not one.superseded
+    ]
+    ceiling = played_ceiling(step.warehouse, line.rows[-1], step.settings)
+    resamples = step.settings.evaluation.bootstrap
+    compared = [one for one in line_changes(step.warehouse, line, resamples) if one.role == "test"]
+    drifts = line_drifts(step.warehouse, line)
+    found = {"success by iteration": figure(success_by_iteration(scores, ceiling))}
+    if compared:
+        found["differences"] = figure(paired_differences(compared))
+    if any(one.drift for one in drifts):
+        found["drift by iteration"] = figure(drift_by_policy(drifts))
+    return found
+
+
+def curve_page(table: str, column: str, name: str) -> Callable[[Step, str], dict[str, Any]]:
+    """Return what draws a training curve out of a table."""
+
+    def drawn(step: Step, scope: str) -> dict[str, Any]:
+        rows = step.warehouse.rows(
+            f"SELECT step, point FROM {table} WHERE {column} = ? ORDER BY step", [scope]
+        )
+        points = [(row["step"], json.loads(row["point"]).get("loss")) for row in rows]
+        losses = tuple((place, float(loss)) for place, loss in points if loss is not None)
+        return {"training": figure(training_curves([TrainingCurve(name, name, losses)]))} if losses else {}
+
+    return drawn
+
+
+PAGES_OF: Mapping[str, Callable[[Step, str], dict[str, Any]]] = {
+    "cold_start": curve_page("current_cold_start_curves", "scope", "cold start"),
+    "rollouts": tree_links,
+    "preferences": harvest_pages,
+    "adapter": curve_page("current_training_curves", "iteration", "training"),
+    "evaluation": evaluation_pages,
+}
+"""Stage to what its asset shows beside its own words."""
+
+
+def tree_address(rollout: str) -> str:
+    """Return the address of a tree's page, relative to the UI."""
+    return f"{PAGES}/trees/{rollout}.html"
+
+
+def both_ends(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first and the last rows, ``SHOWN`` at most."""
+    half = SHOWN // 2
+    return rows if len(rows) <= SHOWN else rows[:half] + rows[-half:]
+
+
+def markdown(head: list[str], lines: list[list[str]]) -> str:
+    """Return a table in Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *lines])
+
+
+def plain(text: str) -> str:
+    """Return a text that a cell of a Markdown table shows as it is."""
+    for mark, other in (("|", "/"), ("<", "‹"), ("[", "("), ("]", ")"), ("`", "'"), ("*", "·")):
+        text = text.replace(mark, other)
+    return shortened(text, TEXT_WIDTH)

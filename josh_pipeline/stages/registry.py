@@ -1,0 +1,71 @@
+"""All stages, in the order of the data flow, and what is derived from them."""
+
+from pathlib import Path
+
+from josh_pipeline.stages import (
+    adapter,
+    benchmark,
+    cold_start,
+    environment,
+    evaluation,
+    goals,
+    labels,
+    policy,
+    preferences,
+    promotion,
+    rollouts,
+)
+from josh_pipeline.stages.stage import Stage
+from josh_pipeline.stages.step import Step
+from josh_pipeline.store.home import Home, home_folder
+from josh_pipeline.store.layout import Layout
+
+STAGES: tuple[Stage, ...] = (
+    environment.STAGE,
+    goals.STAGE,
+    cold_start.STAGE,
+    policy.STAGE,
+    rollouts.STAGE,
+    labels.STAGE,
+    preferences.STAGE,
+    adapter.STAGE,
+    evaluation.STAGE,
+    promotion.STAGE,
+    benchmark.STAGE,
+)
+BY_NAME = {stage.name: stage for stage in STAGES}
+PREPARATION = tuple(stage for stage in STAGES if not stage.of_iterations)
+"""Once an environment and model."""
+LOOP = tuple(stage for stage in STAGES if stage.of_iterations and stage.in_loop)
+"""In each iteration."""
+BASELINE_LOOP = tuple(stage for stage in LOOP if stage.in_baseline)
+"""In an iteration that only evaluates a base."""
+LAYOUT = Layout(STAGES)
+
+
+def open_home(path: str | Path | None = None) -> Home:
+    """Return a home, making its folder where there is none.
+
+    Args:
+        path: the folder; None for ``$JOSH_HOME``, else ``./.josh``.
+
+    Raises:
+        UserError: the folder cannot be made or written to.
+    """
+    return Home(home_folder(path), LAYOUT)
+
+
+def missing_preparation(step: Step) -> list[Stage]:
+    """Return the stages to be made before iterations of the settings of a step, in order."""
+    return [
+        stage
+        for stage in PREPARATION
+        if stage.scope_of is not None
+        and step.warehouse.current(stage.name, stage.scope_of(step.settings)) is None
+    ]
+
+
+def prepare(step: Step) -> None:
+    """Write what the settings need and the store lacks."""
+    for stage in missing_preparation(step):
+        stage.run(step, None)
