@@ -21,7 +21,7 @@ import duckdb
 
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.lineage import History, Written, ancestors, history
-from josh_pipeline.store.locks import WORK_LOCK, alone
+from josh_pipeline.core.locks import WORK_LOCK, alone
 from josh_pipeline.store.layout import Layout, Members
 from josh_pipeline.store.warehouse import Generation, Warehouse, transaction
 
