@@ -16,6 +16,7 @@ from josh_pipeline.core.storable import storable_value
 from josh_pipeline.environments.toolwoz.archive import Archive, ZipArchive, open_archive
 from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue, Split
 from josh_pipeline.environments.toolwoz.goal import DOMAINS
+from josh_pipeline.environments.toolwoz.settings import public_url
 
 Rows = tuple[Mapping[str, Any], ...]
 
@@ -41,7 +42,7 @@ def read_corpus(source: str, cache: Path, progress: Progress | None = None) -> C
     progress = progress or SilentProgress()
     if source.startswith(("http://", "https://")):
         # Imported where it is used: every command loads this module, and few fetch anything.
-        from josh_pipeline.environments.toolwoz.download import download, public_url
+        from josh_pipeline.environments.toolwoz.download import download
 
         path, shown = download(source, cache, progress), public_url(source)
         if not zipfile.is_zipfile(path):
