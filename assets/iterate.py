@@ -3,14 +3,15 @@
 import argparse
 from collections.abc import Callable
 
-from josh_pipeline.policies.quantization import require
+from josh_pipeline.policies.weights import require
 from rich.console import Console
 
 from josh_pipeline.cli.options import quiet_libraries, settings_of
-from josh_pipeline.cli.scores import print_scores
+from josh_pipeline.cli.show import print_scores
 from josh_pipeline.core.locks import alone
 from josh_pipeline.core.progress import SilentProgress, TerminalProgress
-from josh_pipeline.report.write import write_report
+from josh_pipeline.policies.weights import require
+from josh_pipeline.report.html import write_report
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.policy import coming_iteration
