@@ -17,7 +17,7 @@ from josh_pipeline.stages.promotion import promoted
 from josh_pipeline.stages.registry import BY_NAME, missing_preparation, open_home
 from josh_pipeline.stages.step import Step, corpus_scope
 from josh_pipeline.store.home import Home
-from josh_pipeline.store.locks import alone
+from josh_pipeline.core.locks import alone
 
 RunJob = Callable[[str, str | None, list[str] | None], None]
 HARVEST_ONLY = [BY_NAME[name].asset for name in ("policy", "rollouts", "labels", "preferences")]

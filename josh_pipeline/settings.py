@@ -5,12 +5,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from josh_pipeline.core.environment import EnvironmentSettings, Section
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.named import named_class
 from josh_pipeline.dialogue.users import UserKind
 from josh_pipeline.environments.registry import DEFAULT, environment_class
 
@@ -119,8 +129,9 @@ class LoraSettings(Section):
 
 
 class TrainingBase(Section):
-    """What all methods share."""
+    """What all methods share; a method's own settings subclass it. See ``josh_pipeline.training.methods``."""
 
+    method: str = Field(description="Which method, by its name.")
     epochs: int = Field(2, ge=1, description="Passes over the rows.")
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate.")
     batch_size: int = Field(4, ge=1, description="Rows a device and step.")
@@ -146,8 +157,15 @@ class TrainingBase(Section):
     lora: LoraSettings = Field(LoraSettings(), description="The adapter.")
 
 
-OF_ALL_METHODS = TrainingBase.model_fields.keys() - {"learning_rate", "batch_size", "accumulation"}
+OF_ALL_METHODS = TrainingBase.model_fields.keys() - {"method", "learning_rate", "batch_size", "accumulation"}
 """Training settings that keep their meaning under another method."""
+
+
+class ReferenceSettings(TrainingBase):
+    """What methods share that hold the policy to a reference."""
+
+    beta: float = Field(0.1, gt=0, description="Pull towards the reference.")
+    reference: Literal["base", "previous"] = Field("base", description="Policy that it is held to.")
 
 
 class SftSettings(TrainingBase):
@@ -156,16 +174,14 @@ class SftSettings(TrainingBase):
     method: Literal["sft"] = Field("sft", description="Learns from golden conversations.")
 
 
-class KtoSettings(TrainingBase):
+class KtoSettings(ReferenceSettings):
     """KTO on single assistant messages."""
 
     method: Literal["kto"] = Field("kto", description="Learns from single labelled messages.")
     batch_size: int = Field(16, ge=2, description="At least 2: the KL term needs a neighbour.")
-    beta: float = Field(0.1, gt=0, description="Pull towards the reference.")
     desirable_weight: float = Field(1.0, gt=0, description="Of the loss of desirable messages.")
     undesirable_weight: float = Field(1.0, gt=0, description="Of the loss of undesirable messages.")
     sft_weight: float = Field(1.0, ge=0, description="Of an SFT term on the desirable messages.")
-    reference: Literal["base", "previous"] = Field("base", description="Policy that it is held to.")
 
     @model_validator(mode="after")
     def _sft_term_needs_packing(self) -> Self:
@@ -174,18 +190,53 @@ class KtoSettings(TrainingBase):
         return self
 
 
-class DpoSettings(TrainingBase):
+class DpoSettings(ReferenceSettings):
     """DPO on pairs that share a prompt."""
 
     method: Literal["dpo"] = Field("dpo", description="Learns from pairs after the same prompt.")
     batch_size: int = Field(16, ge=1, description="Pairs a device and step.")
     learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
-    beta: float = Field(0.1, gt=0, description="Pull towards the reference.")
     sft_weight: float = Field(1.0, ge=0, description="Of an SFT term on the chosen messages.")
-    reference: Literal["base", "previous"] = Field("base", description="Policy that it is held to.")
 
 
-TrainingSettings = Annotated[SftSettings | KtoSettings | DpoSettings, Field(discriminator="method")]
+METHODS = {
+    "sft": "josh_pipeline.training.methods:Sft",
+    "kto": "josh_pipeline.training.methods:Kto",
+    "dpo": "josh_pipeline.training.methods:Dpo",
+}
+"""Name to module and class."""
+METHOD_GROUP = "josh.methods"
+"""The entry-point group in which a package names its training methods."""
+
+
+def _of_its_method(value: Any, built_in: ValidatorFunctionWrapHandler) -> TrainingBase:
+    """Validate the settings of a training method by the class that its name finds."""
+    if isinstance(value, TrainingBase):
+        return value
+    if isinstance(value, dict) and isinstance(name := value.get("method"), str) and name not in METHODS:
+        found = named_class(name, "training method", METHODS, METHOD_GROUP)
+        if not issubclass(own := getattr(found, "Settings", object), TrainingBase):
+            raise UserError(
+                f"{found.__name__} is no training method: name a class that subclasses "
+                "josh_pipeline.training.methods.Method."
+            )
+        try:
+            return own.model_validate(value)
+        except ValidationError as fault:
+            raise PydanticCustomError("method", "{faults}", {"faults": faults_of(fault)}) from None
+    validated: TrainingBase = built_in(value)
+    return validated
+
+
+TrainingSettings = Annotated[
+    SerializeAsAny[Annotated[SftSettings | KtoSettings | DpoSettings, Field(discriminator="method")]],
+    WrapValidator(_of_its_method),
+]
+"""Settings of a built-in method, or of one's own by its class."""
+AnyTrainingSettings = Annotated[
+    SerializeAsAny[TrainingBase], BeforeValidator(TypeAdapter(TrainingSettings).validate_python)
+]
+"""The same, for code that is to know of no method."""
 
 
 class EvaluationSettings(Section):

@@ -13,7 +13,7 @@ from josh_pipeline.cli.main import main
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.store.gc import RESUMABLE_S, find_waste
 from josh_pipeline.store.home import Home
-from josh_pipeline.store.locks import alone, at_work
+from josh_pipeline.core.locks import alone, at_work
 
 
 @pytest.fixture

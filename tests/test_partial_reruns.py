@@ -20,7 +20,7 @@ from josh_pipeline.stages.promotion import promote
 from josh_pipeline.stages.rollouts import roll_out, stored_trees, trees_of
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.home import Home
-from josh_pipeline.store.locks import alone
+from josh_pipeline.core.locks import alone
 from josh_pipeline.store.warehouse import Generation
 
 REST_OF_001 = [train_adapter, evaluate_candidate, promote]

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from josh_pipeline.cli.options import quiet_libraries, settings_of
+from josh_pipeline.core.locks import at_work
 from josh_pipeline.core.progress import TerminalProgress
 from josh_pipeline.stages.benchmark import Benchmark, Selection, benchmark
 from josh_pipeline.stages.cold_start import make_base
@@ -17,7 +18,6 @@ from josh_pipeline.stages.goals import GoalKind, store_goals
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.state import missing_preparation
 from josh_pipeline.stages.step import Step, start_step
-from josh_pipeline.store.locks import at_work
 
 
 def command(options: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -25,8 +25,8 @@ from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.evaluation.statistics import bootstrap
-from josh_pipeline.policies.quantization import Quantization
-from josh_pipeline.policies.weights import Weights
+from josh_pipeline.policies.chat import ChatRenderer
+from josh_pipeline.policies.weights import Quantization, Weights, serves_beside
 
 if TYPE_CHECKING:
     import torch
@@ -78,33 +78,22 @@ def general_texts() -> tuple[GeneralText, ...]:
 def reading_digest(quantization: Quantization) -> str:
     """Name the texts and how weights are read here: drifts are comparable only where both are equal."""
     texts = [[text.kind, text.prompt, text.answer] for text in general_texts()]
-    beside = read_beside(quantization != "none")
-    return content_id("drift", texts, *(["beside", quantization] if beside else []))
+    return content_id("drift", texts, *(["beside", quantization] if serves_beside(quantization) else []))
 
 
-def read_beside(quantized: bool) -> bool:
-    """Whether adapters are read beside their base, else merged into it.
-
-    On a GPU weights are in bfloat16 or quantized, and merging would round an adapter's small changes away.
-    On a CPU the merged checkpoint is what is served.
-    """
-    # Imported where it is used: torch takes seconds, and the assets import this module.
-    import torch
-
-    return quantized or torch.cuda.is_available()
-
-
-def measure_drift(policy: Weights, foundation: Path, progress: Progress, quantization: Any = None) -> Drift:
-    """Measure how far a policy has drifted from its foundation.
+def measure_drift(
+    policy: Weights, foundation: Path, progress: Progress, quantization: Quantization = "none"
+) -> Drift:
+    """Measure how far a policy, as it is served, has drifted from its foundation.
 
     One model is in memory at a time; the foundation's log-probabilities wait in main memory
     (positions × vocabulary × 4 bytes: 0.2 GB for SmolLM2, 0.5 GB for Llama-3).
 
     Args:
-        policy: its vocabulary is the foundation's; see ``read_beside``.
+        policy: its vocabulary is the foundation's.
         foundation: folder of the model as published; its tokenizer and template write the texts.
         progress: counts texts, of both models.
-        quantization: a transformers quantization config, or None.
+        quantization: of the base, as it is served.
     """
     rows = list(_tokenised(foundation))
     task = "Drift from the foundation"
@@ -146,8 +135,6 @@ class _Row:
 
 
 def _tokenised(foundation: Path) -> Iterator[_Row]:
-    from josh_pipeline.policies.chat import ChatRenderer
-
     renderer = ChatRenderer(foundation)
     for text in general_texts():
         ids, owner = renderer.row_ids((Message("user", text.prompt), Message("assistant", text.answer)), ())
@@ -155,33 +142,22 @@ def _tokenised(foundation: Path) -> Iterator[_Row]:
 
 
 def _log_probabilities(
-    weights: Weights, rows: Sequence[_Row], progress: Progress, task: str, quantization: Any
+    weights: Weights, rows: Sequence[_Row], progress: Progress, task: str, quantization: Quantization
 ) -> "Iterator[torch.Tensor]":
     """Give the log-probabilities of each row, positions × vocabulary, float32 on the CPU.
 
     Rows are padded on the right, where causal attention never looks; both models get the same batches.
     """
-    # Imported where they are used: they take seconds, and the assets import this module.
+    # Imported where it is used: it takes seconds, and the stages import this module.
     import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    beside = weights.adapter is not None and read_beside(quantization is not None)
-    model = AutoModelForCausalLM.from_pretrained(
-        weights.base if beside else weights.checkpoint(),
-        # On a GPU in the precision that serves; on a CPU float32 is exact and no slower.
-        dtype=torch.bfloat16 if device == "cuda" else torch.float32,
-        device_map=device,
-        quantization_config=quantization,
-    )
-    model = (PeftModel.from_pretrained(model, weights.adapter) if beside else model).eval()
+    model = weights.load(quantization)
     for begin in range(0, len(rows), BATCH):
         batch = rows[begin : begin + BATCH]
         width = max(len(row.ids) for row in batch)
         ids = [row.ids + [0] * (width - len(row.ids)) for row in batch]
         with torch.inference_mode():
-            logits = model(input_ids=torch.tensor(ids, device=device)).logits
+            logits = model(input_ids=torch.tensor(ids, device=model.device)).logits
             found = [
                 of_row[row.positions].float().log_softmax(-1).cpu()
                 for row, of_row in zip(batch, logits, strict=True)

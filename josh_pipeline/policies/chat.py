@@ -4,14 +4,15 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.messages import Conversation, Message, ToolCall
 from josh_pipeline.core.storable import written_call
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TRIAL = (
     Message("system", "Help the user."),
@@ -36,6 +37,9 @@ class ChatRenderer:
     """
 
     def __init__(self, folder: Path) -> None:
+        # Imported where it is used: it takes seconds, and messages are written without it.
+        from transformers import AutoTokenizer
+
         try:
             self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
         except Exception as fault:  # whatever the files make the libraries raise, they are at fault
@@ -54,7 +58,14 @@ class ChatRenderer:
 
     def prompt_ids(self, messages: Conversation, tools: Sequence[Mapping[str, Any]]) -> list[int]:
         """Return the token ids of a prompt that asks for the assistant's next message."""
-        return self._ids(messages, tools, ask=True)
+        return self.ids(messages, tools, ask=True)
+
+    def ids(
+        self, messages: Conversation, tools: Sequence[Mapping[str, Any]], *, ask: bool = False
+    ) -> list[int]:
+        """Return the token ids of ``text``."""
+        text = self.text(messages, tools, ask=ask)
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def text(self, messages: Conversation, tools: Sequence[Mapping[str, Any]], *, ask: bool) -> str:
         """Return the rendered text.
@@ -69,10 +80,6 @@ class ChatRenderer:
             tokenize=False,
         )
         return str(rendered)
-
-    def _ids(self, messages: Conversation, tools: Sequence[Mapping[str, Any]], *, ask: bool) -> list[int]:
-        text = self.text(messages, tools, ask=ask)
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def row_ids(
         self, messages: Conversation, tools: Sequence[Mapping[str, Any]]
@@ -91,7 +98,9 @@ class ChatRenderer:
             if message.role != "assistant":
                 continue
             begin = len(self.text(messages[:position], tools, ask=True))
-            end = len(self.text(messages[: position + 1], tools, ask=False).rstrip())
+            last = position + 1 == len(messages)
+            written = whole if last else self.text(messages[: position + 1], tools, ask=False)
+            end = len(written.rstrip())
             while token < len(owner) and encoded["offset_mapping"][token][0] < begin:
                 token += 1
             while token < len(owner) and encoded["offset_mapping"][token][1] <= end:

@@ -9,7 +9,6 @@ from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.endpoint import EndpointPolicy
 from josh_pipeline.policies.local import Engine, LocalPolicy
 from josh_pipeline.policies.models import pad_id
-from josh_pipeline.policies.quantization import quantization_config
 from josh_pipeline.policies.transformers_engine import TransformersEngine
 from josh_pipeline.policies.vllm_engine import VllmEngine, vllm_installed
 from josh_pipeline.policies.weights import Weights
@@ -73,12 +72,12 @@ async def open_engine(
             stop_ids=renderer.stop_ids,
             max_model_tokens=settings.max_model_tokens,
             in_flight=in_flight,
-            quantization="bitsandbytes" if settings.quantization == "nf4" else None,
+            quantization=settings.quantization,
         )
     return TransformersEngine(
         weights,
         stop_ids=renderer.stop_ids,
         pad_id=pad_id(weights.base),
         max_batch=min(in_flight, MAX_TRANSFORMERS_BATCH),
-        quantization=quantization_config(settings.quantization),
+        quantization=settings.quantization,
     )

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import DynamicCache
 
 from josh_pipeline.core.errors import RolloutError, failing_as
 from josh_pipeline.core.policy import Sampling
 from josh_pipeline.policies.local import Generated
-from josh_pipeline.policies.weights import Weights
+from josh_pipeline.policies.weights import Quantization, Weights
 
 
 @dataclass(frozen=True)
@@ -30,26 +29,23 @@ class TransformersEngine:
     """An ``Engine`` over one causal language model.
 
     Args:
-        weights: of the policy; an adapter is merged, or kept beside a base that is quantized.
+        weights: of the policy.
         stop_ids: tokens that end a completion.
         pad_id: any token; padded positions are masked.
         max_batch: rows of a batch.
-        quantization: a transformers quantization config, or None.
+        quantization: of the base.
     """
 
     def __init__(
-        self, weights: Weights, *, stop_ids: tuple[int, ...], pad_id: int, max_batch: int, quantization: Any
+        self,
+        weights: Weights,
+        *,
+        stop_ids: tuple[int, ...],
+        pad_id: int,
+        max_batch: int,
+        quantization: Quantization,
     ) -> None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        beside = weights.adapter is not None and quantization is not None
-        model = AutoModelForCausalLM.from_pretrained(
-            weights.base if beside else weights.checkpoint(),
-            # On a CPU without matrix units, float32 generates faster than bfloat16.
-            dtype=torch.bfloat16 if device == "cuda" else torch.float32,
-            device_map=device,
-            quantization_config=quantization,
-        )
-        self._model = (PeftModel.from_pretrained(model, weights.adapter) if beside else model).eval()
+        self._model = weights.load(quantization)
         self._stop_ids = frozenset(stop_ids)
         self._pad_id = pad_id
         self._max_batch = max_batch

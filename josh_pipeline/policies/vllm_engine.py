@@ -15,7 +15,7 @@ from typing import Any, Self
 from josh_pipeline.core.errors import RolloutError, UserError
 from josh_pipeline.core.policy import Sampling
 from josh_pipeline.policies.local import Generated
-from josh_pipeline.policies.weights import Weights
+from josh_pipeline.policies.weights import Quantization, Served, Weights, adapter_rank, on_gpu, serves_beside
 
 CPU_BLOCK_TOKENS = 32
 """Measured on 2 cores, 64 prompts of 500 tokens that share prefixes: 393 generated tokens a second
@@ -52,8 +52,8 @@ class VllmEngine:
         stop_ids: tuple[int, ...],
         max_model_tokens: int,
         in_flight: int,
-        quantization: str | None,
-        merge: bool | None = None,
+        quantization: Quantization,
+        beside: bool | None = None,
     ) -> Self:
         """Start the child and wait until it answers.
 
@@ -62,22 +62,19 @@ class VllmEngine:
             stop_ids: tokens that end a completion.
             max_model_tokens: context length, prompt and completion.
             in_flight: requests that share a batch, at most.
-            quantization: of the base, by vLLM's name for it.
-            merge: serve base and adapter as one checkpoint, else the adapter beside the base; None
-                does what is faster. On CPU an adapter of its own is five times slower; on a GPU it costs
-                little, and saves writing a whole model a round, which would also undo a quantized base.
+            quantization: of the base.
+            beside: serve the adapter beside the base, else both as one checkpoint; None follows
+                ``serves_beside``.
 
         Raises:
             UserError: the engine did not start; the sentence names its log.
         """
         ours, theirs = socket.socketpair()
         log = Path(tempfile.mkstemp(prefix="josh-vllm-", suffix=".log")[1])
-        beside = weights.adapter is not None and not (merge if merge is not None else not _cuda())
-        served = weights.base if beside else weights.checkpoint()
+        served = weights.served(serves_beside(quantization) if beside is None else beside)
         config = {
-            "engine": _engine_arguments(served, max_model_tokens, in_flight, quantization)
-            | (_lora_arguments(weights.rank) if beside else {}),
-            "adapter": str(weights.adapter) if beside else None,
+            "engine": _engine_arguments(served, max_model_tokens, in_flight, quantization),
+            "adapter": str(served.adapter) if served.adapter else None,
             "stop_ids": list(stop_ids),
         }
         with theirs, log.open("wb") as sink:
@@ -167,10 +164,10 @@ class VllmEngine:
 
 
 def _engine_arguments(
-    checkpoint: Path, max_model_tokens: int, in_flight: int, quantization: str | None
+    served: Served, max_model_tokens: int, in_flight: int, quantization: Quantization
 ) -> dict[str, Any]:
     arguments: dict[str, Any] = {
-        "model": str(checkpoint),
+        "model": str(served.checkpoint),
         "skip_tokenizer_init": True,
         "max_model_len": max_model_tokens,
         "max_num_seqs": in_flight,
@@ -178,9 +175,13 @@ def _engine_arguments(
         "disable_log_stats": True,
         "dtype": "bfloat16",
     }
-    if quantization is not None:
-        arguments["quantization"] = quantization
-    if not _cuda():
+    if quantization == "nf4":
+        arguments["quantization"] = "bitsandbytes"
+    if served.adapter is not None:
+        rank = adapter_rank(served.adapter)
+        fitting = next((known for known in LORA_RANKS if known >= rank), rank)
+        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": fitting}
+    if not on_gpu():
         arguments |= {
             "block_size": CPU_BLOCK_TOKENS,
             # Compiling takes 70 s more than eager starts in, and gains a quarter: minutes of work lose.
@@ -193,24 +194,12 @@ def _engine_arguments(
     return arguments
 
 
-def _lora_arguments(rank: int) -> dict[str, Any]:
-    fitting = next((known for known in LORA_RANKS if known >= rank), rank)
-    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": fitting}
-
-
-def _cuda() -> bool:
-    # Imported where it is used: torch takes seconds.
-    import torch
-
-    return torch.cuda.is_available()
-
-
 def _environment() -> dict[str, str]:
     environment = os.environ | {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
     }
-    if not _cuda():
+    if not on_gpu():
         environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
     return environment

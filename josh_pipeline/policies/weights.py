@@ -1,8 +1,76 @@
-"""The files of a policy, in the form that its engine serves."""
+"""The files of a policy, and the form in which they are served: merged, or the adapter beside its base."""
 
+import importlib.util
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
+
+from josh_pipeline.core.errors import UserError
+
+# torch, transformers and peft are imported where they are used: they take seconds, and the stages import this.
+
+Quantization = Literal["none", "nf4"]
+
+
+def require(quantization: Quantization) -> None:
+    """Refuse settings that this machine cannot run, before anything starts.
+
+    Raises:
+        UserError: NF4 is asked for, and bitsandbytes or a GPU is missing.
+    """
+    if quantization != "none" and (importlib.util.find_spec("bitsandbytes") is None or not on_gpu()):
+        raise UserError(
+            "policy.quantization nf4 needs a GPU and bitsandbytes: run make gpu on such a machine, "
+            "or set policy.quantization to none and training.optimizer to adamw_torch."
+        )
+
+
+def quantization_config(quantization: Quantization) -> Any:
+    """Return what transformers' loaders take for the paper's 4-bit weights; None for plain ones.
+
+    Raises:
+        UserError: NF4 is asked for, and bitsandbytes or a GPU is missing.
+    """
+    require(quantization)
+    if quantization == "none":
+        return None
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+    )
+
+
+def on_gpu() -> bool:
+    """Whether models run on a GPU here."""
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def serves_beside(quantization: Quantization) -> bool:
+    """Whether an adapter is served beside its base, else merged into it.
+
+    On a GPU weights are in bfloat16 or quantized: merging would round an adapter's small changes away, undo
+    the quantization, and write a whole model a round. On a CPU an adapter of its own is five times slower.
+    """
+    return quantization != "none" or on_gpu()
+
+
+@dataclass(frozen=True)
+class Served:
+    """What is loaded to serve a policy.
+
+    Attributes:
+        checkpoint: model folder.
+        adapter: kept beside it; None where there is none, or it is merged.
+    """
+
+    checkpoint: Path
+    adapter: Path | None
 
 
 @dataclass(frozen=True)
@@ -19,19 +87,75 @@ class Weights:
     adapter: Path | None
     merged: Path
 
-    def checkpoint(self) -> Path:
-        """Return the folder of one whole model, merging base and adapter where that was not done yet."""
-        if self.adapter is None:
-            return self.base
-        # Imported where it is used: torch takes seconds, and a served base needs no merging.
-        from josh_pipeline.policies.merge import merge
+    def served(self, beside: bool) -> Served:
+        """Return what is loaded, merging base and adapter where that is asked for and was not done yet.
 
+        Args:
+            beside: of ``serves_beside``: one rule for what is served and what drift is measured on.
+        """
+        if self.adapter is None or beside:
+            return Served(self.base, self.adapter)
         self.merged.parent.mkdir(parents=True, exist_ok=True)
-        return merge(self.base, self.adapter, self.merged)
+        return Served(merge(self.base, self.adapter, self.merged), None)
 
-    @property
-    def rank(self) -> int:
-        """The adapter's rank; 0 without one."""
-        if self.adapter is None:
-            return 0
-        return int(json.loads((self.adapter / "adapter_config.json").read_text())["r"])
+    def load(self, quantization: Quantization) -> Any:
+        """Return the served model, ready to answer.
+
+        Raises:
+            UserError: this machine cannot run the quantization.
+        """
+        import torch
+        from peft import PeftModel
+        from transformers import AutoModelForCausalLM
+
+        served = self.served(serves_beside(quantization))
+        model = AutoModelForCausalLM.from_pretrained(
+            served.checkpoint,
+            # On a CPU float32 is exact, and without matrix units no slower than bfloat16.
+            dtype=torch.bfloat16 if on_gpu() else torch.float32,
+            device_map="cuda" if on_gpu() else "cpu",
+            quantization_config=quantization_config(quantization),
+        )
+        return (PeftModel.from_pretrained(model, served.adapter) if served.adapter else model).eval()
+
+
+def adapter_rank(adapter: Path) -> int:
+    """Return the rank of an adapter."""
+    return int(json.loads((adapter / "adapter_config.json").read_text())["r"])
+
+
+def load_merged(base: Path, adapter: Path | None) -> Any:
+    """Return the base with the adapter folded in, in bfloat16 on the CPU.
+
+    The sum is made in float32: in bfloat16 small changes of a weight would be lost.
+    """
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    return model.to(torch.bfloat16)
+
+
+def merge(base: Path, adapter: Path | None, out: Path) -> Path:
+    """Write a merged checkpoint to ``out`` unless it is there; without an adapter the base serves.
+
+    Returns:
+        The folder to serve. It is whole or absent: a partial one is never named ``out``.
+    """
+    if adapter is None:
+        return base
+    if out.is_dir():
+        return out
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    model = load_merged(base, adapter)
+    model.save_pretrained(partial)
+    for path in base.iterdir():
+        if not path.name.startswith("model") and path.name not in {"config.json", "generation_config.json"}:
+            shutil.copy2(path, partial / path.name)
+    partial.rename(out)
+    return out

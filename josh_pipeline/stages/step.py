@@ -13,7 +13,7 @@ from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.settings import Settings, faults_of
 from josh_pipeline.store.home import Home
-from josh_pipeline.store.locks import alone
+from josh_pipeline.core.locks import alone
 from josh_pipeline.store.run_record import record_of
 from josh_pipeline.store.warehouse import Generation, Warehouse
 

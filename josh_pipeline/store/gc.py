@@ -19,10 +19,10 @@ from pathlib import Path
 
 import duckdb
 
+from josh_pipeline.core.locks import WORK_LOCK, alone
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.layout import Layout, Members
 from josh_pipeline.store.lineage import History, Written, ancestors, history
-from josh_pipeline.store.locks import WORK_LOCK, alone
 from josh_pipeline.store.warehouse import Generation, Warehouse, transaction
 
 RESUMABLE_S = 24 * 3600.0

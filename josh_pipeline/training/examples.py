@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.messages import Conversation, Message
-from josh_pipeline.harvest.rows import DpoRow, KtoRow, SftRow, Tools
+from josh_pipeline.core.ids import canonical_json
+from josh_pipeline.core.messages import Conversation
+from josh_pipeline.harvest.rows import Row, Side, Tools
 from josh_pipeline.policies.chat import ChatRenderer, template_message
 
 IGNORED = -100
@@ -16,86 +17,92 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class TokenExample:
-    """One conversation as tokens.
+    """One sequence of tokens.
 
     Attributes:
-        input_ids: the whole conversation.
+        input_ids: prompt and side.
         labels: the same ids where there is loss, ``IGNORED`` elsewhere.
+        cut: tokens of the prompt, up to the opening of an assistant's message, as TRL cuts it; 0 for a side
+            of several messages.
     """
 
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class PromptedTokens:
-    """A prompt, and one assistant message after it, cut as TRL cuts them.
-
-    Attributes:
-        prompt: up to the opening of the assistant's message.
-        completion: all that the chat template writes from there on.
-    """
-
-    prompt: tuple[int, ...]
-    completion: tuple[int, ...]
+    cut: int = 0
 
     @property
-    def example(self) -> TokenExample:
-        """Both, with loss on the completion."""
-        return self.followed_by(self)
+    def completion(self) -> tuple[int, ...]:
+        """All that the chat template writes after the prompt."""
+        return self.input_ids[self.cut :]
 
-    def followed_by(self, other: "PromptedTokens") -> TokenExample:
-        """Return this prompt with another one's completion."""
-        labels = (IGNORED,) * len(self.prompt) + other.completion
-        return TokenExample(self.prompt + other.completion, labels)
-
-
-@dataclass(frozen=True)
-class KtoTokens:
-    """A KTO row as tokens."""
-
-    prompted: PromptedTokens
-    desirable: bool
+    def followed_by(self, other: "TokenExample") -> "TokenExample":
+        """Return this prompt with another one's completion, which has the loss."""
+        prompt = self.input_ids[: self.cut]
+        labels = (IGNORED,) * len(prompt) + other.completion
+        return TokenExample(prompt + other.completion, labels, self.cut)
 
 
 @dataclass(frozen=True)
-class PairTokens:
-    """A DPO row as tokens; both sides have the same prompt."""
+class TokenRow:
+    """A row, and each of its sides as tokens."""
 
-    chosen: PromptedTokens
-    rejected: PromptedTokens
-
-
-def sft_tokens(row: SftRow, renderer: ChatRenderer) -> TokenExample:
-    """Tokenize a conversation with the loss on the chosen messages only, end of turn included."""
-    ids, owner = renderer.row_ids(row.messages, row.tools)
-    labels = (
-        token if position >= 0 and row.train[position] else IGNORED
-        for token, position in zip(ids, owner, strict=True)
-    )
-    return TokenExample(tuple(ids), tuple(labels))
+    row: Row
+    sides: tuple[TokenExample, ...]
 
 
-def kto_tokens(row: KtoRow, renderer: ChatRenderer) -> KtoTokens:
-    """Tokenize a labelled message."""
-    return KtoTokens(_prompted(row.prompt, row.completion.message, row.tools, renderer), row.desirable)
+class RowTokenizer:
+    """Turns rows into tokens; what several of them share is rendered once."""
 
+    def __init__(self, renderer: ChatRenderer) -> None:
+        self._renderer = renderer
+        self._prompts: dict[str, list[int]] = {}
+        self._lengths: dict[tuple[str, str], int] = {}
 
-def pair_tokens(row: DpoRow, renderer: ChatRenderer) -> PairTokens:
-    """Tokenize a pair."""
-    chosen, rejected = (
-        _prompted(row.prompt, side.message, row.tools, renderer) for side in (row.chosen, row.rejected)
-    )
-    return PairTokens(chosen, rejected)
+    def length(self, row: Row) -> int:
+        """Count a row's tokens; of a pair those of the longer side."""
+        return max(self._length(row, side) for side in row.sides)
 
+    def _length(self, row: Row, side: Side) -> int:
+        key = row.prompt_id, canonical_json(side.key)
+        if key not in self._lengths:
+            self._lengths[key] = len(self._renderer.ids(row.conversation(side), row.tools))
+        return self._lengths[key]
 
-def _prompted(prompt: Conversation, message: Message, tools: Tools, renderer: ChatRenderer) -> PromptedTokens:
-    asked = renderer.prompt_ids(prompt, tools)
-    whole, _ = renderer.row_ids((*prompt, message), tools)
-    # Where a template writes the opening of a message in two ways, the completion begins where they part.
-    pairs = enumerate(zip(asked, whole, strict=False))
-    cut = next((place for place, (one, other) in pairs if one != other), min(len(asked), len(whole)))
-    return PromptedTokens(tuple(whole[:cut]), tuple(whole[cut:]))
+    def tokens(self, row: Row) -> TokenRow:
+        """Tokenize a row.
+
+        Raises:
+            UserError: the row was counted with another tokenizer or template.
+        """
+        tokenize = self._conversation if row.kind == "conversations" else self._message
+        found = TokenRow(row, tuple(tokenize(row, side) for side in row.sides))
+        if row.tokens not in (0, max(len(example.input_ids) for example in found.sides)):
+            raise UserError(
+                f"Row {row.row_id} was counted with another tokenizer or chat template: harvest the rows "
+                "again (materialize preference_pairs)."
+            )
+        return found
+
+    def _conversation(self, row: Row, side: Side) -> TokenExample:
+        """Put the loss on the chosen messages only, end of turn included."""
+        ids, owner = self._renderer.row_ids(row.conversation(side), row.tools)
+        train = [False] * len(row.prompt) + [one.train for one in side.said]
+        labels = (
+            token if position >= 0 and train[position] else IGNORED
+            for token, position in zip(ids, owner, strict=True)
+        )
+        return TokenExample(tuple(ids), tuple(labels))
+
+    def _message(self, row: Row, side: Side) -> TokenExample:
+        """Put the loss on all that follows the prompt."""
+        if row.prompt_id not in self._prompts:
+            self._prompts[row.prompt_id] = self._renderer.prompt_ids(row.prompt, row.tools)
+        asked = self._prompts[row.prompt_id]
+        whole = self._renderer.ids(row.conversation(side), row.tools)
+        # Where a template writes the opening of a message in two ways, the completion begins where they part.
+        pairs = enumerate(zip(asked, whole, strict=False))
+        cut = next((place for place, (one, other) in pairs if one != other), min(len(asked), len(whole)))
+        return TokenExample(tuple(whole), (IGNORED,) * cut + tuple(whole[cut:]), cut)
 
 
 def refuse_long(lengths: Sequence[int], max_tokens: int) -> None:
@@ -112,33 +119,18 @@ def refuse_long(lengths: Sequence[int], max_tokens: int) -> None:
         )
 
 
-def kto_conversations(rows: Sequence[KtoRow]) -> list[dict[str, Any]]:
-    """Return KTO rows in TRL's conversational form."""
-    return [
-        {
-            "prompt": _chat(row.prompt, row.tools),
-            "completion": _chat((row.completion.message,), row.tools),
-            "label": row.desirable,
-            "tools": _tools(row.tools),
-        }
-        for row in rows
-    ]
+def conversational(row: Row) -> dict[str, Any]:
+    """Return a row in TRL's conversational form, without its tools."""
+    if row.kind == "conversations":
+        return {"messages": _chat(row.conversation(row.sides[0]), row.tools)}
+    sides = [_chat(side.messages, row.tools) for side in row.sides]
+    prompt = {"prompt": _chat(row.prompt, row.tools)}
+    if row.kind == "pairs":
+        return prompt | {"chosen": sides[0], "rejected": sides[1]}
+    return prompt | {"completion": sides[0], "label": row.label == "desirable"}
 
 
-def dpo_conversations(rows: Sequence[DpoRow]) -> list[dict[str, Any]]:
-    """Return DPO rows in TRL's conversational form."""
-    return [
-        {
-            "prompt": _chat(row.prompt, row.tools),
-            "chosen": _chat((row.chosen.message,), row.tools),
-            "rejected": _chat((row.rejected.message,), row.tools),
-            "tools": _tools(row.tools),
-        }
-        for row in rows
-    ]
-
-
-def _tools(tools: Tools) -> str | None:
+def tools_text(tools: Tools) -> str | None:
     """Return none as none: templates ask whether tools were given, and an empty list is given."""
     return json.dumps(list(tools)) if tools else None
 

@@ -1,8 +1,6 @@
 """What a training is given and what it leaves, in memory and as JSON."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,14 +8,13 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from josh_pipeline.core.ids import content_id
-from josh_pipeline.harvest.codec import row_from_record, row_record
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.models import model_digest
-from josh_pipeline.policies.quantization import Quantization
-from josh_pipeline.settings import TrainingSettings
+from josh_pipeline.policies.weights import Quantization
+from josh_pipeline.settings import AnyTrainingSettings, ReferenceSettings
 
-DEALING = 2
-"""Version of how KTO's and DPO's rows become batches: a checkpoint of another one is not gone on from."""
+DEALING = 3
+"""Version of how rows become batches: a checkpoint of another one is not gone on from."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class TrainingJob:
 
     Attributes:
         task: its name in the progress.
-        rows: all of the kind that ``settings.method`` trains on.
+        rows: all harvested for ``settings.method``.
         base: model folder of the base.
         adapter: the previous policy's adapter; None where that is the base itself.
         quantization: of the frozen weights while training.
@@ -36,7 +33,7 @@ class TrainingJob:
     rows: tuple[Row, ...]
     base: Path
     adapter: Path | None
-    settings: TrainingSettings
+    settings: AnyTrainingSettings
     seed: int
     quantization: Quantization
 
@@ -46,11 +43,16 @@ class TrainingJob:
         return self.adapter if self.settings.start == "previous" else None
 
     @property
+    def referenced(self) -> bool:
+        """Whether the policy is held to a reference."""
+        return isinstance(self.settings, ReferenceSettings)
+
+    @property
     def reference(self) -> Path | None:
         """The adapter of the reference policy; None is the base itself."""
-        if self.settings.method == "sft" or self.settings.reference == "base":
-            return None
-        return self.adapter
+        settings = self.settings
+        held_to_previous = isinstance(settings, ReferenceSettings) and settings.reference == "previous"
+        return self.adapter if held_to_previous else None
 
     @cached_property
     def digest(self) -> str:
@@ -62,36 +64,18 @@ class TrainingJob:
             self.settings.model_dump(mode="json"),
             self.seed,
             self.quantization,
-            *([] if self.settings.method == "sft" else [DEALING]),
+            DEALING,
         )
 
-    def to_json(self) -> str:
+    def to_json(self) -> bytes:
         """Write it for another process on this machine."""
-        return json.dumps(
-            {
-                "task": self.task,
-                "rows": [row_record(row) for row in self.rows],
-                "base": str(self.base.absolute()),
-                "adapter": str(self.adapter.absolute()) if self.adapter else None,
-                "settings": self.settings.model_dump(mode="json"),
-                "seed": self.seed,
-                "quantization": self.quantization,
-            }
-        )
+        adapter = self.adapter.absolute() if self.adapter else None
+        return _JOBS.dump_json(replace(self, base=self.base.absolute(), adapter=adapter))
 
     @classmethod
-    def from_json(cls, text: str) -> "TrainingJob":
+    def from_json(cls, text: bytes) -> "TrainingJob":
         """Read what ``to_json`` wrote."""
-        value = json.loads(text)
-        return cls(
-            task=value["task"],
-            rows=tuple(row_from_record(record) for record in value["rows"]),
-            base=Path(value["base"]),
-            adapter=Path(value["adapter"]) if value["adapter"] else None,
-            settings=TypeAdapter(TrainingSettings).validate_python(value["settings"]),
-            seed=value["seed"],
-            quantization=value["quantization"],
-        )
+        return _JOBS.validate_json(text)
 
 
 @dataclass(frozen=True)
@@ -121,9 +105,14 @@ class TrainingResult:
 
     def to_json(self) -> dict[str, Any]:
         """Write it for another process on this machine."""
-        return asdict(self) | {"adapter": str(self.adapter)}
+        written: dict[str, Any] = _RESULTS.dump_python(self, mode="json")
+        return written
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "TrainingResult":
+    def from_json(cls, value: dict[str, Any]) -> "TrainingResult":
         """Read what ``to_json`` wrote."""
-        return cls(**{**value, "adapter": Path(value["adapter"])})
+        return _RESULTS.validate_python(value)
+
+
+_JOBS = TypeAdapter(TrainingJob)
+_RESULTS = TypeAdapter(TrainingResult)

@@ -11,19 +11,18 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
 
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.locks import alone
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.progress import Progress
-from josh_pipeline.environments.toolwoz.demonstrations import Demonstration
-from josh_pipeline.harvest.rows import Row, SftRow, Source
+from josh_pipeline.dialogue.demonstrations import Demonstration
+from josh_pipeline.harvest.rows import Row, Said, Side, Source
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.models import model_digest
-from josh_pipeline.policies.quantization import Quantization
-from josh_pipeline.settings import ColdStartSettings, SftSettings, TrainingSettings
-from josh_pipeline.store.locks import alone
+from josh_pipeline.policies.weights import Quantization
+from josh_pipeline.settings import ColdStartSettings, SftSettings, TrainingBase
 from josh_pipeline.training.job import TrainingJob, TrainingResult
-from josh_pipeline.training.launch import train_in_processes
-from josh_pipeline.training.trainers import batched_rows, packed_trainer, plain_trainer
-from josh_pipeline.training.weights import write_adapter
+from josh_pipeline.training.processes import train_in_processes
+from josh_pipeline.training.trainers import batched_rows, packed_trainer, plain_trainer, write_adapter
 
 
 def train_cold_start(
@@ -33,7 +32,7 @@ def train_cold_start(
     settings: ColdStartSettings,
     seed: int,
     progress: Progress,
-    training: TrainingSettings,
+    training: TrainingBase,
 ) -> TrainingResult:
     """Teach the foundation the agent's format by SFT on scripted conversations.
 
@@ -59,14 +58,14 @@ def train_cold_start(
     return _trained(job, out, progress)
 
 
-def _demonstrated(demonstration: Demonstration, number: int) -> SftRow:
+def _demonstrated(demonstration: Demonstration, number: int) -> Row:
     # The script's end: whatever follows the last assistant message teaches nothing.
     messages: Conversation = demonstration.conversation
     while messages and messages[-1].role != "assistant":
         messages = messages[:-1]
     source = Source(demonstration.goal_id, f"demonstration-{number}", "script")
-    train = tuple(message.role == "assistant" for message in messages)
-    return SftRow(source, (), messages, train, (None,) * len(messages))
+    said = tuple(Said(message, train=message.role == "assistant") for message in messages[1:])
+    return Row("sft", source, (), messages[:1], (Side(said, "desirable"),))
 
 
 def train(
@@ -74,7 +73,7 @@ def train(
     base: Path,
     adapter: Path | None,
     out: Path,
-    settings: TrainingSettings,
+    settings: TrainingBase,
     seed: int,
     progress: Progress,
     quantization: Quantization,
@@ -82,7 +81,7 @@ def train(
     """Train the next adapter; a training that was killed goes on from its last checkpoint.
 
     Args:
-        rows: all of the kind that ``settings.method`` trains on.
+        rows: all harvested for ``settings.method``.
         base: model folder of the base.
         adapter: the previous policy's adapter, None where that is the base itself.
         out: folder for trainings at work. Each has a folder of its own there, named by all that it
@@ -93,7 +92,7 @@ def train(
     Raises:
         UserError: rows are too long, or too few.
     """
-    task = f"{settings.method.upper()} training"
+    task = f"{settings.method.rpartition(':')[2].upper()} training"
     job = TrainingJob(task, tuple(rows), base, adapter, settings, seed, quantization)
     return _trained(job, out, progress)
 

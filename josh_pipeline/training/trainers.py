@@ -1,6 +1,12 @@
-"""The trainer of a job: ours on packed rows, or one of TRL's on plain ones, with the same settings."""
+"""The trainer of a job: ours on packed rows, or one of TRL's on plain ones, with the same settings.
 
+Packed, each prefix that rows of a batch share is computed once; the losses are those of TRL's trainers.
+"""
+
+import json
 import logging
+import shutil
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,36 +16,25 @@ import datasets
 import torch
 import transformers
 from accelerate import PartialState
-from peft import PeftModel
-from transformers import Trainer, TrainingArguments
-from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
+from accelerate.utils import gather_object
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.harvest.rows import DpoRow, KtoRow, SftRow, prompt_id
 from josh_pipeline.policies.chat import ChatRenderer
-from josh_pipeline.settings import TrainingBase
-from josh_pipeline.training.batches import mixed_batches, tree_batches
-from josh_pipeline.training.examples import (
-    TokenExample,
-    dpo_conversations,
-    kto_conversations,
-    kto_tokens,
-    pair_tokens,
-    refuse_long,
-    sft_tokens,
-)
+from josh_pipeline.policies.weights import Quantization, quantization_config
+from josh_pipeline.settings import LoraSettings, TrainingBase
+from josh_pipeline.training.examples import RowTokenizer, TokenExample, TokenRow, refuse_long
 from josh_pipeline.training.job import TrainingJob
-from josh_pipeline.training.packed import (
-    Batch,
-    PackedTrainer,
-    add_reference,
-    dpo_batch,
-    kto_batch,
-    sft_batch,
-)
-from josh_pipeline.training.packing import pack
-from josh_pipeline.training.tree_attention import IMPLEMENTATION
-from josh_pipeline.training.weights import load_base, set_reference, trainable
+from josh_pipeline.training.methods import Method, Team, method_of
+from josh_pipeline.training.packing import IMPLEMENTATION, pack, visible_blocks
+
+Batch = dict[str, Any]
+"""The attributes of a batch's ``PackedRows`` by name, and what its loss needs besides."""
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+CHECKPOINT_SHARE = 0.1
+"""Of all steps, between two checkpoints: a kill costs a tenth of the training at most."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +42,17 @@ class Rows:
     """A job's rows in batches: what every form of training starts from.
 
     Attributes:
-        batches: SFT, KTO or DPO rows, as they stand together in a batch.
-        tokens: the same as token sequences, a pair as two of them.
+        batches: rows as they stand together in a batch.
         packed: the same as ``PackedTrainer`` takes them; empty where plain rows are trained.
     """
 
-    batches: list[list[Any]]
-    tokens: list[list[TokenExample]]
+    batches: list[list[TokenRow]]
     packed: list[Batch]
+
+    @property
+    def tokens(self) -> list[list[TokenExample]]:
+        """The batches as token sequences, a pair as two of them."""
+        return [[side for row in batch for side in row.sides] for batch in self.batches]
 
     @property
     def rows(self) -> int:
@@ -76,49 +74,30 @@ def batched_rows(job: TrainingJob, renderer: ChatRenderer) -> Rows:
     """Tokenize a job's rows and deal them into batches, in the order in which they are trained.
 
     Raises:
-        UserError: a row is too long, or KTO has too few rows for its KL term, or of one label only.
+        UserError: rows are of another method, too long or too few, or were counted with another tokenizer.
     """
-    settings = job.settings
-    trees = [row.source.rollout_id for row in job.rows]
-    if settings.method == "kto":
-        labelled = dict(_of(job, KtoRow))
-        prompts = [prompt_id(row.tools, row.prompt) for row in labelled.values()]
-        dealt = mixed_batches(trees, prompts, settings.batch_size, job.seed)
-        if len({labelled[place].desirable for batch in dealt for place in batch}) < 2:
-            raise UserError(
-                "KTO needs rows of both labels that have neighbours of other trees: roll out more goals, "
-                "or choose another method."
-            )
-        kto = {place: kto_tokens(row, renderer) for place, row in labelled.items()}
-        tokens = [[kto[place].prompted.example for place in batch] for batch in dealt]
-        packed = [kto_batch([kto[place] for place in batch]) for batch in dealt if settings.packed]
-    elif settings.method == "dpo":
-        dealt = tree_batches(trees, settings.batch_size, job.seed)
-        pairs = {place: pair_tokens(row, renderer) for place, row in _of(job, DpoRow)}
-        tokens = [
-            [side.example for place in batch for side in (pairs[place].chosen, pairs[place].rejected)]
-            for batch in dealt
-        ]
-        packed = [dpo_batch([pairs[place] for place in batch]) for batch in dealt if settings.packed]
-    else:
-        dealt = tree_batches(trees, settings.batch_size, job.seed)
-        sft = {place: sft_tokens(row, renderer) for place, row in _of(job, SftRow)}
-        tokens = [[sft[place] for place in batch] for batch in dealt]
-        packed = [sft_batch(batch) for batch in tokens if settings.packed]
-    refuse_long([len(example.input_ids) for batch in tokens for example in batch], settings.max_tokens)
-    return Rows([[job.rows[place] for place in batch] for batch in dealt], tokens, packed)
-
-
-def _of(job: TrainingJob, kind: type[Any]) -> list[tuple[int, Any]]:
-    found = [(place, row) for place, row in enumerate(job.rows) if isinstance(row, kind)]
-    if len(found) < len(job.rows):
+    if any(row.method != job.settings.method for row in job.rows):
         raise UserError(
             f"The rows were not harvested for training.method {job.settings.method}: harvest them again."
         )
-    return found
+    method = method_of(job.settings)
+    tokenizer = RowTokenizer(renderer)
+    dealt = method.deal(job.rows, job.seed)
+    batches = [[tokenizer.tokens(job.rows[place]) for place in batch] for batch in dealt]
+    packed = [packed_batch(method, batch) for batch in batches if job.settings.packed]
+    rows = Rows(batches, packed)
+    lengths = [len(example.input_ids) for batch in rows.tokens for example in batch]
+    refuse_long(lengths, job.settings.max_tokens)
+    return rows
 
 
-def packed_trainer(job: TrainingJob, rows: Rows, out: Path) -> PackedTrainer:
+def packed_batch(method: Method[Any], batch: Sequence[TokenRow]) -> Batch:
+    """Pack the sequences of a batch, and add what its loss needs besides."""
+    extras = {name: torch.tensor(values) for name, values in method.extras(batch).items()}
+    return vars(pack(method.examples(batch))) | extras
+
+
+def packed_trainer(job: TrainingJob, rows: Rows, out: Path) -> "PackedTrainer":
     """Set up training on packed rows; the reference is scored here, once for all epochs."""
     arguments = TrainingArguments(
         **shared_arguments(job, out)
@@ -130,7 +109,7 @@ def packed_trainer(job: TrainingJob, rows: Rows, out: Path) -> PackedTrainer:
         }
     )
     model = load_base(job.base, job.quantization, IMPLEMENTATION, arguments.device)
-    if job.settings.method != "sft":
+    if job.referenced:
         policy = PeftModel.from_pretrained(model, job.reference) if job.reference else model
         state = PartialState()
         add_reference(policy, rows.packed, state.process_index, state.num_processes)
@@ -138,57 +117,27 @@ def packed_trainer(job: TrainingJob, rows: Rows, out: Path) -> PackedTrainer:
     model = trainable(model, job.start, job.settings.lora, job.seed)
     if job.settings.gradient_checkpointing:
         model.enable_input_require_grads()
-    return PackedTrainer(model, job.settings, rows.packed, arguments)
+    return PackedTrainer(model, method_of(job.settings), job.referenced, rows.packed, arguments)
 
 
 def plain_trainer(job: TrainingJob, rows: Rows, renderer: ChatRenderer, out: Path) -> Trainer:
-    """Set up TRL's trainer on the same rows: KTO and DPO in the same batches, SFT in batches by length."""
-    settings, shared = job.settings, shared_arguments(job, out)
-    ordered = [row for batch in rows.batches for row in batch]
+    """Set up TRL's trainer on the same rows."""
     # TRL's default cuts rows, and the mismatched ones of KTO may be longer than any row.
-    shared["max_length"] = None
-
-    arguments: TrainingArguments
-    if settings.method == "sft":
-        arguments = SFTConfig(**shared, train_sampling_strategy="group_by_length")
-    elif settings.method == "kto":
-        arguments = KTOConfig(
-            **shared,
-            beta=settings.beta,
-            desirable_weight=settings.desirable_weight,
-            undesirable_weight=settings.undesirable_weight,
-        )
-    else:
-        with_sft = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, settings.sft_weight]}
-        arguments = DPOConfig(
-            **shared | (with_sft if settings.sft_weight else {}),
-            beta=settings.beta,
-            train_sampling_strategy="sequential",
-        )
+    shared = shared_arguments(job, out) | {"max_length": None}
+    parts = method_of(job.settings).trl(shared, rows.batches)
     # On CPU, padded rows of 400 tokens: 326 tokens a second with eager attention, 196 with sdpa.
     attention = "sdpa" if torch.cuda.is_available() else "eager"
-    base = load_base(job.base, job.quantization, attention, arguments.device)
-    given = {
-        "model": trainable(base, job.start, settings.lora, job.seed),
-        "args": arguments,
-        "processing_class": renderer.tokenizer,
-    }
-    if settings.method == "sft":
-        examples = [example for batch in rows.tokens for example in batch]
-        data = [{"input_ids": list(e.input_ids), "labels": list(e.labels)} for e in examples]
-        return SFTTrainer(train_dataset=datasets.Dataset.from_list(data), **given)
-    trainer: Trainer
-    if settings.method == "kto":
-        trainer = KTOTrainer(train_dataset=_conversations(kto_conversations(ordered)), **given)
-    else:
-        trainer = DPOTrainer(train_dataset=_conversations(dpo_conversations(ordered)), **given)
-    set_reference(trainer.model, job.reference)
+    base = load_base(job.base, job.quantization, attention, parts.arguments.device)
+    trainer: Trainer = parts.trainer(
+        model=trainable(base, job.start, job.settings.lora, job.seed),
+        args=parts.arguments,
+        processing_class=renderer.tokenizer,
+        # Without use_json the keys of different tool calls are merged, and None filled in.
+        train_dataset=datasets.Dataset.from_list(parts.data, on_mixed_types="use_json"),
+    )
+    if job.referenced:
+        set_reference(trainer.model, job.reference)
     return trainer
-
-
-def _conversations(rows: Sequence[dict[str, Any]]) -> datasets.Dataset:
-    # Without use_json the keys of different tool calls are merged, and None filled in.
-    return datasets.Dataset.from_list(list(rows), on_mixed_types="use_json")
 
 
 def shared_arguments(job: TrainingJob, out: Path) -> dict[str, Any]:
@@ -232,5 +181,182 @@ def shared_arguments(job: TrainingJob, out: Path) -> dict[str, Any]:
     }
 
 
-CHECKPOINT_SHARE = 0.1
-"""Of all steps, between two checkpoints: a kill costs a tenth of the training at most."""
+def model_inputs(batch: Batch) -> dict[str, Any]:
+    """Return what a causal LM with ``tree_attention`` takes.
+
+    Who sees whom is worked out for the batch at hand: the masks of all batches at once would fill the
+    memory where rows are long.
+    """
+    return {
+        "input_ids": batch["input_ids"][None],
+        "position_ids": batch["depths"][None],
+        "tree": visible_blocks(batch["ends"]),
+        "logits_to_keep": batch["parents"],
+    }
+
+
+def row_scores(model: Any, batch: Batch) -> Tensor:
+    """Return the log-probability of each row's labelled tokens, (rows,), in float32."""
+    logits = model(**model_inputs(batch), use_cache=False).logits[0].float()
+    scores = logits[batch["edge_parent"], batch["edge_token"]]
+    edges = scores - logits.logsumexp(dim=-1)[batch["edge_parent"]]
+    zeros: Tensor = edges.new_zeros(batch["rows"])
+    return zeros.index_add(0, batch["item_row"], edges[batch["item_edge"]])
+
+
+def add_reference(model: Any, batches: Sequence[Batch], process: int, processes: int) -> None:
+    """Score every batch with the reference policy, once for all epochs, and keep it in the batch.
+
+    Args:
+        model: the reference policy.
+        process, processes: which of how many processes this is; they share the work.
+    """
+    model.eval()
+    mine = []
+    for batch in batches[process::processes]:
+        with torch.no_grad():
+            on_device = {
+                name: value.to(model.device) if isinstance(value, Tensor) else value
+                for name, value in batch.items()
+            }
+            mine.append(row_scores(model, on_device).cpu())
+    everyones = gather_object([(process + place * processes, scores) for place, scores in enumerate(mine)])
+    for place, scores in everyones:
+        batches[place]["reference"] = scores
+
+
+class PackedTrainer(Trainer):
+    """Trains on prepared batches, one a device and step.
+
+    Args:
+        model: with ``tree_attention``.
+        method: decides the loss.
+        referenced: the policy is held to a reference, whose scores the batches hold.
+        batches: in the order in which they are trained.
+        arguments: of transformers' ``Trainer``.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        method: Method[Any],
+        referenced: bool,
+        batches: Sequence[Batch],
+        arguments: TrainingArguments,
+    ) -> None:
+        super().__init__(
+            model=model, args=arguments, train_dataset=batches, data_collator=lambda items: items[0]
+        )
+        self._method = method
+        self.loss_is_scaled_for_ga = method.whole_step
+        self._sums: dict[str, list[Tensor]] = defaultdict(lambda: [torch.zeros(()), torch.zeros(())])
+        if referenced:
+            # A reference without dropout cannot be compared with a policy that drops.
+            for module in model.modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+
+    def get_batch_samples(
+        self, epoch_iterator: Any, num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], Tensor]:
+        """Return the batches of a step, and their labelled tokens in all processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        labelled = torch.tensor(sum(len(batch["item_row"]) for batch in batches), device=device)
+        return batches, self.accelerator.reduce(labelled, "sum")
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Return the loss of one batch."""
+        labelled = len(inputs["item_row"]) if num_items_in_batch is None else num_items_in_batch
+        team = Team(labelled, self.accelerator.num_processes, self._mean_of_processes)
+        loss, metrics = self._method.loss(row_scores(model, inputs), inputs, team)
+        for name, pair in metrics.items():
+            for place, value in enumerate(pair):
+                self._sums[name][place] = self._sums[name][place] + value.detach().cpu()
+        return loss
+
+    def _mean_of_processes(self, value: Tensor) -> Tensor:
+        mean: Tensor = self.accelerator.reduce(value, "mean")
+        return mean
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log the means since the last time, over all processes."""
+        for name in sorted(self._sums):
+            total, count = (self.accelerator.reduce(v.to(self.args.device), "sum") for v in self._sums[name])
+            if count:
+                logs[name] = float(total / count)
+        if "rewards/chosen" in logs and "rewards/rejected" in logs:
+            logs.setdefault("rewards/margins", logs["rewards/chosen"] - logs["rewards/rejected"])
+        self._sums.clear()
+        super().log(logs, start_time)
+
+
+def load_base(base: Path, quantization: Quantization, attention: str, device: torch.device) -> Any:
+    """Load a base in bfloat16.
+
+    Args:
+        attention: transformers' name of the attention implementation.
+    """
+    return AutoModelForCausalLM.from_pretrained(
+        base,
+        dtype=torch.bfloat16,
+        device_map={"": device},
+        attn_implementation=attention,
+        quantization_config=quantization_config(quantization),
+    )
+
+
+def trainable(model: Any, start: Path | None, lora: LoraSettings, seed: int) -> Any:
+    """Put the adapter that is trained on a base, in float32.
+
+    Args:
+        start: adapter to go on from; None draws a fresh one with ``seed``.
+    """
+    if start is not None:
+        return _named_base(PeftModel.from_pretrained(model, start, is_trainable=True))
+    transformers.set_seed(seed)
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(PROJECTIONS),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def set_reference(model: Any, reference: Path | None) -> None:
+    """Let TRL's KTO and DPO refer to an adapter, or to the base.
+
+    TRL refers to the adapter ``ref`` where there is one, else to the model without adapter; and it makes
+    ``ref`` a copy of the adapter that training starts from.
+    """
+    model.delete_adapter("ref")
+    if reference is not None:
+        model.load_adapter(reference, "ref")
+        _named_base(model)
+
+
+def _named_base(model: Any) -> Any:
+    """Tell loaded adapters where their base lies: peft looks at it when it saves, on the hub if need be."""
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = model.get_base_model().name_or_path
+    return model
+
+
+def write_adapter(model: Any, base: Path, folder: Path) -> None:
+    """Write the trained adapter alone, so that equal weights give equal files wherever they are made."""
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder, selected_adapters=["default"])
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card names local paths
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text())
+    # peft writes a set in the order of this process's string hashes, and the base's place on this machine.
+    config["target_modules"] = sorted(config["target_modules"])
+    config["base_model_name_or_path"] = base.name
+    path.write_text(json.dumps(config, indent=2, sort_keys=True))

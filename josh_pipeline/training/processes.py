@@ -1,20 +1,26 @@
-"""Training in processes of its own, which give all of their memory back before anything is served."""
+"""Training in processes of its own, which give all of their memory back before anything is served.
+
+A worker is run as ``python -m josh_pipeline.training.processes FOLDER``, by torch's launcher where there are
+several. The folder holds ``job.json``. What goes to the parent are lines of JSON on the standard output, each
+one message; whatever libraries print goes to the standard error.
+"""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.progress import Progress
+from josh_pipeline.core.progress import Progress, SilentProgress
 from josh_pipeline.training.job import TrainingJob, TrainingResult
 
-WORKER = "josh_pipeline.training.worker"
+WORKER = "josh_pipeline.training.processes"
 
 
 def train_in_processes(job: TrainingJob, work: Path, progress: Progress) -> TrainingResult:
@@ -26,7 +32,7 @@ def train_in_processes(job: TrainingJob, work: Path, progress: Progress) -> Trai
     Raises:
         UserError: what a worker refused, or that the workers died.
     """
-    (work / "job.json").write_text(job.to_json())
+    (work / "job.json").write_bytes(job.to_json())
     log = work / "log.txt"
     result: TrainingResult | None = None
     with _workers(job.settings.processes, work, log) as process:
@@ -92,3 +98,62 @@ def _workers(processes: int, work: Path, log: Path) -> "Iterator[subprocess.Pope
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+class _Lines:
+    """A ``Progress`` that writes what it is told."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def send(self, kind: str, value: Any) -> None:
+        self._out.write(json.dumps({kind: value}) + "\n")
+        self._out.flush()
+
+    def start(self, task: str, total: int | None) -> None:
+        self.send("start", [task, total])
+
+    def advance(self, task: str, steps: int = 1) -> None:
+        self.send("advance", [task, steps])
+
+    def finish(self, task: str) -> None:
+        self.send("finish", task)
+
+    def note(self, text: str) -> None:
+        self.send("note", text)
+
+
+def _end_with_parent() -> None:
+    # Not sys.stdin: a thread that holds its lock lets the interpreter abort at the end.
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+def main() -> int:
+    """Train, as a worker."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    lines = _Lines(os.fdopen(os.dup(1), "w"))
+    os.dup2(2, 1)
+    # Imported last: it takes seconds, in which the parent may already be gone.
+    from accelerate import PartialState
+
+    from josh_pipeline.training.run import train_here
+
+    work = Path(sys.argv[1])
+    job = TrainingJob.from_json((work / "job.json").read_bytes())
+    first = os.environ.get("RANK", "0") == "0"
+    progress: Progress = lines if first else SilentProgress()
+    try:
+        result = train_here(job, work, progress)
+    except UserError as fault:
+        lines.send("error", str(fault))
+        return 1
+    if first:
+        lines.send("result", result.to_json())
+    PartialState().destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,242 @@
+"""Training methods: what each learns from, how its rows become batches, its loss, and TRL's trainer for it.
+
+A method is declared by a class here and its settings in ``josh_pipeline.settings``. One's own subclasses
+``Method``, and ``training.method`` names its class (``path/to/file.py:Class``). What is heavy is imported where
+it is used: the stages ask a method what it learns from, and take no seconds for that.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.named import named_class
+from josh_pipeline.harvest.rows import Kind, Row
+from josh_pipeline.settings import (
+    METHOD_GROUP,
+    METHODS,
+    DpoSettings,
+    KtoSettings,
+    SftSettings,
+    TrainingBase,
+)
+from josh_pipeline.training.batches import mixed_batches, tree_batches
+from josh_pipeline.training.examples import TokenExample, TokenRow, conversational, tools_text
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import TrainingArguments
+
+    from josh_pipeline.training.objectives import Metrics
+
+S = TypeVar("S", bound=TrainingBase)
+
+
+@dataclass(frozen=True)
+class Team:
+    """What a loss needs to know of the whole step.
+
+    Attributes:
+        labelled: labelled tokens of the step's batches, in all processes.
+        processes: that train together; gradients are averaged over them.
+        mean: averages a number over them.
+    """
+
+    labelled: "Tensor | int"
+    processes: int
+    mean: "Callable[[Tensor], Tensor]"
+
+
+@dataclass(frozen=True)
+class TrlParts:
+    """What TRL's trainer of a method is made from: its class, its arguments, and an entry a row."""
+
+    trainer: Any
+    arguments: "TrainingArguments"
+    data: list[dict[str, Any]]
+
+
+class Method(ABC, Generic[S]):
+    """A way to train an adapter on harvested rows.
+
+    Args:
+        settings: validated.
+
+    Attributes:
+        Settings: the class of its settings; ``ReferenceSettings`` where it is held to a reference policy.
+        kind: what it learns from.
+        whole_step: its loss is a sum over all batches of a step, not a mean of their means.
+    """
+
+    Settings: ClassVar[type[TrainingBase]]
+    kind: ClassVar[Kind]
+    whole_step: ClassVar[bool] = False
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+
+    def deal(self, rows: Sequence[Row], seed: int) -> list[list[int]]:
+        """Say which rows, by position, are trained together.
+
+        Raises:
+            UserError: there are too few of them.
+        """
+        return tree_batches([row.source.rollout_id for row in rows], self.settings.batch_size, seed)
+
+    def examples(self, batch: Sequence[TokenRow]) -> list[TokenExample]:
+        """Return the sequences of a batch, each of which the loss gets the score of."""
+        return [side for row in batch for side in row.sides]
+
+    def extras(self, batch: Sequence[TokenRow]) -> Mapping[str, list[Any]]:
+        """Return what the loss of a batch needs besides, as lists of numbers."""
+        return {}
+
+    @abstractmethod
+    def loss(self, scores: "Tensor", batch: Mapping[str, Any], team: Team) -> "tuple[torch.Tensor, Metrics]":
+        """Return the loss of a batch, and what is logged.
+
+        Args:
+            scores: log-probability of the labelled tokens of each example.
+            batch: ``extras`` as tensors; ``item_row``, a place for each labelled token; and ``reference``,
+                the reference policy's scores, where the method is held to one.
+        """
+
+    def trl(self, shared: dict[str, Any], batches: Sequence[Sequence[TokenRow]]) -> TrlParts:
+        """Return the parts of TRL's trainer, for ``training.packed: false``.
+
+        Args:
+            shared: arguments of every trainer.
+
+        Raises:
+            UserError: TRL has none.
+        """
+        raise UserError(
+            f"TRL has no trainer for training.method {self.settings.method}: set training.packed to true."
+        )
+
+
+def method_class(name: str) -> type[Method[Any]]:
+    """Find a method by the name that the settings use.
+
+    Raises:
+        UserError: there is none of that name, or it cannot be imported.
+    """
+    found: type[Method[Any]] = named_class(name, "training method", METHODS, METHOD_GROUP)
+    return found
+
+
+def method_of(settings: TrainingBase) -> Method[Any]:
+    """Return the method that the settings train with."""
+    return method_class(settings.method)(settings)
+
+
+class Sft(Method[SftSettings]):
+    """Cross entropy on chosen messages of golden conversations."""
+
+    Settings = SftSettings
+    kind = "conversations"
+    whole_step = True
+
+    def loss(self, scores: "Tensor", batch: Mapping[str, Any], team: Team) -> "tuple[Tensor, Metrics]":
+        """Return the batch's share of the mean over the tokens of the whole step."""
+        # Gradients are averaged over processes, and this is a share of a sum.
+        return -scores.sum() / team.labelled * team.processes, {}
+
+    def trl(self, shared: dict[str, Any], batches: Sequence[Sequence[TokenRow]]) -> TrlParts:
+        """Return TRL's SFT, in batches by length."""
+        from trl import SFTConfig, SFTTrainer
+
+        examples = [example for batch in batches for example in self.examples(batch)]
+        data = [{"input_ids": list(e.input_ids), "labels": list(e.labels)} for e in examples]
+        return TrlParts(SFTTrainer, SFTConfig(**shared, train_sampling_strategy="group_by_length"), data)
+
+
+class Kto(Method[KtoSettings]):
+    """KTO on single labelled messages, its KL term estimated on neighbours in the batch."""
+
+    Settings = KtoSettings
+    kind = "messages"
+
+    def deal(self, rows: Sequence[Row], seed: int) -> list[list[int]]:
+        """Keep the rows of a tree together, and none beside another of its own tree."""
+        trees = [row.source.rollout_id for row in rows]
+        prompts = [row.prompt_id for row in rows]
+        dealt = mixed_batches(trees, prompts, self.settings.batch_size, seed)
+        if len({rows[place].label for batch in dealt for place in batch}) < 2:
+            raise UserError(
+                "KTO needs rows of both labels that have neighbours of other trees: roll out more goals, "
+                "or choose another method."
+            )
+        return dealt
+
+    def examples(self, batch: Sequence[TokenRow]) -> list[TokenExample]:
+        """Return the rows, and behind them each row's prompt with the completion of the row before it."""
+        own = [row.sides[0] for row in batch]
+        return [*own, *(one.followed_by(own[place - 1]) for place, one in enumerate(own))]
+
+    def extras(self, batch: Sequence[TokenRow]) -> Mapping[str, list[Any]]:
+        """Return the labels, and how long the completions are."""
+        return {
+            "desirable": [row.row.label == "desirable" for row in batch],
+            "lengths": [len(row.sides[0].completion) for row in batch],
+        }
+
+    def loss(self, scores: "Tensor", batch: Mapping[str, Any], team: Team) -> "tuple[Tensor, Metrics]":
+        """Return KTO's loss."""
+        from josh_pipeline.training.objectives import kto_loss
+
+        desirable, lengths = batch["desirable"], batch["lengths"]
+        return kto_loss(scores, batch["reference"], desirable, lengths, self.settings, team.mean)
+
+    def trl(self, shared: dict[str, Any], batches: Sequence[Sequence[TokenRow]]) -> TrlParts:
+        """Return TRL's KTO, in the same batches."""
+        from trl import KTOConfig, KTOTrainer
+
+        arguments = KTOConfig(
+            **shared,
+            beta=self.settings.beta,
+            desirable_weight=self.settings.desirable_weight,
+            undesirable_weight=self.settings.undesirable_weight,
+        )
+        return TrlParts(KTOTrainer, arguments, conversations(batches))
+
+
+class Dpo(Method[DpoSettings]):
+    """DPO on pairs of messages after the same prompt."""
+
+    Settings = DpoSettings
+    kind = "pairs"
+
+    def examples(self, batch: Sequence[TokenRow]) -> list[TokenExample]:
+        """Return the chosen sides, and behind them the rejected ones."""
+        return [*(row.sides[0] for row in batch), *(row.sides[1] for row in batch)]
+
+    def extras(self, batch: Sequence[TokenRow]) -> Mapping[str, list[Any]]:
+        """Return how long the chosen messages are."""
+        return {"lengths": [len(row.sides[0].completion) for row in batch]}
+
+    def loss(self, scores: "Tensor", batch: Mapping[str, Any], team: Team) -> "tuple[Tensor, Metrics]":
+        """Return DPO's loss."""
+        from josh_pipeline.training.objectives import dpo_loss
+
+        return dpo_loss(scores, batch["reference"], batch["lengths"], self.settings)
+
+    def trl(self, shared: dict[str, Any], batches: Sequence[Sequence[TokenRow]]) -> TrlParts:
+        """Return TRL's DPO, in the same batches."""
+        from trl import DPOConfig, DPOTrainer
+
+        weight = self.settings.sft_weight
+        with_sft = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, weight]} if weight else {}
+        arguments = DPOConfig(
+            **shared | with_sft, beta=self.settings.beta, train_sampling_strategy="sequential"
+        )
+        return TrlParts(DPOTrainer, arguments, conversations(batches))
+
+
+def conversations(batches: Sequence[Sequence[TokenRow]]) -> list[dict[str, Any]]:
+    """Return rows in TRL's conversational form."""
+    return [
+        conversational(row.row) | {"tools": tools_text(row.row.tools)} for batch in batches for row in batch
+    ]
