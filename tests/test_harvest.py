@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from fakes import ScriptedPolicy, TinyAgent, choosing, grow, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from josh_pipeline.training.methods import METHODS
 
 from josh_pipeline.core.policy import Request
 from josh_pipeline.harvest.checks import check_rows
@@ -18,6 +17,7 @@ from josh_pipeline.harvest.harvest import (
 from josh_pipeline.harvest.harvest import harvest as harvest_of
 from josh_pipeline.harvest.rows import Row, Side, held_out
 from josh_pipeline.search.tree import Tree
+from josh_pipeline.training.methods import METHODS
 
 MIXED = choosing("GET a", "GET b", "GET a b", "GET x", "?", "hello", "well", "hm")
 NOBODY: frozenset[str] = frozenset()
