@@ -16,7 +16,6 @@ from josh_pipeline.report.words import GoalKind, goal_kind, percent, rate_text
 from josh_pipeline.stages.benchmark import Benchmark, benchmark
 from josh_pipeline.stages.registry import open_home, prepare
 from josh_pipeline.stages.step import start_step
-from josh_pipeline.core.locks import at_work
 
 
 def evaluate(options: argparse.Namespace) -> int:

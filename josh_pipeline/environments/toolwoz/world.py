@@ -163,4 +163,3 @@ def plain_copy(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: copy.deepcopy(value) if isinstance(value, (list, dict)) else value for key, value in row.items()
     }
-
