@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from josh_pipeline.cli.options import quiet_libraries, settings_of
+from josh_pipeline.core.locks import at_work
 from josh_pipeline.core.progress import TerminalProgress
 from josh_pipeline.environments.registry import environment_class
 from josh_pipeline.report.words import GoalKind, goal_kind, percent, rate_text
 from josh_pipeline.stages.benchmark import Benchmark, benchmark
 from josh_pipeline.stages.registry import open_home, prepare
 from josh_pipeline.stages.step import start_step
-from josh_pipeline.core.locks import at_work
 
 
 def evaluate(options: argparse.Namespace) -> int:

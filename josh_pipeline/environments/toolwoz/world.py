@@ -51,14 +51,9 @@ class Booked(ToolResult):
     @property
     def brief(self) -> dict[str, Any]:
         """``{"success": bool, "reference": text}``, without what is null."""
-<<<<<<< HEAD
         return {
             name: self.payload[name] for name in ("success", "reference") if self.payload[name] is not None
         }
-=======
-        told = {name: self.payload[name] for name in ("success", "reference")}
-        return {name: value for name, value in told.items() if value is not None}
->>>>>>> 6179a07c000f319f3277da282136e74e98e9a794
 
 
 class ToolWozWorld(World):
