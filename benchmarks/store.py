@@ -53,7 +53,7 @@ from josh_pipeline.settings import Settings, load_settings
 from josh_pipeline.stages.episodes import EPISODE_SCHEMA, episode_record
 from josh_pipeline.stages.evaluation import score_record
 from josh_pipeline.stages.goals import store_goals, stored_goals
-from josh_pipeline.stages.policy import policy_digest
+from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.rollouts import NODE_SCHEMA, TREE_SCHEMA
 from josh_pipeline.stages.step import Step, start_step

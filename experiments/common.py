@@ -25,7 +25,8 @@ from josh_pipeline.settings import TrainingSettings, merged
 from josh_pipeline.stages.cold_start import settle
 from josh_pipeline.stages.episodes import Player
 from josh_pipeline.stages.goals import played_kind
-from josh_pipeline.stages.policy import PolicyRow, iterating_policy, policy_digest
+from josh_pipeline.stages.policy import PolicyRow, iterating_policy
+from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.stages.preferences import row_length, without_long
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.rollouts import stored_trees

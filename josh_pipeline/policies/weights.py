@@ -119,6 +119,11 @@ class Weights:
         return (PeftModel.from_pretrained(model, served.adapter) if served.adapter else model).eval()
 
 
+def policy_digest(base: str, adapter: str | None) -> str:
+    """Name a policy by base and adapter; a base alone is named by its own digest."""
+    return base if adapter is None else content_id("policy", base, adapter)
+
+
 def adapter_rank(adapter: Path) -> int:
     """Return the rank of an adapter."""
     return int(json.loads((adapter / "adapter_config.json").read_text())["r"])

@@ -21,6 +21,7 @@ from josh_pipeline.stages.selection import evaluation_goals
 from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Generation, Warehouse
+from josh_pipeline.training.methods import method_of
 
 NO_ROWS_ADVICE = (
     "Raise search.goals or search.beam_size, try another --seed, or give the model a longer cold start."
@@ -41,7 +42,9 @@ def harvest_rows(step: Step, iteration: str) -> Made:
     settings = step.settings
     trees = trees_of(step.warehouse, rollouts)
     forbidden = held_out([tree.goal_id for tree in trees], goal_roles(step.warehouse, policy))
-    whole = harvest(trees, settings.training.method, settings.training.kind, settings.harvest.mode, forbidden)
+    whole = harvest(
+        trees, settings.training.method, method_of(settings.training).kind, settings.harvest.mode, forbidden
+    )
     limit = settings.training.max_tokens
     measured = counted(whole, row_length(step, policy.base_path))
     harvested = without_long(measured, limit)
@@ -122,8 +125,9 @@ def row_length(step: Step, base_path: str) -> Callable[[Row], int]:
         return lambda row: 0
     # Imported where it is used: transformers takes seconds, and the assets import this module.
     from josh_pipeline.policies.chat import ChatRenderer
+    from josh_pipeline.training.examples import RowTokenizer
 
-    return ChatRenderer(step.home.absolute(base_path)).row_tokens
+    return RowTokenizer(ChatRenderer(step.home.absolute(base_path))).length
 
 
 def _write(step: Step, iteration: str, harvested: HarvestResult, inputs: list[Generation]) -> Generation:

@@ -273,8 +273,7 @@ class Transcript:
     def _details(self, task: Task) -> None:
         names = task.requested_names
         told = [
-            f"the {name} is {task.target[slot]}"
-            for name, slot in zip(names, task.goal["reqt"], strict=True)
+            f"the {name} is {task.target[slot]}" for name, slot in zip(names, task.goal["reqt"], strict=True)
         ]
         self._exchange(
             f"Please give me the {_enumerated(names)}.",

@@ -206,9 +206,7 @@ def repaired_goals(corpus: Corpus) -> dict[str, tuple[str, ...]]:
     audited = {goal.dialogue_id: goal for goal in derive_goals(corpus, "audited")}
     changed: dict[str, list[str]] = {name: [] for name in REPAIRS}
     for goal in derive_goals(corpus, "paper"):
-        searches = [
-            (call, databases[call.groups["domain"]]) for call in goal.calls if call.label == "search"
-        ]
+        searches = [(call, databases[call.groups["domain"]]) for call in goal.calls if call.label == "search"]
         effects = {
             "normalised": any(_normalised_changes(call, database) for call, database in searches),
             "inclusive": any(_inclusive_changes(call, database) for call, database in searches),
