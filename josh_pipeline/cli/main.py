@@ -38,7 +38,7 @@ COMMANDS = (
             argument(
                 "calls",
                 metavar="CALLS.jsonl",
-                help='lines {"source_id" (of MultiWOZ "dialogue_id"), "calls": [{"tool", "arguments"}]}; - for stdin',
+                help='lines {"source_id" or "dialogue_id", "calls": [{"tool", "arguments"}]}; - for stdin',
             ),
             *ENVIRONMENT,
             SEMANTICS,
