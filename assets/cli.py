@@ -2,8 +2,9 @@
 
 import sys
 
-from josh_pipeline.cli.main import Command, main
-from josh_pipeline.cli.options import HOME, SETTINGS, argument, positive
+from josh_pipeline.cli.main import main
+from josh_pipeline.cli.options import SETTINGS, positive
+from josh_pipeline.core.command import HOME, Command, argument
 
 COMMANDS = (
     Command(

@@ -5,35 +5,17 @@ import atexit
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 
-from josh_pipeline.cli.options import ENVIRONMENT, HOME, JSON, SETTINGS, Argument, argument, positive
+from josh_pipeline.cli.options import ENVIRONMENT, SEMANTICS, SETTINGS, positive
+from josh_pipeline.core.command import HOME, JSON, Command, argument
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.environments.registry import brought_commands
 
 STDERR = 2
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command of ``josh``.
-
-    Attributes:
-        run: ``module:function`` that takes the options and returns the exit status; it is imported when it is
-            asked for, since some need seconds.
-        summary: what it does, in the imperative.
-        example: a whole line.
-    """
-
-    name: str
-    run: str
-    summary: str
-    example: str
-    arguments: tuple[Argument, ...]
-
-
-SEMANTICS = argument("--semantics", metavar="S", help="how calls are answered and rewarded, e.g. paper")
 COMMANDS = (
     Command(
         "goals",
@@ -42,10 +24,8 @@ COMMANDS = (
         "josh goals --corpus MULTIWOZ2.1.zip --split test",
         (
             *ENVIRONMENT,
-            argument("--split", choices=("train", "val", "test"), help="one of the corpus's own lists"),
-            argument(
-                "--semantics", help="how calls are answered and rewarded (default: as the environment says)"
-            ),
+            argument("--split", metavar="NAME", help="one of the lists of the source, e.g. test"),
+            SEMANTICS,
             HOME,
         ),
     ),
@@ -58,22 +38,14 @@ COMMANDS = (
             argument(
                 "calls",
                 metavar="CALLS.jsonl",
-                help='lines {"source_id", "calls": [{"tool", "arguments"}]}; - for stdin',
+                help='lines {"source_id" or "dialogue_id", "calls": [{"tool", "arguments"}]}; - for stdin',
             ),
             *ENVIRONMENT,
-            argument(
-                "--semantics", help="how calls are answered and rewarded (default: as the environment says)"
-            ),
+            SEMANTICS,
             HOME,
         ),
     ),
-    Command(
-        "solvability",
-        "josh_pipeline.cli.environment:solvability",
-        "count what an oracle can solve under both semantics, and what each repair changes",
-        "josh solvability --corpus MULTIWOZ2.1.zip --json",
-        (*ENVIRONMENT, JSON, HOME),
-    ),
+    *brought_commands(),
     Command(
         "evaluate",
         "josh_pipeline.cli.evaluate:evaluate",
@@ -167,7 +139,7 @@ COMMANDS = (
         (argument("--dry-run", action="store_true", help="only show what would go"), HOME),
     ),
 )
-"""The library's own; what runs on Dagster brings more."""
+"""The library's own, and what environments bring; what runs on Dagster brings more."""
 
 
 def main(arguments: Sequence[str] | None = None, extra: Sequence[Command] = ()) -> int:

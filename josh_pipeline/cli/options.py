@@ -2,21 +2,13 @@
 
 import argparse
 import os
-from collections.abc import Mapping
 from typing import Any
 
-from josh_pipeline.environments.registry import BUILT_IN
+from josh_pipeline.core.command import HOME, argument
+from josh_pipeline.environments.registry import BUILT_IN, DEFAULT
 from josh_pipeline.settings import Settings, profile_names
 from josh_pipeline.stages.step import iteration_key
 from josh_pipeline.store.home import Home
-
-Argument = tuple[tuple[str, ...], Mapping[str, Any]]
-"""Names of an argument, and what else ``add_argument`` takes."""
-
-
-def argument(*names: str, **how: Any) -> Argument:
-    """Describe an argument of a command, in the terms of argparse."""
-    return names, how
 
 
 def positive(text: str) -> int:
@@ -35,16 +27,15 @@ def partition(iteration: str | None) -> str | None:
     return iteration_key(int(iteration)) if iteration is not None and iteration.isdigit() else iteration
 
 
-HOME = argument("--home", metavar="DIR", help="where everything is kept ($JOSH_HOME, else ./.josh)")
-JSON = argument("--json", action="store_true", help="one JSON object")
 ENVIRONMENT = (
     argument(
         "--env",
         metavar="E",
-        help=f"{', '.join(BUILT_IN)}, path/to/file.py:Class or package.module:Class",
+        help=f"{', '.join(BUILT_IN)} (default: {DEFAULT}), path/to/file.py:Class or package.module:Class",
     ),
-    argument("--corpus", metavar="PATH-or-URL", help="'sample' (built in), or a folder, zip or URL"),
+    argument("--corpus", metavar="PATH-or-URL", help="where the environment reads from (default: built in)"),
 )
+SEMANTICS = argument("--semantics", metavar="S", help="how the environment answers and rewards calls")
 SETTINGS = (
     argument(
         "--profile",
