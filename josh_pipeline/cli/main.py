@@ -8,9 +8,48 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
+from josh_pipeline.core.command import HOME, Command, argument
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.environments.registry import BUILT_IN, DEFAULT, brought_commands
 from josh_pipeline.settings import profile_names
 
+ENVIRONMENT = (
+    argument(
+        "--env",
+        metavar="E",
+        help=f"{', '.join(BUILT_IN)} (default: {DEFAULT}), path/to/file.py:Class or package.module:Class",
+    ),
+    argument("--corpus", metavar="PATH-or-URL", help="where the environment reads from (default: built in)"),
+)
+SEMANTICS = argument("--semantics", metavar="S", help="how the environment answers and rewards calls")
+GOALS = Command(
+    "goals",
+    "josh_pipeline.cli.environment:goals",
+    "print a JSON line for every goal of an environment",
+    "josh goals --corpus MULTIWOZ2.1.zip --split test",
+    (
+        *ENVIRONMENT,
+        argument("--split", metavar="NAME", help="one of the lists of the source, e.g. test"),
+        SEMANTICS,
+        HOME,
+    ),
+)
+REPLAY = Command(
+    "replay",
+    "josh_pipeline.cli.environment:replay",
+    "make recorded calls in their worlds and print results and rewards",
+    "josh replay calls.jsonl --corpus MULTIWOZ2.1.zip",
+    (
+        argument(
+            "calls",
+            metavar="CALLS.jsonl",
+            help='lines {"source_id" or "dialogue_id", "calls": [{"tool", "arguments"}]}; - for stdin',
+        ),
+        *ENVIRONMENT,
+        SEMANTICS,
+        HOME,
+    ),
+)
 Commands = Any  # argparse's class of subparsers is private
 STDERR = 2
 EXAMPLE = "example:\n  "
@@ -27,9 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     atexit.register(silence)
     try:
         # Imported by name: each command brings only what it needs, and some need seconds.
-        run: Callable[[argparse.Namespace], int] = import_module(
-            f"josh_pipeline.cli.{options.module}"
-        ).command
+        module, _, function = options.run.partition(":")
+        run: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
         status = run(options)
         sys.stdout.flush()
         return status
@@ -57,13 +95,14 @@ def silence() -> None:
 def parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
     top = argparse.ArgumentParser(
-        prog="josh", description="A tool-calling dialogue agent that teaches itself (JOSH on ToolWOZ)."
+        prog="josh", description="Tool-calling dialogue agents that teach themselves (JOSH)."
     )
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _iterate(commands)
-    _goals(commands)
-    _replay(commands)
-    _solvability(commands)
+    for declared in (GOALS, REPLAY, *brought_commands()):
+        made = _command(commands, declared.name, declared.run, declared.summary, declared.example)
+        for names, how in declared.arguments:
+            made.add_argument(*names, **how)
     _evaluate(commands)
     _scores(commands)
     _report(commands)
@@ -85,7 +124,7 @@ def _command(
         epilog=EXAMPLE + example,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.set_defaults(module=module)
+    made.set_defaults(run=module if ":" in module else f"josh_pipeline.cli.{module}:command")
     return made
 
 
@@ -93,28 +132,10 @@ def _home(command: argparse.ArgumentParser) -> None:
     command.add_argument("--home", metavar="DIR", help="where everything is kept ($JOSH_HOME, else ./.josh)")
 
 
-def _corpus(command: argparse.ArgumentParser, default: str | None) -> None:
-    command.add_argument(
-        "--corpus",
-        metavar="PATH-or-URL",
-        default=default,
-        help="'sample' (built in), or a folder, zip or URL of MultiWOZ"
-        + ("" if default is None else f" (default: {default})"),
-    )
-
-
-def _semantics(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--semantics",
-        choices=("audited", "paper"),
-        default="audited",
-        help="how calls are answered and rewarded (default: audited)",
-    )
-
-
 def _settings(command: argparse.ArgumentParser) -> None:
     _home(command)
-    _corpus(command, None)
+    for names, how in ENVIRONMENT:
+        command.add_argument(*names, **how)
     command.add_argument(
         "--profile",
         metavar="P",
@@ -138,54 +159,6 @@ def _iterate(commands: Commands) -> None:
     command.add_argument(
         "--require-promotion", action="store_true", help="exit with 1 where a candidate is not promoted"
     )
-
-
-def _goals(commands: Commands) -> None:
-    command = _command(
-        commands,
-        "goals",
-        "corpus_commands",
-        "print a JSON line for every goal of a corpus",
-        "josh goals --corpus MULTIWOZ2.1.zip --split test",
-    )
-    command.set_defaults(which="goals")
-    _home(command)
-    _corpus(command, "sample")
-    command.add_argument("--split", choices=("train", "val", "test"), help="one of the corpus's own lists")
-    _semantics(command)
-
-
-def _replay(commands: Commands) -> None:
-    command = _command(
-        commands,
-        "replay",
-        "corpus_commands",
-        "make recorded calls in their worlds and print results and rewards",
-        "josh replay calls.jsonl --corpus MULTIWOZ2.1.zip",
-    )
-    command.set_defaults(which="replay")
-    command.add_argument(
-        "calls",
-        metavar="CALLS.jsonl",
-        help='lines {"dialogue_id", "calls": [{"tool", "arguments"}]}; - for stdin',
-    )
-    _home(command)
-    _corpus(command, "sample")
-    _semantics(command)
-
-
-def _solvability(commands: Commands) -> None:
-    command = _command(
-        commands,
-        "solvability",
-        "corpus_commands",
-        "count what an oracle can solve under both semantics, and what each repair changes",
-        "josh solvability --corpus MULTIWOZ2.1.zip --json",
-    )
-    command.set_defaults(which="solvability")
-    _home(command)
-    _corpus(command, "sample")
-    command.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def _evaluate(commands: Commands) -> None:

@@ -26,7 +26,6 @@ CONVLAB_LICENCE = (
 )
 
 
-
 def read_corpus(source: str, cache: Path, progress: Progress | None = None) -> Corpus:
     """Read a corpus from a folder, a zip or a URL.
 

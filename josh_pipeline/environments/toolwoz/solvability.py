@@ -14,11 +14,10 @@ from typing import TextIO
 from josh_pipeline.core.command import cache_of
 from josh_pipeline.core.environment import ROLES
 from josh_pipeline.core.progress import TerminalProgress
-
 from josh_pipeline.environments.toolwoz.corpus import Corpus
 from josh_pipeline.environments.toolwoz.databases import Database, databases_of
-from josh_pipeline.environments.toolwoz.goal import Goal, GroundTruthCall, Semantics
 from josh_pipeline.environments.toolwoz.environment import ToolWoz
+from josh_pipeline.environments.toolwoz.goal import Goal, GroundTruthCall, Semantics
 from josh_pipeline.environments.toolwoz.goals import REASONS, derive_goals
 from josh_pipeline.environments.toolwoz.rules import AUDITED, PAPER, strictly_matching
 from josh_pipeline.environments.toolwoz.settings import CorpusSettings, ToolWozSettings
@@ -206,9 +205,7 @@ def repaired_goals(corpus: Corpus) -> dict[str, tuple[str, ...]]:
     audited = {goal.dialogue_id: goal for goal in derive_goals(corpus, "audited")}
     changed: dict[str, list[str]] = {name: [] for name in REPAIRS}
     for goal in derive_goals(corpus, "paper"):
-        searches = [
-            (call, databases[call.groups["domain"]]) for call in goal.calls if call.label == "search"
-        ]
+        searches = [(call, databases[call.groups["domain"]]) for call in goal.calls if call.label == "search"]
         effects = {
             "normalised": any(_normalised_changes(call, database) for call, database in searches),
             "inclusive": any(_inclusive_changes(call, database) for call, database in searches),
