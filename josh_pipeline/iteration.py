@@ -6,6 +6,7 @@ same rows.
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,22 +15,17 @@ from josh_pipeline.core.environment import Environment, Task
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import derived_seed
 from josh_pipeline.core.progress import Progress
-from josh_pipeline.core.user import User
-from josh_pipeline.dialogue.agents import make_agent
-from josh_pipeline.dialogue.users import make_user
 from josh_pipeline.environments.oracle import solved_by_oracle
-from josh_pipeline.evaluation.benchmark import Episode, evaluate
 from josh_pipeline.evaluation.gate import Gate
+from josh_pipeline.evaluation.playing import Table, open_table
 from josh_pipeline.evaluation.statistics import paired_bootstrap
 from josh_pipeline.harvest.harvest import counted, harvest, without_long
 from josh_pipeline.harvest.labels import disagreements, relabel
 from josh_pipeline.harvest.rows import Row, held_out
-from josh_pipeline.policies import open as engines
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.weights import Weights, policy_digest
-from josh_pipeline.search.rollouts import rollouts
-from josh_pipeline.search.selection import EVALUATION_SEED, evaluation_goals, playable, rollout_goals
-from josh_pipeline.search.spending import Ledger, Meter
+from josh_pipeline.search.selection import evaluation_goals, playable, rollout_goals
+from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings
 from josh_pipeline.training.examples import RowTokenizer
@@ -120,13 +116,31 @@ class Loop:
 
         # Evaluate: both on the same held-out goals with the same users, greedily. Promote: unless it got worse.
         judged = evaluation_goals(playable(environment, tasks, "val"), settings.evaluation.val_goals)
-        before, after = (
-            [episode.reward for episode in asyncio.run(self.play(player, judged))]
-            for player in (policy, candidate)
-        )
+        before, after = (asyncio.run(self.play(player, judged)) for player in (policy, candidate))
         change = paired_bootstrap(before, after, settings.evaluation.bootstrap)
         gate = Gate(
             change.n, sum(before) / change.n, sum(after) / change.n, change.diff, change.low, change.high,
             drift=None, max_drift=settings.evaluation.max_drift,
         )  # fmt: skip
         return Iteration(trees, rows, candidate, gate, policy=candidate if gate.passed else policy)
+
+    async def search(
+        self, policy: Player, goals: Sequence[Task], seed: int, attempt: int
+    ) -> tuple[Tree, ...]:
+        """Search goals, many at once; returns their trees in order."""
+        trees: list[Tree] = []
+        async with self.table(policy) as table:
+            await table.search(goals, seed, attempt, trees.extend, self.progress, Ledger())
+        of_goal = {tree.goal_id: tree for tree in trees}
+        return tuple(of_goal[goal.goal_id] for goal in goals)
+
+    async def play(self, player: Player, goals: Sequence[Task]) -> list[float]:
+        """Hold a greedy conversation a goal; returns their rewards."""
+        async with self.table(player) as table:
+            episodes = await table.converse([(goal, 0) for goal in goals], self.progress)
+        return [episode.reward for episode in episodes]
+
+    def table(self, player: Player) -> AbstractAsyncContextManager[Table]:
+        """Seat a policy with the environment's users."""
+        weights = Weights(player.base, player.adapter, self.work / "merged" / player.digest)
+        return open_table(self.settings, self.environment, weights, player.digest)

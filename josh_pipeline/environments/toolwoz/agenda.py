@@ -30,6 +30,7 @@ HELD_SHARE = 0.35
 SHORT_OPENING, LONG_OPENING = 0.15, 0.25
 """Shares of the conversations that open with one and with three slots; the others with two."""
 
+
 @dataclass(frozen=True)
 class DomainPlan:
     """One domain's agenda.

@@ -11,6 +11,7 @@ import httpx
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.progress import Progress
+from josh_pipeline.environments.toolwoz.settings import public_url
 
 ATTEMPTS = 5
 """Connections tried in one call; each goes on from the bytes that the last one left."""
@@ -20,13 +21,6 @@ TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 
 class _CutOffError(Exception):
     """The connection ended before the file did."""
-
-
-def public_url(url: str) -> str:
-    """Return a URL without user name, password, query and fragment, fit to be stored and shown."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
 
 
 def download(url: str, cache: Path, progress: Progress) -> Path:

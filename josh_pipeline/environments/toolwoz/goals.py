@@ -116,9 +116,7 @@ def _goal(
     )
 
 
-def _shares(
-    dialogue: Dialogue, databases: Databases, semantics: Semantics
-) -> tuple[_Share, ...]:
+def _shares(dialogue: Dialogue, databases: Databases, semantics: Semantics) -> tuple[_Share, ...]:
     if not isinstance(dialogue.goal, Mapping):
         return ()
     found = ((domain, dialogue.goal.get(domain)) for domain in DOMAINS)

@@ -16,6 +16,7 @@ from josh_pipeline.core.storable import storable_value
 from josh_pipeline.environments.toolwoz.archive import Archive, ZipArchive, open_archive
 from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue, Split
 from josh_pipeline.environments.toolwoz.goal import DOMAINS
+from josh_pipeline.environments.toolwoz.settings import public_url
 
 Rows = tuple[Mapping[str, Any], ...]
 
@@ -23,7 +24,6 @@ OFFICIAL_LICENCE = "MultiWOZ: MIT licence, as released in budzianowski/multiwoz.
 CONVLAB_LICENCE = (
     "MultiWOZ dialogues as ConvLab redistributes them: Apache-2.0; databases of budzianowski/multiwoz: MIT."
 )
-
 
 
 def read_corpus(source: str, cache: Path, progress: Progress | None = None) -> Corpus:
@@ -41,7 +41,7 @@ def read_corpus(source: str, cache: Path, progress: Progress | None = None) -> C
     progress = progress or SilentProgress()
     if source.startswith(("http://", "https://")):
         # Imported where it is used: every command loads this module, and few fetch anything.
-        from josh_pipeline.environments.toolwoz.download import download, public_url
+        from josh_pipeline.environments.toolwoz.download import download
 
         path, shown = download(source, cache, progress), public_url(source)
         if not zipfile.is_zipfile(path):

@@ -1,17 +1,29 @@
-"""What an oracle earns, why ``paper`` cannot always be solved, and which goals each repair changes.
+"""``josh solvability``: what an oracle earns, why ``paper`` cannot be solved, and what each repair changes.
 
 The repairs themselves are functions of ``values``, ``rules`` and ``goals``; here they are counted.
 """
 
-from collections.abc import Mapping, Sequence
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TextIO
 
+from josh_pipeline.core.command import cache_of
+from josh_pipeline.core.environment import ROLES
+from josh_pipeline.core.progress import TerminalProgress
 from josh_pipeline.environments.toolwoz.corpus import Corpus
 from josh_pipeline.environments.toolwoz.databases import Database, databases_of
+from josh_pipeline.environments.toolwoz.environment import ToolWoz
 from josh_pipeline.environments.toolwoz.goal import Goal, GroundTruthCall, Semantics
-from josh_pipeline.environments.toolwoz.goals import derive_goals
+from josh_pipeline.environments.toolwoz.goals import REASONS, derive_goals
 from josh_pipeline.environments.toolwoz.rules import AUDITED, PAPER, strictly_matching
+from josh_pipeline.environments.toolwoz.settings import CorpusSettings, ToolWozSettings
 from josh_pipeline.environments.toolwoz.world import ToolWozWorld
+
+BOTH: tuple[Semantics, ...] = ("paper", "audited")
 
 REPAIRS: Mapping[str, str] = {
     "normalised": "Values of calls, goals and rows compare in lower case and without apostrophes.",
@@ -30,6 +42,89 @@ CAUSES: Mapping[str, str] = {
     "no_entity": "No row of the database satisfies the goal's search.",
 }
 """Why the oracle misses a search under ``paper`` semantics."""
+
+
+def command(options: argparse.Namespace) -> int:
+    """Read the corpus and print its counts."""
+    settings = ToolWozSettings(corpus=CorpusSettings(source=options.corpus))
+    with TerminalProgress() as progress:
+        corpus = ToolWoz.read(settings, cache_of(options.home), progress).corpus
+    if options.json:
+        print(json.dumps(counts(corpus)))
+    else:
+        write_counts(corpus, sys.stdout)
+    return 0
+
+
+def write_counts(corpus: Corpus, out: TextIO) -> None:
+    """Write the counts of a corpus and of each of its lists."""
+    for semantics in BOTH:
+        goals = derive_goals(corpus, semantics)
+        out.write(f"{semantics}\n")
+        for split in ROLES:
+            found = oracle_counts(corpus, semantics, [goal for goal in goals if goal.split == split])
+            if found["goals"]:
+                solved = f"the oracle solves {found['oracle_solves']} of {found['usable']}"
+                out.write(f"  {split:5}  goals {found['goals']}, {solved}\n")
+        out.write(f"  ground-truth calls: {words(by_length(goals))}\n  tools: {words(by_tool(goals))}\n")
+        for goal in goals:
+            if goal.excluded is not None:
+                out.write(f"  excluded: {goal.dialogue_id}: {goal.excluded}: {REASONS[goal.excluded]}\n")
+    missed = misses(corpus)
+    out.write(f"\nsearches that the oracle misses under paper: {len(missed)}\n")
+    for cause, number in Counter(miss.cause for miss in missed).most_common():
+        out.write(f"  {number:4}  {cause}: {CAUSES[cause]}\n")
+    for miss in missed:
+        out.write(f"        {miss.dialogue_id}  {miss.tool}  {miss.cause}\n")
+    out.write("\ngoals that each repair of audited changes\n")
+    for name, dialogues in repaired_goals(corpus).items():
+        out.write(f"  {len(dialogues):4}  {name}: {REPAIRS[name]}\n")
+
+
+def counts(corpus: Corpus) -> dict[str, object]:
+    """Return the counts as JSON-serialisable values."""
+    result: dict[str, object] = {"corpus": corpus.name}
+    for semantics in BOTH:
+        goals = derive_goals(corpus, semantics)
+        lists = {split: [goal for goal in goals if goal.split == split] for split in ROLES}
+        result[semantics] = {
+            **oracle_counts(corpus, semantics, goals),
+            "lists": {
+                split: oracle_counts(corpus, semantics, on_list)
+                for split, on_list in lists.items()
+                if on_list
+            },
+            "calls": by_length(goals),
+            "tools": by_tool(goals),
+            "excluded": {goal.dialogue_id: goal.excluded for goal in goals if goal.excluded},
+        }
+    missed = misses(corpus)
+    result["missed"] = [[miss.dialogue_id, miss.tool, miss.cause] for miss in missed]
+    result["causes"] = dict(Counter(miss.cause for miss in missed))
+    result["repairs"] = {name: len(dialogues) for name, dialogues in repaired_goals(corpus).items()}
+    return result
+
+
+def oracle_counts(corpus: Corpus, semantics: Semantics, goals: list[Goal]) -> dict[str, int]:
+    """Count goals, those that are not excluded, and those of them that the oracle solves."""
+    verdicts = solvability(corpus, semantics, goals)
+    solved = sum(not verdict.missed for verdict in verdicts)
+    return {"goals": len(goals), "usable": len(verdicts), "oracle_solves": solved}
+
+
+def by_length(goals: Iterable[Goal]) -> dict[str, int]:
+    """Return number of ground-truth calls to number of goals."""
+    return {str(n): c for n, c in sorted(Counter(len(goal.calls) for goal in goals).items())}
+
+
+def by_tool(goals: Iterable[Goal]) -> dict[str, int]:
+    """Return tool to number of ground-truth calls."""
+    return dict(sorted(Counter(call.tool for goal in goals for call in goal.calls).items()))
+
+
+def words(numbers: dict[str, int]) -> str:
+    """Return counts as a phrase."""
+    return ", ".join(f"{name}: {number}" for name, number in numbers.items())
 
 
 @dataclass(frozen=True)
@@ -110,9 +205,7 @@ def repaired_goals(corpus: Corpus) -> dict[str, tuple[str, ...]]:
     audited = {goal.dialogue_id: goal for goal in derive_goals(corpus, "audited")}
     changed: dict[str, list[str]] = {name: [] for name in REPAIRS}
     for goal in derive_goals(corpus, "paper"):
-        searches = [
-            (call, databases[call.groups["domain"]]) for call in goal.calls if call.label == "search"
-        ]
+        searches = [(call, databases[call.groups["domain"]]) for call in goal.calls if call.label == "search"]
         effects = {
             "normalised": any(_normalised_changes(call, database) for call, database in searches),
             "inclusive": any(_inclusive_changes(call, database) for call, database in searches),
