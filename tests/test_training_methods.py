@@ -60,7 +60,9 @@ def test_a_method_that_a_file_names_is_harvested_for_and_trains(name: str, base:
 def test_it_trains_the_same_in_a_process_of_its_own(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FILE.parents[1]), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(FILE.parents[1]), os.environ.get("PYTHONPATH", "")])
+    )
     settings = settings_of("LastMessage", epochs=1, processes=1, threads=1)
     rows = harvested(settings, base)
     theirs = train(rows, base, None, tmp_path / "theirs", settings, 0, SilentProgress(), "none")
