@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from corpus_layouts import zip_folder
+from josh_pipeline.environments.toolwoz.frames import to_frames
+from josh_pipeline.environments.toolwoz.records import Corpus, write_corpus
 
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.environments.toolwoz.frames import to_frames
 from josh_pipeline.environments.toolwoz.corpus import load_corpus
-from josh_pipeline.environments.toolwoz.records import Corpus, write_corpus
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
 
 SAMPLE = sample_corpus(60, 0)

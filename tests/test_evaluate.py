@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from assets.evaluation import drawn
 from finished_home import copied, finished_home, step_of
 from matplotlib.figure import Figure
 from tiny_loop import play_with
 
-from assets.evaluation import drawn
 from josh_pipeline.cli.main import main
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.user import User

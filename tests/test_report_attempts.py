@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from josh_pipeline.report.scores import score_table
 from rich.console import Console
 from written_home import (
     copied_step,
@@ -20,7 +21,6 @@ from written_home import (
 from josh_pipeline.report.html import report_page
 from josh_pipeline.report.load import load_report
 from josh_pipeline.report.load_scores import home_scores
-from josh_pipeline.report.scores import score_table
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Warehouse
 

@@ -4,18 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+from josh_pipeline.cli.scores import print_scores
+from josh_pipeline.report.load_tree import load_drawn_tree
+from josh_pipeline.report.scores import score_record
+from josh_pipeline.report.write import write_report
 from written_home import GOALS, copied_step, written_home
 
-from josh_pipeline.cli.scores import print_scores
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.report.data import ReportData
 from josh_pipeline.report.html import report_page
 from josh_pipeline.report.lines import line_of_iteration
 from josh_pipeline.report.load import load_report
 from josh_pipeline.report.load_scores import home_scores
-from josh_pipeline.report.load_tree import load_drawn_tree
-from josh_pipeline.report.scores import score_record
-from josh_pipeline.report.write import write_report
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Warehouse
 

@@ -6,10 +6,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from josh_pipeline.environments.toolwoz.repairs import CAUSES, REPAIRS, misses, repaired_goals
 from toolwoz_town import real_corpus
 
 from josh_pipeline.environments.toolwoz.goals import REASONS, derive_goals
-from josh_pipeline.environments.toolwoz.repairs import CAUSES, REPAIRS, misses, repaired_goals
 from josh_pipeline.environments.toolwoz.tools import TOOLS
 from josh_pipeline.environments.toolwoz.world import worlds
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from josh_pipeline.environments.toolwoz.semantics import AUDITED, PAPER
 from toolwoz_town import ATTRACTIONS, DATABASES, HOTELS, INDIAN, RESTAURANTS, TRAINS, corpus_of, dialogue
 
 from josh_pipeline.environments.toolwoz.databases import Database
 from josh_pipeline.environments.toolwoz.goal import DOMAINS, Goal, Semantics
 from josh_pipeline.environments.toolwoz.goals import derive_goals
-from josh_pipeline.environments.toolwoz.semantics import AUDITED, PAPER
 from josh_pipeline.environments.toolwoz.tools import TOOLS, search_parameters
 from josh_pipeline.environments.toolwoz.values import minutes, normalise
 from josh_pipeline.environments.toolwoz.world import ToolWozWorld, worlds

@@ -3,6 +3,8 @@
 from collections import Counter
 
 import pytest
+from josh_pipeline.environments.toolwoz.oracle import play_oracle, solvability
+from josh_pipeline.environments.toolwoz.repairs import misses, repaired_goals
 from toolwoz_town import (
     INDIAN,
     RESTAURANTS,
@@ -18,8 +20,6 @@ from toolwoz_town import (
 )
 
 from josh_pipeline.environments.toolwoz.goals import derive_goals
-from josh_pipeline.environments.toolwoz.oracle import play_oracle, solvability
-from josh_pipeline.environments.toolwoz.repairs import misses, repaired_goals
 from josh_pipeline.environments.toolwoz.values import canonical, minutes
 from josh_pipeline.environments.toolwoz.world import worlds
 

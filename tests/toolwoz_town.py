@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from josh_pipeline.environments.toolwoz.records import Corpus, Dialogue, Split
 
 from josh_pipeline.environments.toolwoz.goal import Goal, Semantics
 from josh_pipeline.environments.toolwoz.goals import derive_goals
-from josh_pipeline.environments.toolwoz.records import Corpus, Dialogue, Split
 from josh_pipeline.environments.toolwoz.world import ToolWozWorld, worlds
 
 WOK, BOAT, DOJO, CHOP, CURRY, PALACE = range(6)
