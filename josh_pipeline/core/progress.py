@@ -102,7 +102,8 @@ class TerminalProgress:
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        if self._console.is_terminal:
+            self._bars.stop()
 
     def start(self, task: str, total: int | None) -> None:
         """Show a bar."""
