@@ -7,8 +7,9 @@ from josh_pipeline.audit.context import Context
 from josh_pipeline.core.ids import content_id
 from josh_pipeline.environments.toolwoz.sample import SAMPLE_SOURCE, sample_digest
 from josh_pipeline.policies.models import model_digest
+from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.stages.goals import derived_goals, goal_records
-from josh_pipeline.stages.policy import PolicyRow, policy_digest
+from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.store.lineage import Written
 
 

@@ -12,8 +12,8 @@ from josh_pipeline.environments.toolwoz.world import ToolWozWorld, worlds
 from josh_pipeline.evaluation.benchmark import Episode, episode_id
 from josh_pipeline.harvest.codec import row_from_record
 from josh_pipeline.harvest.replay import with_replayed
+from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.stages.episodes import episode_from_record
-from josh_pipeline.stages.policy import policy_digest
 from josh_pipeline.stages.promotion import decided_digests, measured_digests
 from josh_pipeline.store.lineage import Written
 from josh_pipeline.store.schema import MEMBERS

@@ -1,4 +1,4 @@
-"""``josh audit``: every link of a home's lineage, the chain of one row, or what ever saw a dialogue."""
+"""``josh audit``: every link of a home's lineage, the chain of one row, or what ever saw a source."""
 
 import argparse
 import json
@@ -11,63 +11,47 @@ from rich.console import Console
 
 from josh_pipeline.audit.dialogue import dialogue_use
 from josh_pipeline.audit.row import audit_row
-from josh_pipeline.audit.sealing import seal_what_is_unsealed
-from josh_pipeline.audit.text import (
-    dialogue_lines,
-    home_lines,
-    home_record,
-    row_lines,
-    row_record,
-)
+from josh_pipeline.audit.text import dialogue_lines, home_lines, home_record, row_lines, row_record
 from josh_pipeline.audit.whole import audit_home
+from josh_pipeline.cli.options import partition
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import TerminalProgress
 from josh_pipeline.stages.registry import open_home
-from josh_pipeline.stages.step import ITERATION_DIGITS, iteration_key
+from josh_pipeline.stages.step import ITERATION_DIGITS
 from josh_pipeline.store.home import Home
 
 
-def command(options: argparse.Namespace) -> int:
+def audit(options: argparse.Namespace) -> int:
     """Audit; returns 1 where a link is broken."""
     home = open_home(options.home)
     target = options.target
     is_row = target is not None and not (target.isdigit() and len(target) <= ITERATION_DIGITS)
     if options.html is not None and not is_row:
         raise UserError("--html writes the page of one training row: give its id.")
-    if options.seal and (target is not None or options.dialogue is not None):
-        raise UserError("--seal seals the whole store, so it audits all of it: give it without a target.")
-    if options.dialogue is not None:
-        use = dialogue_use(home.warehouse(), options.dialogue)
+    if options.source is not None:
+        use = dialogue_use(home.warehouse(), options.source)
         show(options.json, asdict(use), dialogue_lines(use))
         return 0
     if is_row:
         return _row(home, target, options)
-    return _home(home, None if target is None else iteration_key(int(target)), options)
+    with TerminalProgress(Console(stderr=True)) as progress:
+        found, known, chosen = audit_home(home, partition(target), progress)
+    show(options.json, home_record(found, known, chosen), home_lines(found, known, chosen))
+    return 0 if found.sound else 1
 
 
 def _row(home: Home, prefix: str, options: argparse.Namespace) -> int:
     found = audit_row(home, prefix)
     if options.html is not None:
         # Imported where it is used: drawing takes longer than the audit of a row.
+        from josh_pipeline.report.pages import write_page
         from josh_pipeline.report.row_page import load_row_page
-        from josh_pipeline.report.write import write_page
 
         write_page(Path(options.html), load_row_page(home.warehouse(), found))
         print(options.html)
     else:
         show(options.json, row_record(found), row_lines(found))
     return 0 if found.audit.sound else 1
-
-
-def _home(home: Home, iteration: str | None, options: argparse.Namespace) -> int:
-    with TerminalProgress(Console(stderr=True)) as progress:
-        audit, known, chosen = audit_home(home, iteration, progress)
-    show(options.json, home_record(audit, known, chosen), home_lines(audit, known, chosen))
-    if not audit.sound:
-        return 1
-    if options.seal:
-        print(f"Sealed {seal_what_is_unsealed(home.warehouse())} generations as they are now.")
-    return 0
 
 
 def show(as_json: bool, record: Any, lines: Iterable[str]) -> None:

@@ -160,6 +160,7 @@ class Environment(ABC, Generic[T]):
         Settings: the settings that it takes.
         Task: the class of its tasks; a frozen dataclass whose fields JSON can hold.
         kinds: kind of task to what people call several of them; scores of different kinds never mix.
+        notes: kind of task to what a reader of its scores has to know; kinds that need no note are left out.
         agent: whom the user talks to, as an LLM that plays the user is told.
         least_solvable: share of the tasks that the oracle has to solve, lest they say more about their source
             than about a policy.
@@ -171,6 +172,7 @@ class Environment(ABC, Generic[T]):
     Settings: ClassVar[type[EnvironmentSettings]] = EnvironmentSettings
     Task: ClassVar[type[Task]] = Task
     kinds: Mapping[str, str] = {"task": "tasks"}
+    notes: Mapping[str, str] = {}
     agent: str = "an agent that helps people"
     least_solvable: float = 1.0
     source_asset: ClassVar[str] = "environment_sources"

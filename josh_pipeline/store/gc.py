@@ -19,10 +19,10 @@ from pathlib import Path
 
 import duckdb
 
-from josh_pipeline.store.home import Home
-from josh_pipeline.store.lineage import History, Written, ancestors, history
 from josh_pipeline.core.locks import WORK_LOCK, alone
+from josh_pipeline.store.home import Home
 from josh_pipeline.store.layout import Layout, Members
+from josh_pipeline.store.lineage import History, Written, ancestors, history
 from josh_pipeline.store.warehouse import Generation, Warehouse, transaction
 
 RESUMABLE_S = 24 * 3600.0
@@ -120,9 +120,7 @@ def remove(home: Home, waste: Waste) -> None:
             file.path.unlink()
 
 
-def _delete_generation(
-    connection: duckdb.DuckDBPyConnection, layout: Layout, generation: Generation
-) -> None:
+def _delete_generation(connection: duckdb.DuckDBPyConnection, layout: Layout, generation: Generation) -> None:
     stage = layout.stage(generation.stage)
     of = [generation.scope, generation.number]
     for table in stage.tables:
@@ -135,7 +133,9 @@ def _delete_generation(
 
 def _content(layout: Layout) -> list[Members]:
     """Return one list of trees, and one of conversations: which stage lists them is left open."""
-    return list({stage.members.content: stage.members for stage in layout.member_lists if stage.members}.values())
+    return list(
+        {stage.members.content: stage.members for stage in layout.member_lists if stage.members}.values()
+    )
 
 
 def _unneeded(
@@ -158,8 +158,8 @@ def _unneeded(
                 listed[name] = listed.get(name, False) or generation in kept
     found = connection.execute(
         f"WITH listed AS (SELECT unnest($names) AS {members.key}, unnest($kept) AS kept), "
-        f"tries AS (SELECT {TRY}, bool_or(kept) AS kept FROM {members.head} JOIN listed USING ({members.key}) "
-        f"GROUP BY ALL) SELECT {members.key} FROM {members.head} JOIN tries USING ({TRY}) WHERE NOT kept",
+        f"tries AS (SELECT {TRY}, bool_or(kept) AS kept "
+        f"FROM {members.head} JOIN listed USING ({members.key}) GROUP BY ALL) SELECT {members.key} FROM {members.head} JOIN tries USING ({TRY}) WHERE NOT kept",
         {"names": list(listed), "kept": list(listed.values())},
     ).fetchall()
     return sorted(row[0] for row in found)
