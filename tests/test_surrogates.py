@@ -9,7 +9,6 @@ from typing import Any
 import polars as pl
 from fakes import PrizeWorld
 from josh_pipeline.dialogue.goal_user import GoalUser
-from josh_pipeline.environments.toolwoz.records import write_corpus
 from josh_pipeline.stages.corpus import store_corpus, stored_corpus
 from josh_pipeline.stages.scopes import corpus_scope
 from report_samples import GOAL
@@ -17,6 +16,7 @@ from report_samples import GOAL
 from josh_pipeline.core.policy import Completion, Request
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.dialogue.agents import make_agent
+from josh_pipeline.environments.toolwoz.corpus import write_corpus
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
 from josh_pipeline.policies.endpoint import EndpointPolicy, read_completion
 from josh_pipeline.search.codec import node_records, tree_record, trees_from_records

@@ -17,7 +17,8 @@ from toolwoz_town import (
     real_corpus,
 )
 
-from josh_pipeline.environments.toolwoz.goal import GroundTruthCall
+from josh_pipeline.environments.toolwoz.corpus import Dialogue
+from josh_pipeline.environments.toolwoz.goal import GroundTruthCall, instructions, line_domains
 from josh_pipeline.environments.toolwoz.goals import REASONS, derive_goals
 
 MESSAGE = [
