@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Callable
 
-from josh_pipeline.policies.weights import require
 from rich.console import Console
 
 from josh_pipeline.cli.options import quiet_libraries, settings_of

@@ -90,9 +90,7 @@ def test_the_report_says_that_sloppiness_is_injected_with_its_shares(html: str, 
     assert "injected" not in Page(report_page(replace(data, injected=None))).text
 
 
-def test_the_note_on_a_kind_of_goals_stands_where_it_is_scored(
-    html: str, data: ReportData
-) -> None:
+def test_the_note_on_a_kind_of_goals_stands_where_it_is_scored(html: str, data: ReportData) -> None:
     assert "Scores on parts are not ToolWOZ scores." in Page(html).text
     whole = replace(data, scores=tuple(s for s in data.scores if s.goals.name == "whole"))
     assert "not ToolWOZ scores" not in Page(report_page(whole)).text

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.locks import alone
 from josh_pipeline.settings import Settings, load_settings
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.store.home import Home
-from josh_pipeline.core.locks import alone
 
 
 @pytest.fixture

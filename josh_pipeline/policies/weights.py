@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.ids import content_id
 
-# torch, transformers and peft are imported where they are used: they take seconds, and the stages import this.
+# torch, transformers and peft are imported where they are used: they take seconds, and stages import this.
 
 Quantization = Literal["none", "nf4"]
 

@@ -87,7 +87,7 @@ def benchmark_headline(step: Step, iteration: str) -> Made:
     one = found.score
     return Made(
         found.generation,
-        version=step.warehouse.content(found.generation),
+        version=step.warehouse.content_of(found.generation),
         rows=1,
         facts={
             "policy digest": one.policy,

@@ -50,7 +50,7 @@ def make_base(step: Step, scope: str) -> Made:
     if not settings.cold_start.conversations:
         return _published(step, scope, row, [], None, [])
     # Imported where they are used: torch and TRL take seconds, and the assets import this module.
-    from josh_pipeline.policies.merge import merge
+    from josh_pipeline.policies.weights import merge
     from josh_pipeline.training.run import train_cold_start
 
     goals_source = step.require("goals", goals_scope(settings))

@@ -151,7 +151,7 @@ def _made(step: Step, generation: Generation, stored: int, run: RolloutSummary |
         facts |= {"seconds": round(run.usage.seconds), "failed branches": failed}
     return Made(
         generation,
-        version=step.warehouse.content(generation),
+        version=step.warehouse.content_of(generation),
         rows=found["trees"],
         facts=facts,
         verdicts={"trees_rewarded": trees_rewarded(step, found)},

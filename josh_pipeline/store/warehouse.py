@@ -217,7 +217,7 @@ class Warehouse:
         """Return the digest of a generation: of its rows, and of all that they were made from."""
         return str(self._record(generation)["digest"])
 
-    def content(self, generation: Generation) -> str:
+    def content_of(self, generation: Generation) -> str:
         """Return the digest of a generation's rows, which a rerun that writes the same rows has too."""
         return str(self._record(generation)["content"])
 

@@ -14,11 +14,10 @@ from typing import TextIO
 from josh_pipeline.core.command import cache_of
 from josh_pipeline.core.environment import ROLES
 from josh_pipeline.core.progress import TerminalProgress
-
 from josh_pipeline.environments.toolwoz.corpus import Corpus
 from josh_pipeline.environments.toolwoz.databases import Database, databases_of
-from josh_pipeline.environments.toolwoz.goal import Goal, GroundTruthCall, Semantics
 from josh_pipeline.environments.toolwoz.environment import ToolWoz
+from josh_pipeline.environments.toolwoz.goal import Goal, GroundTruthCall, Semantics
 from josh_pipeline.environments.toolwoz.goals import REASONS, derive_goals
 from josh_pipeline.environments.toolwoz.rules import AUDITED, PAPER, strictly_matching
 from josh_pipeline.environments.toolwoz.settings import CorpusSettings, ToolWozSettings

@@ -51,9 +51,8 @@ class Booked(ToolResult):
     @property
     def brief(self) -> dict[str, Any]:
         """``{"success": bool, "reference": text}``, without what is null."""
-        return {
-            name: self.payload[name] for name in ("success", "reference") if self.payload[name] is not None
-        }
+        told = {name: self.payload[name] for name in ("success", "reference")}
+        return {name: value for name, value in told.items() if value is not None}
 
 
 class ToolWozWorld(World):
@@ -164,4 +163,3 @@ def plain_copy(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: copy.deepcopy(value) if isinstance(value, (list, dict)) else value for key, value in row.items()
     }
-
