@@ -184,24 +184,24 @@ def drawn_tree(tree: Tree | None = None) -> DrawnTree:
 
 def policy_score(name: str, success: float, n: int = 150, kind: str = "part", **changes: Any) -> PolicyScore:
     interval = wilson(round(success * n), n)
-    spread = (max(success - 0.1, 0.0), min(success + 0.1, 1.0))
-    booked, searched = max(success - 0.1, 0.0), min(success + 0.1, 1.0)
+    hotel, restaurant = wilson(round(success * 70), 70), wilson(round(success * 1.05 * 80), 80)
+    train = wilson(round(success * 20), 20)
     found = Score(
-        policy=f"digest-{name}", n=n, trials=1, reward=min(success + 0.1, 1.0), success=success,
-        low=interval.low, high=interval.high,
+        policy="9a1b2c3d4e5f6071", n=n, trials=1, reward=success * 0.75 + 0.2,
+        success=round(success * n) / n, low=interval.low, high=interval.high,
         by={
             "domain": (
-                Breakdown("hotel", 80, searched, success, *spread),
-                Breakdown("restaurant", 70, searched, booked, *spread),
-                Breakdown("train", 30, searched, booked, *spread),
+                Breakdown("hotel", 70, success, round(success * 70) / 70, hotel.low, hotel.high),
+                Breakdown("restaurant", 80, success, round(success * 84) / 80, restaurant.low, restaurant.high),
+                Breakdown("train", 20, success, round(success * 20) / 20, train.low, train.high),
             ),
             "act": (
-                Breakdown("booking", 40, booked, booked, 0.0, 1.0),
-                Breakdown("search", n, searched, searched, 0.0, 1.0),
+                Breakdown("booking", 40, success - 0.1, max(success - 0.1, 0.0), 0.0, 1.0),
+                Breakdown("search", n, success + 0.1, success + 0.1, 0.0, 1.0),
             ),
             "tool": (
-                Breakdown("book_hotel", 40, booked, booked, 0.0, 1.0),
-                Breakdown("search_hotel", 70, searched, searched, 0.0, 1.0),
+                Breakdown("book_hotel", 40, success - 0.1, max(success - 0.1, 0.0), 0.0, 1.0),
+                Breakdown("search_hotel", 70, success + 0.1, success + 0.1, 0.0, 1.0),
             ),
         },
         errors={"search wrong": round((1 - success) * 90), "booking not made": round((1 - success) * 60)},
