@@ -158,7 +158,7 @@ def grown_tree(
     ordered = sorted(nodes.values(), key=lambda node: (node.round, node.path))
     return Tree(
         rollout_id="5be0c7a1f4d2938e", goal_id=GOAL.goal_id, policy_digest="9a1b2c3d4e5f6071", seed=7,
-        settings_digest="77aa88bb99cc00dd", system="You help people in Cambridge.", tools=(),
+        settings_digest="77aa88bb99cc00dd", retry=0, system="You help people in Cambridge.", tools=(),
         nodes=tuple(ordered), earned=tuple(range(earned)), reward=earned / len(GOAL.calls),
         rounds=ordered[-1].round, failure=None, failure_message=None,
         usage=Usage(
