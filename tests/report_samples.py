@@ -84,7 +84,9 @@ def search_turn(draw: random.Random) -> tuple[tuple[Message, ...], tuple[CallRec
         [{"area": "north"}, {"area": "north", "pricerange": "cheap"}, {"stars": "4", "parking": "yes"}]
     )
     rows = [{"name": draw.choice(["lovell lodge", "acorn guest house", "city roomz"])}]
-    call = CallRecord("search_hotel", arguments, {"rows": rows}, {"matches": draw.randint(1, 9)}, False, ())
+    call = CallRecord(
+        "search_hotel", arguments, {"rows": rows}, {"matches": draw.randint(1, 9)} | rows[0], False, ()
+    )
     messages = (
         Message("assistant", str(arguments), (ToolCall("search_hotel", arguments),)),
         Message("tool", str(rows[0])),
@@ -132,7 +134,14 @@ def grown_tree(
             for path in (golden, *others):
                 wanted = GOAL.calls[earned]
                 rows = {"rows": [{"name": "lovell lodge"}]}
-                call = CallRecord(wanted.tool, wanted.parameters, rows, {"matches": 1}, False, (earned,))
+                call = CallRecord(
+                    wanted.tool,
+                    wanted.parameters,
+                    rows,
+                    {"matches": 1, "name": "lovell lodge"},
+                    False,
+                    (earned,),
+                )
                 change(path, earned=(earned,), calls=(call,), error_turn=False)
                 for length in range(len(path) + 1):
                     change(path[:length], successful=True, **({"golden": True} if path == golden else {}))
@@ -192,7 +201,9 @@ def policy_score(name: str, success: float, n: int = 150, kind: str = "part", **
         by={
             "domain": (
                 Breakdown("hotel", 70, success, round(success * 70) / 70, hotel.low, hotel.high),
-                Breakdown("restaurant", 80, success, round(success * 84) / 80, restaurant.low, restaurant.high),
+                Breakdown(
+                    "restaurant", 80, success, round(success * 84) / 80, restaurant.low, restaurant.high
+                ),
                 Breakdown("train", 20, success, round(success * 20) / 20, train.low, train.high),
             ),
             "act": (
@@ -298,9 +309,9 @@ def report_data() -> ReportData:
         ),
         curves=curves,
         harvests=(
-            HarvestYield(1, "JOSH round 1", 48, 20, 15, 12, 1, {"SFT golden conversation": 35},
+            HarvestYield(1, "JOSH round 1", 48, 20, 15, 12, 1, {"SFT golden conversations": 35},
                          {r: (40 - 7 * r, max(0, 30 - 6 * r)) for r in range(1, 6)}),
-            HarvestYield(2, "JOSH round 2", 48, 35, 8, 5, 0, {"SFT golden conversation": 43},
+            HarvestYield(2, "JOSH round 2", 48, 35, 8, 5, 0, {"SFT golden conversations": 43},
                          {r: (50 - 9 * r, max(0, 25 - 6 * r)) for r in range(1, 6)}),
         ),
         costs=(

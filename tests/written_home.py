@@ -14,6 +14,7 @@ from report_samples import conversation, grown_tree
 
 from josh_pipeline.core.environment import Task
 from josh_pipeline.core.progress import SilentProgress
+from josh_pipeline.environments.toolwoz.goal import Goal
 from josh_pipeline.evaluation.benchmark import Episode
 from josh_pipeline.evaluation.statistics import paired_bootstrap
 from josh_pipeline.evaluation.summary import score
@@ -152,7 +153,9 @@ def write_round(step: Step, iteration: str, trained_from: str, candidate: str) -
 
 
 def write_evaluation(step: Step, iteration: str, before: str | None, after: str) -> None:
-    goals = stored_tasks(step.warehouse, goals_scope(step.settings), kind="part", role="test")[:GOALS]
+    goals = stored_tasks(step.warehouse, goals_scope(step.settings), of=Goal, kind="part", role="test")[
+        :GOALS
+    ]
     by_id = {goal.goal_id: goal for goal in goals}
     sides = {"after": after} | ({"before": before} if before else {})
     played = {side: episodes(goals, policy) for side, policy in sides.items()}
