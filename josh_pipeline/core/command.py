@@ -1,4 +1,4 @@
-"""A command of ``josh``, declared: its parser is built from this, and its code imported when it is asked for."""
+"""A command of ``josh``, declared: its parser is built from this, its code imported when it is asked for."""
 
 import os
 from collections.abc import Mapping
@@ -39,10 +39,10 @@ JSON = argument("--json", action="store_true", help="one JSON object")
 
 
 def home_root(path: str | Path | None) -> Path:
-    """Return the folder of a home, which need not be there yet: the one given, ``$JOSH_HOME``, ``./.josh``."""
+    """Return the folder of a home, which need not exist: the one given, ``$JOSH_HOME``, else ``./.josh``."""
     return Path(path or os.environ.get("JOSH_HOME") or ".josh").expanduser().absolute()
 
 
 def cache_of(path: str | Path | None) -> Path:
-    """Return where a home keeps downloads; the home need not be there yet."""
+    """Return where a home keeps downloads; it need not exist."""
     return home_root(path) / "cache"

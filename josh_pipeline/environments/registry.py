@@ -35,7 +35,7 @@ def environment_class(name: str) -> type[Environment[Any]]:
 
 
 def brought_commands() -> Iterator[Command]:
-    """Find the commands that built-in environments bring: ``COMMANDS`` of a module ``commands`` in their folder.
+    """Find the commands that built-in environments bring: ``COMMANDS`` of ``commands`` beside them.
 
     Every start of ``josh`` imports it, so it has to be light.
     """

@@ -1,4 +1,4 @@
-"""The command that ToolWOZ brings. Every start of ``josh`` reads this, so it imports no other of its modules."""
+"""The command that ToolWOZ brings. ``josh`` imports this at every start, so it is light."""
 
 from josh_pipeline.core.command import HOME, JSON, Command, argument
 

@@ -196,8 +196,9 @@ def _taxi(task: Task, also: bool) -> list[str]:
         ]
     else:
         leave = _phrase(*_CONSTRAINTS["leaveAt"], info["leaveAt"])
+        start = _phrase(*_CONSTRAINTS["departure"], info["departure"])
         lines = [
-            f"You want to book a {taxi}. The taxi {leave} and should depart from {_marked(info['departure'])}",
+            f"You want to book a {taxi}. The taxi {leave} and {start}",
             f"The taxi should go to {_marked(info['destination'])}",
         ]
     return [*lines, f"Make sure you get {_enumerated([_marked('contact number'), _marked('car type')])}"]
