@@ -38,7 +38,7 @@ class Gate:
     @property
     def forgot(self) -> bool:
         """The candidate has drifted too far from the foundation."""
-        return self.drift is not None and not within_limit(self.drift, self.max_drift)
+        return self.drift is not None and too_far(self.drift, self.max_drift)
 
     @property
     def passed(self) -> bool:
@@ -60,9 +60,10 @@ class Gate:
         return f"{self.regression_sentence} {drift_sentence(self.drift, self.max_drift)}"
 
 
-def within_limit(drift: float, max_drift: float) -> bool:
-    """Say whether a policy drifted no further than a candidate may; one that diverged drifts by nan."""
-    return drift <= max_drift
+def too_far(drift: float, max_drift: float) -> bool:
+    """Say whether a drift is not within its limit."""
+    # Not the same as greater: a model that diverged drifts by nan.
+    return not drift <= max_drift
 
 
 def drift_sentence(drift: float | None, max_drift: float) -> str:
@@ -70,6 +71,6 @@ def drift_sentence(drift: float | None, max_drift: float) -> str:
     if drift is None:
         return "Drift from the foundation was not measured."
     found = f"Drift from the foundation: {drift:.3f} nats a token"
-    if not within_limit(drift, max_drift):
+    if too_far(drift, max_drift):
         return f"{found}, not within {max_drift:g} (evaluation.max_drift)."
     return f"{found}, within {max_drift:g}."

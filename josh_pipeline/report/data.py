@@ -8,7 +8,7 @@ from josh_pipeline.core.environment import Carelessness, Task
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.dialogue.demonstrations import Ceiling
 from josh_pipeline.evaluation.drift import Drift
-from josh_pipeline.evaluation.gate import within_limit
+from josh_pipeline.evaluation.gate import too_far
 from josh_pipeline.evaluation.summary import Score
 from josh_pipeline.report.tree import DrawnTree
 from josh_pipeline.report.words import GoalKind
@@ -66,7 +66,7 @@ class PolicyDrift:
     @property
     def too_far(self) -> bool:
         """It was measured, and a candidate that drifts so far is refused."""
-        return self.drift is not None and not within_limit(self.drift.mean, self.max_drift)
+        return self.drift is not None and too_far(self.drift.mean, self.max_drift)
 
 
 @dataclass(frozen=True)
