@@ -1,4 +1,4 @@
-"""``josh audit``: every link of a home's lineage, the chain of one row, or what ever saw a dialogue."""
+"""``josh audit``: every link of a home's lineage, the chain of one row, or what ever saw a source."""
 
 import argparse
 import json
@@ -9,16 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
-from josh_pipeline.audit.dialogue import dialogue_use
-from josh_pipeline.audit.row import audit_row
-from josh_pipeline.audit.sealing import seal_what_is_unsealed
-from josh_pipeline.audit.text import (
-    dialogue_lines,
-    home_lines,
-    home_record,
-    row_lines,
-    row_record,
-)
+from josh_pipeline.audit.chain import audit_row, source_use
+from josh_pipeline.audit.text import home_lines, home_record, row_lines, row_record, source_lines
 from josh_pipeline.audit.whole import audit_home
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import TerminalProgress
@@ -34,11 +26,9 @@ def command(options: argparse.Namespace) -> int:
     is_row = target is not None and not (target.isdigit() and len(target) <= ITERATION_DIGITS)
     if options.html is not None and not is_row:
         raise UserError("--html writes the page of one training row: give its id.")
-    if options.seal and (target is not None or options.dialogue is not None):
-        raise UserError("--seal seals the whole store, so it audits all of it: give it without a target.")
-    if options.dialogue is not None:
-        use = dialogue_use(home.warehouse(), options.dialogue)
-        show(options.json, asdict(use), dialogue_lines(use))
+    if options.source is not None:
+        use = source_use(home.warehouse(), options.source)
+        show(options.json, asdict(use), source_lines(use))
         return 0
     if is_row:
         return _row(home, target, options)
@@ -63,11 +53,7 @@ def _home(home: Home, iteration: str | None, options: argparse.Namespace) -> int
     with TerminalProgress(Console(stderr=True)) as progress:
         audit, known, chosen = audit_home(home, iteration, progress)
     show(options.json, home_record(audit, known, chosen), home_lines(audit, known, chosen))
-    if not audit.sound:
-        return 1
-    if options.seal:
-        print(f"Sealed {seal_what_is_unsealed(home.warehouse())} generations as they are now.")
-    return 0
+    return 0 if audit.sound else 1
 
 
 def show(as_json: bool, record: Any, lines: Iterable[str]) -> None:

@@ -239,7 +239,7 @@ def _audit(commands: Commands) -> None:
         commands,
         "audit",
         "audit",
-        "check every link from corpus to adapter, or follow one training row or dialogue",
+        "check every link from corpus to adapter, or follow one training row or source",
         "josh audit 001",
     )
     command.add_argument(
@@ -249,13 +249,10 @@ def _audit(commands: Commands) -> None:
         help="what one iteration descends from, or the first digits of a training row's id (default: all)",
     )
     command.add_argument(
-        "--dialogue", metavar="ID", help="which adapters and evaluations ever saw a dialogue"
+        "--source", "--dialogue", metavar="ID", help="which adapters and evaluations ever saw a source"
     )
     command.add_argument(
         "--html", metavar="FILE", help="write the page of a training row instead of printing"
-    )
-    command.add_argument(
-        "--seal", action="store_true", help="seal what an older release left unsealed, if all is sound"
     )
     command.add_argument("--json", action="store_true", help="one JSON object")
     _home(command)
