@@ -6,10 +6,11 @@ from collections.abc import Callable
 from rich.console import Console
 
 from josh_pipeline.cli.options import quiet_libraries, settings_of
-from josh_pipeline.cli.scores import print_scores
+from josh_pipeline.cli.show import print_scores
+from josh_pipeline.core.locks import alone
 from josh_pipeline.core.progress import SilentProgress, TerminalProgress
-from josh_pipeline.policies.quantization import require
-from josh_pipeline.report.write import write_report
+from josh_pipeline.policies.weights import require
+from josh_pipeline.report.html import write_report
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.policy import coming_iteration
@@ -17,7 +18,6 @@ from josh_pipeline.stages.promotion import promoted
 from josh_pipeline.stages.registry import BY_NAME, missing_preparation, open_home
 from josh_pipeline.stages.step import Step, corpus_scope
 from josh_pipeline.store.home import Home
-from josh_pipeline.core.locks import alone
 
 RunJob = Callable[[str, str | None, list[str] | None], None]
 HARVEST_ONLY = [BY_NAME[name].asset for name in ("policy", "rollouts", "labels", "preferences")]

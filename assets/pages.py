@@ -8,13 +8,18 @@ import dagster as dg
 
 from assets.shown import figure
 from josh_pipeline.report.data import TrainingCurve
-from josh_pipeline.report.figures import drift_by_policy, paired_differences, success_by_iteration
+from josh_pipeline.report.figures import (
+    drift_by_policy,
+    harvest_yield,
+    paired_differences,
+    success_by_iteration,
+    training_curves,
+)
 from josh_pipeline.report.lines import line_of_iteration
 from josh_pipeline.report.load import harvest_of, played_ceiling
-from josh_pipeline.report.load_scores import line_comparisons, line_drifts, line_scores
-from josh_pipeline.report.load_tree import telling_tree
+from josh_pipeline.report.load_scores import line_changes, line_drifts, line_scores
+from josh_pipeline.report.tree import telling_tree
 from josh_pipeline.report.words import shortened
-from josh_pipeline.report.work_figures import harvest_yield, training_curves
 from josh_pipeline.stages.step import Step
 
 PAGES = "/josh"
@@ -102,11 +107,11 @@ def evaluation_pages(step: Step, iteration: str) -> dict[str, Any]:
     scores = [
         one
         for one in line_scores(step.warehouse, line)
-        if (one.role, one.kind) == ("test", kind) and not one.superseded
+        if (one.role, one.goals.name) == ("test", kind) and not one.superseded
     ]
     ceiling = played_ceiling(step.warehouse, line.rows[-1], step.settings)
     resamples = step.settings.evaluation.bootstrap
-    compared = [one for one in line_comparisons(step.warehouse, line, resamples) if one.role == "test"]
+    compared = [one for one in line_changes(step.warehouse, line, resamples) if one.role == "test"]
     drifts = line_drifts(step.warehouse, line)
     found = {"success by iteration": figure(success_by_iteration(scores, ceiling))}
     if compared:

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 from matplotlib.figure import Figure
 
-from josh_pipeline.report.drawing import png
+from josh_pipeline.report.figures import png
 from josh_pipeline.report.words import shortened
 from josh_pipeline.stages.stage import Check, Verdict
 from josh_pipeline.stages.step import Step

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import FrameType
 
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.stages.registry import open_home
 from josh_pipeline.core.locks import alone
+from josh_pipeline.stages.registry import open_home
 
 STOP_SECONDS = 15.0
 """Dagster's processes get this long to end by themselves."""

@@ -44,6 +44,7 @@ from josh_pipeline.evaluation.benchmark import Episode, episode_id
 from josh_pipeline.evaluation.summary import score
 from josh_pipeline.harvest.harvest import harvest
 from josh_pipeline.harvest.labels import relabel
+from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.report.load import load_report
 from josh_pipeline.search.codec import node_records, tree_record
 from josh_pipeline.search.rollouts import rollout_seed
@@ -53,7 +54,6 @@ from josh_pipeline.settings import Settings, load_settings
 from josh_pipeline.stages.episodes import EPISODE_SCHEMA, episode_record
 from josh_pipeline.stages.evaluation import score_record
 from josh_pipeline.stages.goals import store_goals, stored_goals
-from josh_pipeline.stages.policy import policy_digest
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.rollouts import NODE_SCHEMA, TREE_SCHEMA
 from josh_pipeline.stages.step import Step, start_step

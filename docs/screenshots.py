@@ -19,13 +19,13 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import Page, sync_playwright
 
-from josh_pipeline.report.write import write_report
+from josh_pipeline.report.html import write_report
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.store.home import Home
 
 HERE = Path(__file__).parent
 START_SECONDS = 90.0
-JOSH = [sys.executable, "-m", "josh_pipeline.cli.main"]
+JOSH = [sys.executable, "-m", "assets.cli"]
 RICHEST = (
     "SELECT rollout_id FROM current_trees WHERE iteration = ? AND reward = 1 "
     "ORDER BY abs(rounds - 5), rollout_id LIMIT 1"

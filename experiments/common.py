@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from josh_pipeline.environments.toolwoz.roles import Role
 from josh_pipeline.stages.recorded import recorded_run, recorded_settings
 from pydantic import TypeAdapter
 
@@ -17,15 +18,15 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import derived_seed
 from josh_pipeline.core.progress import Progress, TerminalProgress
 from josh_pipeline.environments.toolwoz.goal import Goal
-from josh_pipeline.environments.toolwoz.roles import Role
 from josh_pipeline.harvest.harvest import HarvestResult, harvest
 from josh_pipeline.harvest.rows import Method, Row
+from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import TrainingSettings, merged
 from josh_pipeline.stages.cold_start import settle
 from josh_pipeline.stages.episodes import Player
 from josh_pipeline.stages.goals import played_kind
-from josh_pipeline.stages.policy import PolicyRow, iterating_policy, policy_digest
+from josh_pipeline.stages.policy import PolicyRow, iterating_policy
 from josh_pipeline.stages.preferences import row_length, without_long
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.rollouts import stored_trees

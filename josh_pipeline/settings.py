@@ -209,21 +209,33 @@ METHOD_GROUP = "josh.methods"
 """The entry-point group in which a package names its training methods."""
 
 
+def _method_settings(name: str) -> type[TrainingBase]:
+    """Find the settings of a method that is not built in.
+
+    Raises:
+        UserError: there is no such method.
+    """
+    method = named_class(name, "training method", METHODS, METHOD_GROUP)
+    found = getattr(method, "Settings", None)
+    if not (isinstance(found, type) and issubclass(found, TrainingBase)):
+        raise UserError(
+            f"{method.__name__} is no training method: name a class that subclasses "
+            "josh_pipeline.training.methods.Method."
+        )
+    return found
+
+
 def _of_its_method(value: Any, built_in: ValidatorFunctionWrapHandler) -> TrainingBase:
     """Validate the settings of a training method by the class that its name finds."""
     if isinstance(value, TrainingBase):
         return value
     if isinstance(value, dict) and isinstance(name := value.get("method"), str) and name not in METHODS:
-        found = named_class(name, "training method", METHODS, METHOD_GROUP)
-        if not issubclass(own := getattr(found, "Settings", object), TrainingBase):
-            raise UserError(
-                f"{found.__name__} is no training method: name a class that subclasses "
-                "josh_pipeline.training.methods.Method."
-            )
         try:
-            return own.model_validate(value)
+            return _method_settings(name).model_validate(value)
         except ValidationError as fault:
             raise PydanticCustomError("method", "{faults}", {"faults": faults_of(fault)}) from None
+        except UserError as fault:
+            raise PydanticCustomError("method", "{fault}", {"fault": str(fault).rstrip(".")}) from None
     validated: TrainingBase = built_in(value)
     return validated
 

@@ -4,16 +4,17 @@ import random
 from dataclasses import replace
 from typing import Any
 
+from josh_pipeline.core.environment import Carelessness
 from josh_pipeline.core.messages import Message, ToolCall
 from josh_pipeline.core.policy import Completion
 from josh_pipeline.core.world import CallRecord
+from josh_pipeline.dialogue.demonstrations import Ceiling
+from josh_pipeline.environments.toolwoz.environment import ToolWoz
 from josh_pipeline.environments.toolwoz.goal import DomainTask, Goal, GroundTruthCall
 from josh_pipeline.evaluation.drift import Drift
 from josh_pipeline.evaluation.statistics import wilson
-from josh_pipeline.evaluation.summary import Breakdown
+from josh_pipeline.evaluation.summary import Breakdown, Score
 from josh_pipeline.report.data import (
-    Ceiling,
-    Comparison,
     CorpusFacts,
     Cost,
     Decision,
@@ -21,19 +22,24 @@ from josh_pipeline.report.data import (
     HarvestYield,
     InjectedFaults,
     Played,
+    PolicyChange,
     PolicyDrift,
     PolicyScore,
     ReportData,
     TrainingCurve,
 )
-from josh_pipeline.report.tree_data import DrawnTree, NodeRows
+from josh_pipeline.report.tree import DrawnTree, NodeRows
+from josh_pipeline.report.words import goal_kind
 from josh_pipeline.search.tree import Node, Tree, Usage
 from josh_pipeline.settings import load_settings
 
 GOAL = Goal(
     goal_id="0c4f1e9ab2d37756",
-    dialogue_id="MUL0784",
+    source_id="MUL0784",
     split="test",
+    role="test",
+    kind="whole",
+    title="whole goal of MUL0784",
     part=None,
     message=(
         "You are looking for a place to stay. The hotel should be in the north and should be cheap.",
@@ -56,6 +62,7 @@ GOAL = Goal(
     excluded=None,
 )
 
+SETTINGS = load_settings("quickstart", {"environment": {"corpus": {"sample_dialogues": 700}}})
 SPEECHES = (
     "I found Lovell Lodge, a cheap guesthouse in the north. Shall I book it for you?",
     "There are several hotels. Which price range would you like?",
@@ -77,7 +84,7 @@ def search_turn(draw: random.Random) -> tuple[tuple[Message, ...], tuple[CallRec
         [{"area": "north"}, {"area": "north", "pricerange": "cheap"}, {"stars": "4", "parking": "yes"}]
     )
     rows = [{"name": draw.choice(["lovell lodge", "acorn guest house", "city roomz"])}]
-    call = CallRecord("search_hotel", arguments, {"rows": rows}, draw.randint(1, 9), ())
+    call = CallRecord("search_hotel", arguments, {"rows": rows}, {"matches": draw.randint(1, 9)}, False, ())
     messages = (
         Message("assistant", str(arguments), (ToolCall("search_hotel", arguments),)),
         Message("tool", str(rows[0])),
@@ -108,7 +115,7 @@ def grown_tree(
             path=path, round=round_, messages=(*messages, Message("user", answer)),
             completions=tuple(completion(m.content) for m in messages if m.role == "assistant"),
             calls=calls, earned=(), golden=False, successful=False, error_turn=error_turn, failure=None,
-            failure_message=None, end=None,
+            failure_message=None, end=None, told=None,
         )  # fmt: skip
 
     add((), 0)
@@ -125,7 +132,7 @@ def grown_tree(
             for path in (golden, *others):
                 wanted = GOAL.calls[earned]
                 rows = {"rows": [{"name": "lovell lodge"}]}
-                call = CallRecord(wanted.tool, wanted.parameters, rows, 1, (earned,))
+                call = CallRecord(wanted.tool, wanted.parameters, rows, {"matches": 1}, False, (earned,))
                 change(path, earned=(earned,), calls=(call,), error_turn=False)
                 for length in range(len(path) + 1):
                     change(path[:length], successful=True, **({"golden": True} if path == golden else {}))
@@ -169,41 +176,51 @@ def drawn_tree(tree: Tree | None = None) -> DrawnTree:
     rows = {}
     for node in tree.nodes:
         if node.golden and node.round:
-            rows[node.node_id] = NodeRows(sft=1, desirable=2, row_ids=("r-sft", f"r-{node.node_id}"))
+            rows[node.node_id] = NodeRows(golden=1, desirable=2, row_ids=("r-sft", f"r-{node.node_id}"))
         elif node.parent_id and not node.successful and tree.by_id[node.parent_id].golden:
             rows[node.node_id] = NodeRows(undesirable=1, row_ids=(f"r-{node.node_id}",))
     return DrawnTree(tree=tree, goal=GOAL, policy="cold start", iteration=1, rows=rows)
 
 
-def policy_score(name: str, success: float, n: int = 150, **changes: Any) -> PolicyScore:
+def policy_score(name: str, success: float, n: int = 150, kind: str = "part", **changes: Any) -> PolicyScore:
     interval = wilson(round(success * n), n)
-    hotel, restaurant = wilson(round(success * 70), 70), wilson(round(success * 1.05 * 80), 80)
-    blank = PolicyScore(
-        iteration=int(name[-1]) if name[-1].isdigit() else 0, attempt=1, superseded=False,
-        policy="9a1b2c3d4e5f6071", name=name, corpus="sample-700", goals="parts", role="test", n=n,
-        reward=success * 0.75 + 0.2, success=round(success * n) / n, low=interval.low, high=interval.high,
-        promoted=None, trees=None, full_trees=None, rows=None,
-        by_domain=(
-            Breakdown("hotel", 70, success, round(success * 70) / 70, hotel.low, hotel.high),
-            Breakdown("restaurant", 80, success, round(success * 84) / 80, restaurant.low, restaurant.high),
-        ),
-        by_tool=(
-            Breakdown("book_hotel", 40, success - 0.1, max(success - 0.1, 0.0), 0.0, 1.0),
-            Breakdown("search_hotel", 70, success + 0.1, success + 0.1, 0.0, 1.0),
-        ),
-        by_act=(
-            Breakdown("booking", 40, success - 0.1, max(success - 0.1, 0.0), 0.0, 1.0),
-            Breakdown("search", n, success + 0.1, success + 0.1, 0.0, 1.0),
-        ),
+    spread = (max(success - 0.1, 0.0), min(success + 0.1, 1.0))
+    booked, searched = max(success - 0.1, 0.0), min(success + 0.1, 1.0)
+    found = Score(
+        policy=f"digest-{name}", n=n, trials=1, reward=min(success + 0.1, 1.0), success=success,
+        low=interval.low, high=interval.high,
+        by={
+            "domain": (
+                Breakdown("hotel", 80, searched, success, *spread),
+                Breakdown("restaurant", 70, searched, booked, *spread),
+                Breakdown("train", 30, searched, booked, *spread),
+            ),
+            "act": (
+                Breakdown("booking", 40, booked, booked, 0.0, 1.0),
+                Breakdown("search", n, searched, searched, 0.0, 1.0),
+            ),
+            "tool": (
+                Breakdown("book_hotel", 40, booked, booked, 0.0, 1.0),
+                Breakdown("search_hotel", 70, searched, searched, 0.0, 1.0),
+            ),
+        },
         errors={"search wrong": round((1 - success) * 90), "booking not made": round((1 - success) * 60)},
-        turns=4.2, error_turns=0.004, faulty_calls=0.012, faults={"unknown tool": 2}, pass_k=(success,),
+        failures={}, turns=4.2, error_turns=0.004, calls=400, faulty_calls=0.012, faults={"unknown tool": 2},
+        pass_k=(success,), usage=Usage(),
+    )  # fmt: skip
+    blank = PolicyScore(
+        iteration=int(name[-1]) if name[-1].isdigit() else 0, attempt=1, superseded=False, name=name,
+        corpus="sample-700", goals=goal_kind(kind, ToolWoz), role="test", score=found, promoted=None,
     )  # fmt: skip
     return replace(blank, **changes)
 
 
-def comparison(before: str, after: str, change: tuple[float, float, float], **changes: Any) -> Comparison:
-    blank = Comparison(
-        iteration=1, before=before, after=after, goals="parts", role="test", metric="success", n=150,
+def policy_change(
+    before: str, after: str, change: tuple[float, float, float], **changes: Any
+) -> PolicyChange:
+    blank = PolicyChange(
+        iteration=1, before=before, after=after, goals=goal_kind("part", ToolWoz), role="test",
+        metric="success", n=150,
         mean_before=0.25, mean_after=0.25 + change[1], difference=change[1], low=change[0], high=change[2],
         won=48, lost=7, both=31, neither=64,
     )  # fmt: skip
@@ -234,7 +251,15 @@ def report_data() -> ReportData:
     draw = random.Random(1)
     lost = Played("cold start", conversation("Your booking is made!"), 0.5, (0,))
     won = Played("JOSH round 2", conversation("Booked, the reference is QX81MP2T."), 1.0, (0, 1))
-    part = replace(GOAL, part="hotel", calls=GOAL.calls[:2], message=GOAL.message[:2], goal_id="part")
+    part = replace(
+        GOAL,
+        part="hotel",
+        kind="part",
+        title="hotel part of MUL0784",
+        calls=GOAL.calls[:2],
+        message=GOAL.message[:2],
+        goal_id="part",
+    )
     curves = tuple(
         TrainingCurve(
             name, method, tuple((s, high * 0.94**s + draw.random() * 0.05 + 0.2) for s in range(steps))
@@ -246,22 +271,22 @@ def report_data() -> ReportData:
     return ReportData(
         created="2026-01-31 12:00", profile="quickstart", seed=0, model="SmolLM2-135M-Instruct",
         corpus=CorpusFacts("sample-700", "built-in sample corpus", "Generated; free to use.", "ab12", 700),
-        injected=InjectedFaults(96, 0.5, 0.3, 0.15, 0.64, 0.52),
-        ceiling=Ceiling(150, 0.973), unread=None,
+        injected=InjectedFaults(96, Carelessness(0.5, 0.3, 0.15), 0.52),
+        ceiling=Ceiling(150, 146, ()), unread=None,
         scores=(
             policy_score("cold start", 0.25),
             policy_score("JOSH round 1", 0.55, promoted=True, trees=48, full_trees=20, rows=20),
             policy_score("JOSH round 2", 0.69, promoted=True, trees=48, full_trees=35, rows=35),
             policy_score("cold start", 0.22, n=60, role="val"),
             policy_score("JOSH round 1", 0.5, n=60, role="val", promoted=True),
-            policy_score("JOSH round 2", 0.17, n=90, goals="whole", promoted=True),
+            policy_score("JOSH round 2", 0.17, n=90, kind="whole", promoted=True),
         ),
-        comparisons=(
-            comparison("cold start", "JOSH round 1", (0.21, 0.30, 0.39)),
-            comparison("cold start", "JOSH round 1", (0.11, 0.18, 0.25), metric="reward"),
-            comparison("JOSH round 1", "JOSH round 2", (-0.01, 0.14, 0.22), won=29, lost=8, both=75),
-            comparison("cold start", "JOSH round 2", (0.35, 0.44, 0.53), mean_after=0.69, won=70, lost=4),
-            comparison("cold start", "JOSH round 1", (0.1, 0.3, 0.4), role="val", n=60, metric="reward"),
+        changes=(
+            policy_change("cold start", "JOSH round 1", (0.21, 0.30, 0.39)),
+            policy_change("cold start", "JOSH round 1", (0.11, 0.18, 0.25), metric="reward"),
+            policy_change("JOSH round 1", "JOSH round 2", (-0.01, 0.14, 0.22), won=29, lost=8, both=75),
+            policy_change("cold start", "JOSH round 2", (0.35, 0.44, 0.53), mean_after=0.69, won=70, lost=4),
+            policy_change("cold start", "JOSH round 1", (0.1, 0.3, 0.4), role="val", n=60, metric="reward"),
         ),
         decisions=(
             Decision(1, "JOSH round 1", True, "Mean reward on 60 validation goals went up: a gain."),
@@ -273,23 +298,23 @@ def report_data() -> ReportData:
         ),
         curves=curves,
         harvests=(
-            HarvestYield(1, "JOSH round 1", 48, 20, 15, 12, 1, {"SFT conversations": 35},
+            HarvestYield(1, "JOSH round 1", 48, 20, 15, 12, 1, {"SFT golden conversation": 35},
                          {r: (40 - 7 * r, max(0, 30 - 6 * r)) for r in range(1, 6)}),
-            HarvestYield(2, "JOSH round 2", 48, 35, 8, 5, 0, {"SFT conversations": 43},
+            HarvestYield(2, "JOSH round 2", 48, 35, 8, 5, 0, {"SFT golden conversation": 43},
                          {r: (50 - 9 * r, max(0, 25 - 6 * r)) for r in range(1, 6)}),
         ),
         costs=(
-            Cost(0, "", "cold start", 230, completion_tokens=138_000),
-            Cost(0, "", "evaluation", 52, 800, 310_000, 251_000, 14_000),
-            Cost(1, "JOSH round 1", "rollouts", 94, 2_900, 1_210_000, 1_010_000, 51_000),
-            Cost(1, "JOSH round 1", "training", 102, completion_tokens=31_000),
-            Cost(1, "JOSH round 1", "evaluation", None, 790, 300_000, 241_000, 13_500),
+            Cost(0, "", "cold start", 230, Usage(completion_tokens=138_000)),
+            Cost(0, "", "evaluation", 52, Usage(800, 0, 310_000, 251_000, 14_000)),
+            Cost(1, "JOSH round 1", "rollouts", 94, Usage(2_900, 0, 1_210_000, 1_010_000, 51_000)),
+            Cost(1, "JOSH round 1", "training", 102, Usage(completion_tokens=31_000)),
+            Cost(1, "JOSH round 1", "evaluation", None, Usage(790, 0, 300_000, 241_000, 13_500)),
         ),
         examples=(
             Example(2, "won", part, lost, won),
             Example(2, "lost", part, replace(won, policy="cold start"), replace(lost, policy="JOSH round 2")),
         ),
         tree=drawn_tree(), tree_link="trees/5be0c7a1f4d2938e.html",
-        settings=load_settings("quickstart", {"corpus": {"sample_dialogues": 700}}).model_dump(mode="json"),
+        settings=SETTINGS.model_dump(mode="json"),
         versions={"python": "3.11.9", "dagster": "1.13.27", "torch": "2.13.0"}, git_commit="0123abcd+",
     )  # fmt: skip

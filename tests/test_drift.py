@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,16 +10,16 @@ from peft import LoraConfig, get_peft_model
 from tiny_model import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from josh_pipeline.core.progress import Snapshot, ThrottledProgress
+from josh_pipeline.core.progress import SilentProgress, Snapshot, ThrottledProgress
 from josh_pipeline.evaluation.drift import (
     Drift,
     general_texts,
     measure_drift,
-    read_beside,
     reading_digest,
     summarised,
 )
-from josh_pipeline.policies.weights import Weights
+from josh_pipeline.policies.transformers_engine import TransformersEngine
+from josh_pipeline.policies.weights import Quantization, Weights, serves_beside
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +90,21 @@ def test_the_number_is_the_divergence_of_policy_from_foundation_over_the_answers
     assert drift(policy, foundation).mean == pytest.approx(float(sum(values) / len(values)), rel=1e-4)
 
 
+def adapted(foundation: Path) -> Any:
+    """The foundation with a random adapter."""
+    torch.manual_seed(0)
+    lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False, lora_alpha=2)
+    return get_peft_model(AutoModelForCausalLM.from_pretrained(foundation), lora)
+
+
 def test_an_adapter_that_is_read_beside_its_base_shows_its_smallest_changes(
     foundation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.manual_seed(0)
-    lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False, lora_alpha=2)
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(foundation), lora)
+    model = adapted(foundation)
     model.save_pretrained(tmp_path / "adapter")
     policy = Weights(foundation, tmp_path / "adapter", tmp_path / "merged")
     merged = drift_of(policy, foundation)
-    monkeypatch.setattr("josh_pipeline.evaluation.drift.read_beside", lambda quantized: True)
+    monkeypatch.setattr("josh_pipeline.policies.weights.serves_beside", lambda quantization: True)
     assert drift_of(policy, foundation).mean == pytest.approx(merged.mean, rel=0.02) != 0
 
     with torch.no_grad():
@@ -125,12 +131,30 @@ def test_progress_counts_the_texts_of_both_models(foundation: Path) -> None:
     assert [(s.task, s.done, s.finished) for s in seen] == [("Drift from the foundation", 80, True)]
 
 
-@pytest.mark.parametrize(("cuda", "quantized"), [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize(("cuda", "quantization"), [(True, "none"), (False, "nf4"), (True, "nf4")])
 def test_on_a_gpu_and_over_quantized_weights_adapters_are_read_beside_their_base(
-    monkeypatch: pytest.MonkeyPatch, cuda: bool, quantized: bool
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, quantization: Quantization
 ) -> None:
-    assert not read_beside(False)
+    assert not serves_beside("none")
     merged = reading_digest("none")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    assert read_beside(quantized)
-    assert reading_digest("nf4" if quantized else "none") != merged
+    assert serves_beside(quantization)
+    assert reading_digest(quantization) != merged
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_drift_is_measured_on_the_very_weights_that_are_served(
+    foundation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    adapted(foundation).save_pretrained(tmp_path / "adapter")
+    policy = Weights(foundation, tmp_path / "adapter", tmp_path / "merged")
+    monkeypatch.setattr("josh_pipeline.policies.weights.serves_beside", lambda quantization: beside)
+    loaded = []
+    load = Weights.load
+    monkeypatch.setattr(Weights, "load", lambda self, how: loaded.append(load(self, how)) or loaded[-1])
+    measure_drift(policy, foundation, SilentProgress())
+    TransformersEngine(policy, stop_ids=(2,), pad_id=0, max_batch=4, quantization="none")
+    _, read, served = loaded
+    assert [name for name, _ in read.named_parameters()] == [name for name, _ in served.named_parameters()]
+    assert policy.merged.exists() != beside
+    assert (policy.served(beside).adapter is not None) == beside

@@ -10,10 +10,10 @@ from tiny_loop import play_with
 
 from josh_pipeline.audit.whole import audit_home
 from josh_pipeline.cli.main import main
+from josh_pipeline.core.locks import alone, at_work
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.store.gc import RESUMABLE_S, find_waste
 from josh_pipeline.store.home import Home
-from josh_pipeline.core.locks import alone, at_work
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from fakes import ScriptedPolicy, TinyAgent, choosing, grow, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from josh_pipeline.training.methods import METHODS
 
 from josh_pipeline.core.policy import Request
 from josh_pipeline.harvest.checks import check_rows
@@ -18,13 +17,14 @@ from josh_pipeline.harvest.harvest import (
 from josh_pipeline.harvest.harvest import harvest as harvest_of
 from josh_pipeline.harvest.rows import Row, Side, held_out
 from josh_pipeline.search.tree import Tree
+from josh_pipeline.training.methods import method_class
 
 MIXED = choosing("GET a", "GET b", "GET a b", "GET x", "?", "hello", "well", "hm")
 NOBODY: frozenset[str] = frozenset()
 
 
 def harvest(trees: list[Tree], method: str, mode: str, forbidden: object) -> HarvestResult:
-    return harvest_of(trees, method, METHODS[method].kind, mode, forbidden)  # type: ignore[arg-type]
+    return harvest_of(trees, method, method_class(method).kind, mode, forbidden)  # type: ignore[arg-type]
 
 
 def mixed_tree(seed: int = 0, goal: str = "goal", **options: object) -> Tree:
@@ -196,10 +196,10 @@ def test_the_sft_row_ends_with_the_agents_last_message_and_trains_the_agent_only
     tree = grow(said("GET a", "here"), "ab", max_rounds=1)
     (row,) = harvest([tree], "sft", "partial", NOBODY).rows
     assert [m.role for m in row.prompt] == ["system"]
-    said = row.sides[0].said
-    assert [one.message.role for one in said] == ["user", "assistant", "tool", "assistant"]
-    assert [one.train for one in said] == [False, True, False, True]
-    assert said[1].token_ids == tuple(map(ord, "GET a")) and said[2].token_ids is None
+    _, call, result, _ = side = row.sides[0].said
+    assert [one.message.role for one in side] == ["user", "assistant", "tool", "assistant"]
+    assert [one.train for one in side] == [False, True, False, True]
+    assert call.token_ids == tuple(map(ord, "GET a")) and result.token_ids is None
     assert trained_texts(row) == ["GET a", "here"], "the user's answer is left out"
     assert row.label == "golden conversation"
 

@@ -9,6 +9,7 @@ from test_audit import alter, audited, one, said
 from tiny_loop import play_with
 
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.locks import alone
 from josh_pipeline.settings import KtoSettings
 from josh_pipeline.stages import adapter, policy, preferences, promotion
 from josh_pipeline.stages.adapter import train_adapter
@@ -20,7 +21,6 @@ from josh_pipeline.stages.promotion import promote
 from josh_pipeline.stages.rollouts import roll_out, stored_trees, trees_of
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.home import Home
-from josh_pipeline.core.locks import alone
 from josh_pipeline.store.warehouse import Generation
 
 REST_OF_001 = [train_adapter, evaluate_candidate, promote]

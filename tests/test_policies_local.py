@@ -158,10 +158,10 @@ def test_an_adapter_beside_its_base_answers_as_the_two_merged(smollm2: Path, tmp
     adapted.save_pretrained(tmp_path / "adapter")
     weights = Weights(smollm2, tmp_path / "adapter", tmp_path / "merged")
 
-    def first_tokens(weights: Weights, merge: bool) -> list[tuple[int, ...]]:
+    def first_tokens(weights: Weights, beside: bool) -> list[tuple[int, ...]]:
         async def run() -> list[tuple[int, ...]]:
             engine = await VllmEngine.start(
-                weights, stop_ids=(2,), max_model_tokens=256, in_flight=40, quantization=None, merge=merge
+                weights, stop_ids=(2,), max_model_tokens=256, in_flight=40, quantization="none", beside=beside
             )
             prompts = [list(range(first, first + 20)) for first in range(50, 2050, 50)]
             try:
@@ -175,11 +175,11 @@ def test_an_adapter_beside_its_base_answers_as_the_two_merged(smollm2: Path, tmp
     def agreement(one: list[tuple[int, ...]], other: list[tuple[int, ...]]) -> int:
         return sum(mine == theirs for mine, theirs in zip(one, other, strict=True))
 
-    beside = first_tokens(weights, merge=False)
+    apart = first_tokens(weights, beside=True)
     assert not weights.merged.exists()
     # In bfloat16 the two round differently, so that near ties of 40 fall either way.
-    assert agreement(beside, first_tokens(weights, merge=True)) > 30
-    assert agreement(beside, first_tokens(Weights(smollm2, None, weights.merged), merge=False)) < 10
+    assert agreement(apart, first_tokens(weights, beside=False)) > 30
+    assert agreement(apart, first_tokens(Weights(smollm2, None, weights.merged), beside=True)) < 10
 
 
 @needs_vllm

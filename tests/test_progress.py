@@ -46,6 +46,29 @@ def test_output_that_is_no_terminal_gets_one_plain_line_a_task() -> None:
     assert len(lines) == 2
 
 
+def test_output_that_is_no_terminal_hears_once_a_minute_of_every_running_task() -> None:
+    screen, now = io.StringIO(), 0.0
+    console = Console(file=screen, force_terminal=False, width=120)
+    with TerminalProgress(console, clock=lambda: now) as progress:
+        progress.start("Rolling out", 200)
+        progress.start("Reading [the] archive", None)
+        for second in range(150):
+            now = float(second)
+            progress.advance("Rolling out")
+            if second % 30 == 29:
+                progress.advance("Reading [the] archive")
+        progress.finish("Rolling out")
+        progress.finish("Reading [the] archive")
+    assert screen.getvalue().splitlines() == [
+        "Rolling out: 61 of 200 after 1 min 00 s, 1.0/s, 2 min 17 s left",
+        "Reading [the] archive: 3 after 1 min 29 s, 29.7 s each",
+        "Rolling out: 121 of 200 after 2 min 00 s, 1.0/s, 1 min 18 s left",
+        "Reading [the] archive: 5 after 2 min 29 s, 29.8 s each",
+        "Rolling out: 150 in 149 s, 1.0/s",
+        "Reading [the] archive: 5 in 149 s, 29.8 s each",
+    ]
+
+
 def test_a_task_may_be_started_again_after_it_finished() -> None:
     screen = io.StringIO()
     with TerminalProgress(Console(file=screen, force_terminal=False, width=120)) as progress:

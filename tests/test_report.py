@@ -2,29 +2,33 @@
 
 import io
 import json
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from report_samples import comparison, policy_drift, policy_score, report_data
+from report_samples import policy_change, policy_drift, policy_score, report_data
 from rich.console import Console
 
+from josh_pipeline.cli.show import score_record, score_table
 from josh_pipeline.core.messages import Message, ToolCall
 from josh_pipeline.report.data import Cost, HarvestYield, ReportData
-from josh_pipeline.report.drawing import png, svg
 from josh_pipeline.report.figures import (
-    by_domain,
+    cost,
     drift_by_policy,
+    harvest_yield,
     paired_differences,
+    png,
+    success_by_group,
     success_by_iteration,
+    svg,
     won_and_lost,
 )
-from josh_pipeline.report.html import headline, overall_change, parting, report_page
+from josh_pipeline.report.html import cards, headline, overall_change, parting, report_page
 from josh_pipeline.report.pages import bubbles
-from josh_pipeline.report.scores import score_record, score_table
-from josh_pipeline.report.work_figures import cost, harvest_yield
+from josh_pipeline.search.tree import Usage
 
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\""
 
@@ -80,21 +84,21 @@ def test_the_report_says_that_sloppiness_is_injected_with_its_shares(html: str, 
     text = Page(html).text
     assert "The cold start's sloppiness is injected." in text
     assert "96 scripted conversations" in text
-    assert "50 % of the bookings are claimed and not made" in text
-    assert "30 % of the searches with two or more constraints leave one out" in text
+    assert "50 % of the bookings and orders are claimed and not made" in text
+    assert "30 % of the calls with two or more arguments leave one out" in text
     assert "15 % of the results" in text
     assert "injected" not in Page(report_page(replace(data, injected=None))).text
 
 
-def test_parts_are_explained_and_never_called_toolwoz_scores(html: str, data: ReportData) -> None:
-    assert "Scores on parts are never shown as ToolWOZ scores." in Page(html).text
-    whole = replace(data, scores=tuple(s for s in data.scores if s.goals == "whole"))
-    assert "never shown as ToolWOZ" not in Page(report_page(whole)).text
+def test_the_note_on_a_kind_of_goals_stands_where_it_is_scored(html: str, data: ReportData) -> None:
+    assert "Scores on parts are not ToolWOZ scores." in Page(html).text
+    whole = replace(data, scores=tuple(s for s in data.scores if s.goals.name == "whole"))
+    assert "not ToolWOZ scores" not in Page(report_page(whole)).text
 
 
 def test_every_score_stands_in_the_table_and_the_user_ceiling_beside_it(html: str, data: ReportData) -> None:
     text = Page(html).text
-    for score in data.scores:
+    for score in (one.score for one in data.scores):
         assert f"{score.reward:.3f}" in text
         assert f"{100 * score.success:.1f} %" in text
         assert f"[{100 * score.low:.1f}, {100 * score.high:.1f}]" in text
@@ -116,6 +120,17 @@ def test_the_report_shows_drift_with_its_limit_and_says_where_there_is_none(
     assert "JOSH round 2 : not measured. The weights are elsewhere." in text
 
 
+def test_a_model_that_diverged_is_refused_in_the_report_as_the_gate_refuses_it(data: ReportData) -> None:
+    diverged = policy_drift("JOSH round 2", math.nan)
+    assert diverged.too_far
+    found = replace(data, drifts=(*data.drifts[:2], diverged))
+    assert ("diverged", "nats a token: drift of JOSH round 2", "bad") in cards(found, None)
+    html = report_page(found)
+    assert '<b class="bad">diverged</b>' in html and "nan" not in Page(html).text
+    assert "diverged" in texts(svg(drift_by_policy(found.drifts)))
+    assert not data.drifts[-1].too_far and policy_drift("JOSH round 2", 1.6).too_far
+
+
 def test_conversations_are_told_together_until_they_part(html: str, data: ReportData) -> None:
     example = data.examples[0]
     before, after = bubbles(example.before.messages), bubbles(example.after.messages)
@@ -131,7 +146,7 @@ def test_cost_is_summed_and_money_is_told_only_where_there_are_prices(html: str,
     assert "4,490 requests, 1,820,000 prompt tokens of which 1,502,000 were cached" in text
     assert "No prices are set, so nothing is said about money." in text
     paid = replace(
-        data, costs=(*data.costs, Cost(2, "JOSH round 2", "rollouts", 60.0, 10, 100, 0, 50, 70, money=1.25))
+        data, costs=(*data.costs, Cost(2, "JOSH round 2", "rollouts", 60.0, Usage(10, 0, 100, cost=1.25)))
     )
     assert "In money, by the prices in the settings: 1.25." in Page(report_page(paid)).text
 
@@ -148,7 +163,7 @@ def test_the_report_shows_examples_settings_versions_and_the_tree(html: str, dat
     assert "Your booking is made!" in page.text
     assert "Booked, the reference is QX81MP2T." in page.text
     assert "0123abcd+" in page.text
-    assert "sample_dialogues 700" in page.text
+    assert "corpus.sample_dialogues 700" in page.text
     assert "lora.alpha 32" in page.text
     assert "torch 2.13.0" in page.text
     assert "trees/5be0c7a1f4d2938e.html" in page.links
@@ -175,7 +190,7 @@ def test_hostile_words_in_conversations_and_names_stay_words(data: ReportData) -
         corpus=replace(data.corpus, name=HOSTILE, licence=HOSTILE),
         scores=tuple(replace(s, name=HOSTILE) for s in data.scores),
         examples=(replace(example, after=replace(example.after, messages=talk)),),
-        settings={"corpus": {"source": HOSTILE}},
+        settings={"environment": {"source": HOSTILE}},
     )
     page = Page(report_page(hostile))
     assert "script" not in page.tags
@@ -186,7 +201,7 @@ def test_hostile_words_in_conversations_and_names_stay_words(data: ReportData) -
 
 def test_a_report_of_the_cold_start_alone_says_that_nothing_was_trained(data: ReportData) -> None:
     start = replace(
-        data, scores=data.scores[:1], comparisons=(), harvests=(), curves=(), costs=(), examples=(),
+        data, scores=data.scores[:1], changes=(), harvests=(), curves=(), costs=(), examples=(),
         tree=None, tree_link=None, ceiling=None, drifts=(), decisions=(),
     )  # fmt: skip
     page = Page(report_page(start))
@@ -200,8 +215,8 @@ def test_a_report_of_the_cold_start_alone_says_that_nothing_was_trained(data: Re
 
 def test_the_headline_claims_only_what_the_interval_shows(data: ReportData) -> None:
     for low, high, claim in ((0.1, 0.5, "better"), (-0.5, -0.1, "worse"), (-0.1, 0.2, "No clear change")):
-        change = comparison("cold start", "JOSH round 2", (low, (low + high) / 2, high))
-        found = replace(data, comparisons=(change,))
+        change = policy_change("cold start", "JOSH round 2", (low, (low + high) / 2, high))
+        found = replace(data, changes=(change,))
         assert claim in headline(found, overall_change(found))
 
 
@@ -217,11 +232,11 @@ def test_figures_hold_their_numbers_as_text(data: ReportData) -> None:
     assert "n = 150" in success
     refused = replace(data.main[1], promoted=False)
     assert "(not promoted)" in texts(svg(success_by_iteration([data.main[0], refused], None)))
-    domains = texts(svg(by_domain(data.main)))
+    domains = texts(svg(success_by_group(data.main, "domain")))
     assert "hotel" in domains and "n = 80" in domains and "JOSH round 2" in domains
-    outcome = texts(svg(won_and_lost(data.comparisons[:1])))
+    outcome = texts(svg(won_and_lost(data.changes[:1])))
     assert "48" in outcome and "7" in outcome and "31 solved by both, 64 by neither" in outcome
-    assert "+0.300" in texts(svg(paired_differences(data.comparisons)))
+    assert "+0.300" in texts(svg(paired_differences(data.changes)))
     assert "3 min 50 s" in texts(svg(cost(data.costs)))
     assert "not recorded" in texts(svg(cost(data.costs)))
 
@@ -235,7 +250,7 @@ def test_intervals_are_drawn_to_scale(data: ReportData) -> None:
         if hasattr(collection, "get_segments")
     ]
     assert [(round(low, 4), round(high, 4)) for low, high in bars] == [
-        (round(s.low, 4), round(s.high, 4)) for s in data.main
+        (round(s.score.low, 4), round(s.score.high, 4)) for s in data.main
     ]
 
 
@@ -249,12 +264,12 @@ def test_harvest_bars_add_up_to_the_trees() -> None:
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_figures_can_be_drawn_of_nothing_and_of_many(count: int, data: ReportData) -> None:
     scores = [policy_score(f"JOSH round {i}", 0.1 * i) for i in range(count)]
-    comparisons = [comparison("a", f"b{i}", (-0.1, 0.0, 0.1)) for i in range(count)]
+    changes = [policy_change("a", f"b{i}", (-0.1, 0.0, 0.1)) for i in range(count)]
     harvests = [HarvestYield(i, f"JOSH round {i}", 0, 0, 0, 0, 0, {}, {}) for i in range(count)]
-    costs = [Cost(i, f"JOSH round {i}", "rollouts", None) for i in range(count)]
+    costs = [Cost(i, f"JOSH round {i}", "rollouts", None, Usage()) for i in range(count)]
     figures = (
-        success_by_iteration(scores, None), by_domain(scores), paired_differences(comparisons),
-        won_and_lost(comparisons), harvest_yield(harvests), cost(costs),
+        success_by_iteration(scores, None), success_by_group(scores, "domain"), paired_differences(changes),
+        won_and_lost(changes), harvest_yield(harvests), cost(costs),
         drift_by_policy([policy_drift(f"JOSH round {i}", 0.1 * i) for i in range(count)]),
     )  # fmt: skip
     for figure in figures:
@@ -262,8 +277,8 @@ def test_figures_can_be_drawn_of_nothing_and_of_many(count: int, data: ReportDat
 
 
 def test_equal_data_give_equal_drawings_and_pictures_are_png(data: ReportData) -> None:
-    assert svg(by_domain(data.main)) == svg(by_domain(data.main))
-    assert png(by_domain(data.main)).startswith(b"\x89PNG\r\n")
+    assert svg(success_by_group(data.main, "domain")) == svg(success_by_group(data.main, "domain"))
+    assert png(success_by_group(data.main, "domain")).startswith(b"\x89PNG\r\n")
 
 
 def test_the_terminal_table_has_the_columns_and_a_word_about_parts(data: ReportData) -> None:
@@ -286,7 +301,7 @@ def test_the_terminal_table_has_the_columns_and_a_word_about_parts(data: ReportD
     assert "…" not in text, "80 columns hold the whole table"
     assert "54.7 % [46.7, 62.4]" in text
     assert "not ToolWOZ scores" in text
-    whole = [s for s in data.scores if s.goals == "whole"]
+    whole = [s for s in data.scores if s.goals.name == "whole"]
     screen = io.StringIO()
     Console(file=screen, width=80).print(score_table(whole))
     assert "not ToolWOZ scores" not in screen.getvalue()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from browser import chromium
 from playwright.sync_api import Browser, Page
-from report_samples import comparison, policy_drift, policy_score, report_data
+from report_samples import policy_change, policy_drift, policy_score, report_data
 
 from josh_pipeline.report.data import Decision, ReportData
 from josh_pipeline.report.html import report_page
@@ -30,7 +30,7 @@ def of_rounds(count: int) -> ReportData:
             policy_score("cold start", 0.25),
             *(policy_score(f"JOSH round {i}", 0.3 + 0.05 * i, promoted=i != count - 1) for i in rounds),
         ),
-        comparisons=tuple(comparison(*pair, (-0.02, 0.05, 0.12)) for pair in pairs),
+        changes=tuple(policy_change(*pair, (-0.02, 0.05, 0.12)) for pair in pairs),
         decisions=tuple(Decision(i, names[i], i != count - 1, "Because.") for i in rounds),
         drifts=tuple(policy_drift(name, 0.6 + 0.04 * i) for i, name in enumerate(names)),
         harvests=tuple(replace(data.harvests[0], iteration=i) for i in rounds),

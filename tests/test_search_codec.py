@@ -1,18 +1,20 @@
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
 import pytest
 from fakes import ScriptedPolicy, TinyUser, choosing, grow, said
 
-from josh_pipeline.harvest.codec import link_record, row_from_record, row_record
 from josh_pipeline.harvest.harvest import harvest, harvest_unfiltered
+from josh_pipeline.harvest.rows import Kind, row_from_record, row_record
 from josh_pipeline.search.codec import node_records, tree_from_records, tree_record, trees_from_records
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.store.warehouse import Warehouse
 
 MIXED = choosing("GET a", "GET b", "GET a b", "GET x", "?", "hello", "wéll ☃", "hm")
 
+KINDS: dict[str, Kind] = {"sft": "conversations", "kto": "messages", "dpo": "pairs"}
 MARKS = {"run_id": "run", "simulated_user": "tiny"}
 
 
@@ -43,7 +45,7 @@ def test_trees_come_back_from_the_store_as_they_were(tmp_path: Path):
 @pytest.mark.parametrize("method", ["sft", "kto", "dpo"])
 def test_rows_come_back_from_their_records_as_they_were(method):
     trees = [grow(ScriptedPolicy(MIXED), goal=f"goal {seed}", seed=seed) for seed in range(6)]
-    rows = harvest(trees, method, "partial", frozenset()).rows
+    rows = harvest(trees, method, KINDS[method], "partial", frozenset()).rows
     assert rows
     assert [row_from_record(row_record(row)) for row in rows] == list(rows)
     assert [row_record(row)["row_id"] for row in rows] == [row.row_id for row in rows]
@@ -51,10 +53,10 @@ def test_rows_come_back_from_their_records_as_they_were(method):
 
 def test_rows_and_links_fit_their_tables(tmp_path: Path):
     trees = [grow(ScriptedPolicy(MIXED), goal=f"goal {seed}", seed=seed) for seed in range(6)]
-    results = [harvest(trees, method, "partial", frozenset()) for method in ("sft", "kto", "dpo")]
+    results = [harvest(trees, method, KINDS[method], "partial", frozenset()) for method in KINDS]
     results.append(harvest_unfiltered(trees, 3, 0, frozenset()))
     rows = {row.row_id: row for result in results for row in result.rows}
-    links = [link_record(link) for result in results for link in result.links]
+    links = [asdict(origin) for result in results for origin in result.origins]
     warehouse = Warehouse(tmp_path / "store.duckdb")
     records = [row_record(row) | {"position": n} for n, row in enumerate(rows.values())]
     frame = pl.DataFrame(records, infer_schema_length=None)

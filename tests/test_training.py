@@ -1,5 +1,6 @@
 """Training on a tiny model: what carries loss, what is held against what, what comes out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,19 +10,20 @@ from tiny_model import tiny_model
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.messages import Conversation, Message
 from josh_pipeline.core.progress import SilentProgress
-from josh_pipeline.environments.toolwoz.demonstrations import Demonstration
-from josh_pipeline.harvest.rows import DpoRow, KtoRow, Row, Sampled, SftRow, Source
+from josh_pipeline.dialogue.demonstrations import Demonstration
+from josh_pipeline.harvest.rows import Row, Said, Side, SideLabel, Source
 from josh_pipeline.policies.chat import ChatRenderer
-from josh_pipeline.policies.merge import load_merged, merge
+from josh_pipeline.policies.weights import load_merged, merge
 from josh_pipeline.settings import (
     ColdStartSettings,
     DpoSettings,
     KtoSettings,
     LoraSettings,
     SftSettings,
-    TrainingSettings,
+    TrainingBase,
 )
-from josh_pipeline.training.examples import IGNORED, dpo_conversations, kto_conversations, sft_tokens
+from josh_pipeline.training.examples import IGNORED, RowTokenizer, TokenRow
+from josh_pipeline.training.methods import conversations
 from josh_pipeline.training.run import TrainingResult, train, train_cold_start
 
 LORA = LoraSettings(r=2, alpha=4)
@@ -46,34 +48,40 @@ def conversation(number: int) -> Conversation:
     )
 
 
-def sft_row(number: int, train: tuple[bool, ...] = (False, False, True, False, True)) -> SftRow:
+def sft_row(number: int, train: tuple[bool, ...] = (False, False, True, False, True)) -> Row:
     messages = conversation(number)
-    return SftRow(source(number), (), messages, train, (None,) * len(messages))
+    said = tuple(Said(message, loss) for message, loss in zip(messages[1:], train[1:], strict=True))
+    return Row("sft", source(number), (), messages[:1], (Side(said, "desirable"),))
 
 
-def sampled(text: str) -> Sampled:
-    return Sampled(Message("assistant", text), None)
+def message_side(text: str, label: SideLabel = "desirable") -> Side:
+    return Side((Said(Message("assistant", text), train=True),), label)
 
 
 def kto_rows(prompts: int, completions: int = 2) -> list[Row]:
+    labels: tuple[SideLabel, ...] = ("desirable", "undesirable")
     return [
-        KtoRow(source(number), (), conversation(number)[:2], sampled(f"say {number} {turn}"), turn == 0)
+        Row(
+            "kto",
+            source(number),
+            (),
+            conversation(number)[:2],
+            (message_side(f"say {number} {turn}", labels[turn > 0]),),
+        )
         for number in range(prompts)
         for turn in range(completions)
     ]
 
 
 def dpo_rows(prompts: int) -> list[Row]:
-    return [
-        DpoRow(source(number), (), conversation(number)[:2], sampled("good"), sampled("bad"))
-        for number in range(prompts)
-    ]
+    sides = (message_side("good"), message_side("bad", "undesirable"))
+    return [Row("dpo", source(number), (), conversation(number)[:2], sides) for number in range(prompts)]
 
 
 def trained(
     base: Path,
     rows: list[Row],
-    settings: TrainingSettings,
+    settings: TrainingBase,
     out: Path,
     adapter: Path | None = None,
     seed: int = 0,
@@ -83,7 +91,7 @@ def trained(
 
 def test_only_the_chosen_assistant_messages_carry_loss(base: Path):
     renderer = ChatRenderer(base)
-    example = sft_tokens(sft_row(1, (False, False, False, False, True)), renderer)
+    (example,) = RowTokenizer(renderer).tokens(sft_row(1, (False, False, False, False, True))).sides
     assert renderer.decode([t for t in example.labels if t != IGNORED]) == "bye"
 
 
@@ -112,7 +120,7 @@ def test_a_cold_start_lowers_the_loss_on_its_demonstrations(base: Path, tmp_path
     ids=["sft", "kto", "dpo"],
 )
 def test_each_method_makes_an_adapter_and_equal_seeds_make_equal_ones(
-    base: Path, tmp_path: Path, rows: list[Row], settings: TrainingSettings
+    base: Path, tmp_path: Path, rows: list[Row], settings: TrainingBase
 ):
     first = trained(base, rows, settings, tmp_path / "first")
     again = trained(base, rows, settings, tmp_path / "again")
@@ -192,11 +200,45 @@ def test_without_an_adapter_the_base_itself_is_served(base: Path, tmp_path: Path
 
 def test_rows_without_tool_schemas_reach_trl_as_rows_without_tools():
     # Templates ask whether tools were given at all: an empty list was given.
-    conversations = kto_conversations(kto_rows(2)) + dpo_conversations(dpo_rows(2))  # type: ignore[arg-type]
-    assert [one["tools"] for one in conversations] == [None] * len(conversations)
+    rows = [TokenRow(row, ()) for row in kto_rows(2) + dpo_rows(2)]
+    assert [one["tools"] for one in conversations([rows])] == [None] * len(rows)
+
+
+def test_a_count_is_what_training_counts_and_another_count_is_refused(base: Path, tmp_path: Path):
+    tokenizer = RowTokenizer(ChatRenderer(base))
+    for row in (sft_row(1), *kto_rows(1), *dpo_rows(1)):
+        assert tokenizer.length(row) == max(len(one.input_ids) for one in tokenizer.tokens(row).sides)
+    counted = replace(sft_row(1), tokens=tokenizer.length(sft_row(1)) + 1)
+    with pytest.raises(UserError, match="another tokenizer or chat template: harvest the rows again"):
+        trained(base, [counted], SftSettings(processes=0), tmp_path)
+
+
+def test_rows_are_rendered_once_where_they_are_counted_and_their_prompt_once(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rendered: list[int] = []
+    text = ChatRenderer.text
+    monkeypatch.setattr(
+        ChatRenderer, "text", lambda self, *given, **how: rendered.append(1) or text(self, *given, **how)
+    )
+    tokenizer = RowTokenizer(ChatRenderer(base))
+    tokenizer.length(sft_row(1))
+    assert len(rendered) == 1
+    rendered.clear()
+    tokenizer.tokens(sft_row(1))
+    assert len(rendered) <= len(conversation(1)) + 1
+    rendered.clear()
+    for row in kto_rows(1, 5):
+        tokenizer.tokens(row)
+    assert len(rendered) == 1 + 5
+
+
+def test_rows_of_another_method_are_refused(base: Path, tmp_path: Path):
+    with pytest.raises(UserError, match=r"not harvested for training\.method sft"):
+        trained(base, dpo_rows(2), SftSettings(processes=0), tmp_path)
 
 
 def test_kto_rows_of_one_label_are_refused_where_batches_leave_the_other_out(base: Path, tmp_path: Path):
-    rows = [row for row in kto_rows(4) if isinstance(row, KtoRow) and row.desirable]
+    rows = [row for row in kto_rows(4) if row.good]
     with pytest.raises(UserError, match="KTO needs rows of both labels"):
-        trained(base, list(rows), KtoSettings(processes=0, lora=LORA), tmp_path)
+        trained(base, rows, KtoSettings(processes=0, lora=LORA), tmp_path)

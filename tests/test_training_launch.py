@@ -12,7 +12,7 @@ from tiny_model import tiny_model
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import SilentProgress
-from josh_pipeline.settings import DpoSettings, KtoSettings, SftSettings, TrainingSettings
+from josh_pipeline.settings import DpoSettings, KtoSettings, SftSettings, TrainingBase
 from josh_pipeline.training.job import TrainingResult
 from josh_pipeline.training.run import last_checkpoint, train
 
@@ -40,7 +40,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
-def run(base: Path, out: Path, settings: TrainingSettings, told: Told | None = None) -> TrainingResult:
+def run(base: Path, out: Path, settings: TrainingBase, told: Told | None = None) -> TrainingResult:
     chosen = {"sft": [sft_row(n) for n in range(8)], "kto": kto_rows(8), "dpo": dpo_rows(16)}[settings.method]
     return train(chosen, base, None, out, settings, 0, told or SilentProgress(), "none")
 
@@ -73,7 +73,7 @@ def test_what_a_worker_refuses_is_one_sentence_here(base: Path, tmp_path: Path):
     ids=["sft", "dpo", "kto"],
 )
 def test_two_processes_take_half_of_the_batches_each_and_learn_as_one_does(
-    settings: TrainingSettings, tolerance: float, base: Path, tmp_path: Path
+    settings: TrainingBase, tolerance: float, base: Path, tmp_path: Path
 ):
     common = {"lora": LORA, "threads": 1, "learning_rate": 0.01}
     alone = settings.model_copy(update={**common, "processes": 0, "accumulation": 2})

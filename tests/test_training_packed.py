@@ -14,22 +14,26 @@ from transformers import AutoModelForCausalLM
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.messages import Conversation, Message
 from josh_pipeline.core.progress import SilentProgress
-from josh_pipeline.harvest.rows import DpoRow, KtoRow, Row, Sampled, SftRow, Source
+from josh_pipeline.harvest.rows import Row, Said, Side, SideLabel, Source
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.models import foundation
-from josh_pipeline.settings import DpoSettings, KtoSettings, LoraSettings, SftSettings, TrainingSettings
-from josh_pipeline.training import trainers, tree_attention
+from josh_pipeline.settings import DpoSettings, KtoSettings, LoraSettings, SftSettings, TrainingBase
+from josh_pipeline.training import packing, trainers
 from josh_pipeline.training.batches import mixed_batches, tree_batches
 from josh_pipeline.training.examples import IGNORED, TokenExample
 from josh_pipeline.training.job import TrainingJob
-from josh_pipeline.training.packed import model_inputs
 from josh_pipeline.training.packing import pack, visible_blocks
 from josh_pipeline.training.run import train
-from josh_pipeline.training.trainers import batched_rows, packed_trainer, plain_trainer
-from josh_pipeline.training.weights import load_base
+from josh_pipeline.training.trainers import (
+    batched_rows,
+    load_base,
+    model_inputs,
+    packed_trainer,
+    plain_trainer,
+)
 
 LORA = LoraSettings(r=2, alpha=4)
-SETTINGS: dict[str, TrainingSettings] = {
+SETTINGS: dict[str, TrainingBase] = {
     "sft": SftSettings(lora=LORA, processes=0, epochs=1),
     "kto": KtoSettings(
         lora=LORA,
@@ -44,8 +48,8 @@ SETTINGS: dict[str, TrainingSettings] = {
 }
 
 
-def said(text: str) -> Sampled:
-    return Sampled(Message("assistant", text), None)
+def side(text: str, label: SideLabel) -> Side:
+    return Side((Said(Message("assistant", text), train=True),), label)
 
 
 def tree_rows(method: str, trees: int = 4) -> list[Row]:
@@ -59,17 +63,16 @@ def tree_rows(method: str, trees: int = 4) -> list[Row]:
             talk += (
                 Message("user", f"find me {draw.randrange(1000)} in the {draw.choice(['north', 'south'])}"),
             )
-            good = said(f"found {draw.randrange(100)}")
-            rivals = [said(f"found {draw.randrange(100)}, or not") for _ in range(turn)]
+            good = side(f"found {draw.randrange(100)}", "desirable")
+            rivals = [side(f"found {draw.randrange(100)}, or not", "undesirable") for _ in range(turn)]
             if method == "kto":
-                rows += [KtoRow(source, (), talk, good, desirable=True)]
-                rows += [KtoRow(source, (), talk, rival, desirable=False) for rival in rivals]
+                rows += [Row("kto", source, (), talk, (one,)) for one in (good, *rivals)]
             if method == "dpo":
-                rows += [DpoRow(source, (), talk, good, rival) for rival in rivals]
-            talk += (good.message,)
+                rows += [Row("dpo", source, (), talk, (good, rival)) for rival in rivals]
+            talk += good.messages
         if method == "sft":
-            train = tuple(message.role == "assistant" for message in talk)
-            rows.append(SftRow(source, (), talk, train, (None,) * len(talk)))
+            said = tuple(Said(message, message.role == "assistant") for message in talk[1:])
+            rows.append(Row("sft", source, (), talk[:1], (Side(said, "desirable"),)))
     return rows
 
 
@@ -174,7 +177,7 @@ def test_kto_adds_the_cross_entropy_of_the_desirable_messages(base: Path, adapte
     model = load_base(base, "none", "eager", torch.device("cpu")).float()
     model.load_adapter(str(adapter))
     for batch, tokens, kto in zip(rows.packed, rows.tokens, rows.batches, strict=True):
-        good = [example for example, row in zip(tokens, kto, strict=True) if row.desirable]
+        good = [example for example, one in zip(tokens, kto, strict=True) if one.row.good]
         total, labelled = 0.0, 0
         for example in good:
             targets = torch.tensor([[IGNORED, *example.labels[1:]]])
@@ -242,11 +245,11 @@ def test_every_token_sees_exactly_its_own_path():
 
 def test_the_kernel_for_gpus_gives_what_the_one_for_cpus_gives(base: Path):
     rows = batched_rows(job_of("kto", base, None), ChatRenderer(base))
-    model = AutoModelForCausalLM.from_pretrained(base, attn_implementation=tree_attention.IMPLEMENTATION)
+    model = AutoModelForCausalLM.from_pretrained(base, attn_implementation=packing.IMPLEMENTATION)
     inputs = model_inputs(rows.packed[0])
     unfused = model(**inputs).logits
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tree_attention, "_unfused", tree_attention._fused)
+        patch.setattr(packing, "_unfused", packing._fused)
         torch.testing.assert_close(model(**inputs).logits, unfused, rtol=1e-4, atol=1e-5)
 
 
@@ -255,7 +258,7 @@ def test_attention_that_cannot_be_packed_is_refused_with_what_to_do():
     blocks = visible_blocks(torch.tensor([4, 4, 4, 4]), 4)
     for kind in ({"sliding_window": 2}, {"softcap": 30.0}, {"tree": ()}):
         with pytest.raises(UserError, match=r"set training\.packed to false"):
-            tree_attention.tree_attention(
+            packing.tree_attention(
                 torch.nn.Identity(), states, states, states, None, 1.0, **({"tree": blocks} | kind)
             )
 

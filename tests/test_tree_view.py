@@ -13,11 +13,9 @@ from rich.console import Console
 
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.world import CallRecord
-from josh_pipeline.report.tree_data import DrawnTree
-from josh_pipeline.report.tree_layout import collapsed, lay_out
-from josh_pipeline.report.tree_svg import boxes, dots
-from josh_pipeline.report.tree_terminal import tree_text
-from josh_pipeline.report.tree_view import tree_page
+from josh_pipeline.report.tree import DrawnTree
+from josh_pipeline.report.tree_svg import boxes, collapsed, dots, lay_out
+from josh_pipeline.report.tree_view import tree_page, tree_text
 from josh_pipeline.search.tree import Tree
 
 HOSTILE = "</title></script><script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\""
@@ -46,7 +44,7 @@ class Tags(HTMLParser):
 
 
 def hostile(call: CallRecord) -> CallRecord:
-    return replace(call, arguments={"area": HOSTILE}, payload={"error": HOSTILE})
+    return replace(call, arguments={"area": HOSTILE}, payload={"error": HOSTILE}, error=True)
 
 
 def hostile_tree() -> DrawnTree:
@@ -56,7 +54,8 @@ def hostile_tree() -> DrawnTree:
             node,
             messages=(Message("assistant", HOSTILE), Message("user", HOSTILE)),
             calls=tuple(
-                replace(c, arguments={"area": HOSTILE}, payload={"error": HOSTILE}) for c in node.calls
+                replace(c, arguments={"area": HOSTILE}, payload={"error": HOSTILE}, error=True)
+                for c in node.calls
             ),
         )
         for node in tree.nodes

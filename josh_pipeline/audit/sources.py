@@ -3,8 +3,9 @@
 from josh_pipeline.audit.context import Context, differences
 from josh_pipeline.core.ids import content_id
 from josh_pipeline.policies.models import model_digest
+from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.stages.goals import task_records
-from josh_pipeline.stages.policy import policy_digest, policy_row
+from josh_pipeline.stages.policy import policy_row
 from josh_pipeline.store.lineage import Written
 
 

@@ -12,8 +12,8 @@ from josh_pipeline.dialogue.turn import made_again
 from josh_pipeline.evaluation.benchmark import Episode
 from josh_pipeline.harvest.harvest import with_earlier
 from josh_pipeline.harvest.rows import row_from_record
+from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.stages.episodes import episode_from_record
-from josh_pipeline.stages.policy import policy_digest
 from josh_pipeline.stages.promotion import decided_digests, measured_digests
 from josh_pipeline.store.lineage import Written
 

@@ -12,14 +12,15 @@ from rich.console import Console
 from josh_pipeline.audit.chain import audit_row, source_use
 from josh_pipeline.audit.text import home_lines, home_record, row_lines, row_record, source_lines
 from josh_pipeline.audit.whole import audit_home
+from josh_pipeline.cli.options import partition
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import TerminalProgress
 from josh_pipeline.stages.registry import open_home
-from josh_pipeline.stages.step import ITERATION_DIGITS, iteration_key
+from josh_pipeline.stages.step import ITERATION_DIGITS
 from josh_pipeline.store.home import Home
 
 
-def command(options: argparse.Namespace) -> int:
+def audit(options: argparse.Namespace) -> int:
     """Audit; returns 1 where a link is broken."""
     home = open_home(options.home)
     target = options.target
@@ -32,28 +33,24 @@ def command(options: argparse.Namespace) -> int:
         return 0
     if is_row:
         return _row(home, target, options)
-    return _home(home, None if target is None else iteration_key(int(target)), options)
+    with TerminalProgress(Console(stderr=True)) as progress:
+        found, known, chosen = audit_home(home, partition(target), progress)
+    show(options.json, home_record(found, known, chosen), home_lines(found, known, chosen))
+    return 0 if found.sound else 1
 
 
 def _row(home: Home, prefix: str, options: argparse.Namespace) -> int:
     found = audit_row(home, prefix)
     if options.html is not None:
         # Imported where it is used: drawing takes longer than the audit of a row.
+        from josh_pipeline.report.pages import write_page
         from josh_pipeline.report.row_page import load_row_page
-        from josh_pipeline.report.write import write_page
 
         write_page(Path(options.html), load_row_page(home.warehouse(), found))
         print(options.html)
     else:
         show(options.json, row_record(found), row_lines(found))
     return 0 if found.audit.sound else 1
-
-
-def _home(home: Home, iteration: str | None, options: argparse.Namespace) -> int:
-    with TerminalProgress(Console(stderr=True)) as progress:
-        audit, known, chosen = audit_home(home, iteration, progress)
-    show(options.json, home_record(audit, known, chosen), home_lines(audit, known, chosen))
-    return 0 if audit.sound else 1
 
 
 def show(as_json: bool, record: Any, lines: Iterable[str]) -> None:

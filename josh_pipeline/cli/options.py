@@ -1,11 +1,54 @@
-"""Settings from the options that several commands share."""
+"""Options that several commands share, and settings from them."""
 
 import argparse
 import os
 from typing import Any
 
-from josh_pipeline.settings import Settings
+from josh_pipeline.core.command import HOME, argument
+from josh_pipeline.environments.registry import BUILT_IN, DEFAULT
+from josh_pipeline.settings import Settings, profile_names
+from josh_pipeline.stages.step import iteration_key
 from josh_pipeline.store.home import Home
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return number
+
+
+def partition(iteration: str | None) -> str | None:
+    """Return the partition key of an iteration that was given as a number; anything else as it is."""
+    return iteration_key(int(iteration)) if iteration is not None and iteration.isdigit() else iteration
+
+
+ENVIRONMENT = (
+    argument(
+        "--env",
+        metavar="E",
+        help=f"{', '.join(BUILT_IN)} (default: {DEFAULT}), path/to/file.py:Class or package.module:Class",
+    ),
+    argument("--corpus", metavar="PATH-or-URL", help="where the environment reads from (default: built in)"),
+)
+SEMANTICS = argument("--semantics", metavar="S", help="how the environment answers and rewards calls")
+SETTINGS = (
+    argument(
+        "--profile",
+        metavar="P",
+        help=f"{', '.join(profile_names())}, or a YAML file (default: as the last run, else quickstart)",
+    ),
+    *ENVIRONMENT,
+    argument("--seed", type=int, metavar="S", help="seed of the run"),
+    argument("--model", metavar="M", help="'smollm2' (bundled), or a Hugging Face causal LM"),
+    argument("--endpoint", metavar="URL", help="an OpenAI-compatible server that has the model"),
+    HOME,
+)
+"""Of commands that need the settings of a run: see ``settings_of``."""
 
 
 def quiet_libraries() -> None:
@@ -15,17 +58,20 @@ def quiet_libraries() -> None:
 
 
 def settings_of(home: Home, options: argparse.Namespace) -> Settings:
-    """Lay the options over the profile, or over the settings of the home's last run.
+    """Lay the options of ``SETTINGS`` over the profile, or over the settings of the home's last run.
 
     Raises:
         UserError: no such profile, or a faulty setting.
     """
-    overrides: dict[str, Any] = {}
-    if options.corpus is not None:
-        overrides["corpus"] = {"source": options.corpus}
-    if options.seed is not None:
-        overrides["seed"] = options.seed
-    policy = {name: getattr(options, name) for name in ("model", "endpoint") if getattr(options, name)}
-    if policy:
-        overrides["policy"] = policy
-    return home.settings(options.profile or "", overrides)
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    policy = {name: given[name] for name in ("model", "endpoint") if name in given}
+    overrides: dict[str, Any] = {"environment": environment_overrides(options), "policy": policy}
+    if "seed" in given:
+        overrides["seed"] = given["seed"]
+    return home.settings(options.profile or "", {name: one for name, one in overrides.items() if one != {}})
+
+
+def environment_overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what the options of ``ENVIRONMENT`` set in the settings of an environment."""
+    found: dict[str, Any] = {} if options.env is None else {"name": options.env}
+    return found if options.corpus is None else found | {"corpus": {"source": options.corpus}}

@@ -7,13 +7,15 @@ has a default. Its class is found by name in ``josh_pipeline.environments.regist
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.errors import UserError, quoted
 from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Policy
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.core.user import User
@@ -158,20 +160,24 @@ class Environment(ABC, Generic[T]):
         Settings: the settings that it takes.
         Task: the class of its tasks; a frozen dataclass whose fields JSON can hold.
         kinds: kind of task to what people call several of them; scores of different kinds never mix.
+        notes: kind of task to what a reader of its scores has to know; kinds that need no note are left out.
         agent: whom the user talks to, as an LLM that plays the user is told.
         least_solvable: share of the tasks that the oracle has to solve, lest they say more about their source
             than about a policy.
         source_asset, tasks_asset: what Dagster calls what was read, and the tasks: the built-in environment's
             names stand for all environments.
+        id_name: what the lines of ``josh replay`` call the source of a task.
     """
 
     Settings: ClassVar[type[EnvironmentSettings]] = EnvironmentSettings
     Task: ClassVar[type[Task]] = Task
     kinds: Mapping[str, str] = {"task": "tasks"}
+    notes: Mapping[str, str] = {}
     agent: str = "an agent that helps people"
     least_solvable: float = 1.0
     source_asset: ClassVar[str] = "environment_sources"
     tasks_asset: ClassVar[str] = "environment_tasks"
+    id_name: ClassVar[str] = "source_id"
 
     def __init__(self, settings: EnvironmentSettings) -> None:
         self.settings = settings
@@ -265,6 +271,66 @@ class Environment(ABC, Generic[T]):
         """
         raise UserError(f"{self.settings.name} has no selection {name!r}: use --role.")
 
+    def listed(self) -> Sequence[T]:
+        """Return the tasks that ``josh goals`` prints and ``josh replay`` plays."""
+        return self.tasks()
+
+    def listed_task(self, name: str) -> T:
+        """Return the listed task that a line of ``josh replay`` names.
+
+        Args:
+            name: a source, or a task's own id.
+
+        Raises:
+            UserError: there is no such task, it is excluded, or the source has several.
+        """
+        found = self._listed_by_name.get(name, ())
+        if not found:
+            raise UserError(f"There is no task of source {quoted(name)}.")
+        if len(found) > 1:
+            raise UserError(f"Source {quoted(name)} has {len(found)} tasks: name one by its goal_id.")
+        if found[0].excluded is not None:
+            raise UserError(f"The task of source {quoted(name)} is excluded: {found[0].excluded}.")
+        return found[0]
+
+    @cached_property
+    def _listed_by_name(self) -> Mapping[str, Sequence[T]]:
+        named: dict[str, list[T]] = {}
+        for task in self.listed():
+            for name in {task.source_id, task.goal_id}:
+                named.setdefault(name, []).append(task)
+        return named
+
+    def goal_record(self, task: T) -> dict[str, Any]:
+        """Return what ``josh goals`` prints of a task (JSON)."""
+        return {
+            "goal_id": task.goal_id,
+            "source_id": task.source_id,
+            "split": task.split,
+            "role": task.role,
+            "message": task.message,
+            "calls": [{"tool": call.tool, "parameters": call.parameters} for call in task.calls],
+            "excluded": task.excluded,
+        }
+
+    def replay_record(
+        self, task: T, world: World, results: Sequence[Any], conversation: Conversation
+    ) -> dict[str, Any]:
+        """Return what ``josh replay`` prints of a line (JSON).
+
+        Args:
+            world: as the calls and replies left it.
+            results: payloads, a call each.
+            conversation: what the agent said.
+        """
+        return {
+            "source_id": task.source_id,
+            "results": results,
+            "earned": sorted(world.milestones()),
+            "void": world.void,
+            "reward": world.outcome(conversation),
+        }
+
     @classmethod
     def read(cls, settings: EnvironmentSettings, cache: Path, progress: Progress) -> Self:
         """Read what the environment needs from outside.
@@ -289,3 +355,12 @@ class Environment(ABC, Generic[T]):
             snapshot: without ``sources`` where only worlds are asked for.
         """
         return cls(settings)
+
+    def check_digest(self) -> str | None:
+        """Compute the digest of what was read anew, from what was restored.
+
+        Returns:
+            What ``Snapshot.digest`` has to be; None where it names more than the snapshot holds, e.g. the
+            bytes of files.
+        """
+        return self.digest

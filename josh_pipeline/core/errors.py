@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 ErrorKind = Literal["endpoint", "timeout", "context_length", "parse", "user", "world", "budget"]
 """Why a branch or a conversation failed; stored with the row that it left."""
+
+SHOWN_CHARACTERS = 60
+"""Longest piece of somebody's own text that a message repeats."""
 
 
 class UserError(Exception):
@@ -47,3 +50,9 @@ def failing_as(kind: ErrorKind, part: str) -> Iterator[None]:
         raise
     except Exception as fault:
         raise RolloutError(kind, f"{part} raised {type(fault).__name__}: {fault}") from fault
+
+
+def quoted(text: Any) -> str:
+    """Quote for a message what somebody wrote, cut to ``SHOWN_CHARACTERS``; of no text, its type."""
+    shown = text if isinstance(text, str) else type(text).__name__
+    return repr(shown if len(shown) <= SHOWN_CHARACTERS else shown[:SHOWN_CHARACTERS] + "…")

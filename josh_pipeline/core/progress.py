@@ -1,7 +1,7 @@
-"""How long work says how far it is: a small interface, and the three places it is told to.
+"""How long work says how far it is: a small interface, and the places it is told to.
 
-Work names a task, its size, and each step of it. The terminal draws bars, a step of an orchestrator
-passes on a snapshot now and then, and tests and scripts that want quiet take the silent one.
+Work names a task, its size, and each step of it. The terminal draws bars; a step of an orchestrator, and output
+that is no terminal, get a snapshot now and then; tests and scripts that want quiet take the silent one.
 """
 
 import time
@@ -62,75 +62,6 @@ class SilentProgress:
         """Ignore it."""
 
 
-class _Rate(ProgressColumn):
-    """Steps a second, or seconds a step where steps are slow."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        if not speed:
-            return Text("")
-        return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each", style="cyan")
-
-
-class TerminalProgress:
-    """Bars with rate and time left on a terminal; a line a task where the output is no terminal.
-
-    Use it as a context manager, so that the cursor comes back whatever happens.
-    """
-
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
-        self._bars = Bars(
-            SpinnerColumn(finished_text="[green]✓"),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(compact=True),
-            console=self._console,
-        )
-        self._ids: dict[str, TaskID] = {}
-        self._began: dict[str, float] = {}
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bars.stop()
-
-    def start(self, task: str, total: int | None) -> None:
-        """Show a bar."""
-        self._ids[task] = self._bars.add_task(task, total=total)
-        self._began[task] = time.monotonic()
-
-    def advance(self, task: str, steps: int = 1) -> None:
-        """Move a bar on."""
-        self._bars.advance(self._ids[task], steps)
-
-    def finish(self, task: str) -> None:
-        """Stop a bar's clock; it stays on the screen as it is."""
-        bar = self._ids.pop(task)
-        seconds = time.monotonic() - self._began.pop(task)
-        shown = next(task for task in self._bars.tasks if task.id == bar)
-        done = shown.completed
-        if shown.total is None:
-            self._bars.update(bar, total=done)
-        self._bars.stop_task(bar)
-        if not self._console.is_terminal:
-            rate = f", {done / seconds:.1f}/s" if done and seconds > 0 else ""
-            self._console.print(f"{task}: {done:g} in {seconds:.0f} s{rate}", highlight=False)
-
-    def note(self, text: str) -> None:
-        """Print a line above the bars."""
-        self._console.print(text, highlight=False, markup=False)
-
-
 @dataclass(frozen=True)
 class Snapshot:
     """How far a task is.
@@ -159,6 +90,15 @@ class Snapshot:
         if self.total is None or not self.rate:
             return None
         return max(0.0, (self.total - self.done) / self.rate)
+
+    def __str__(self) -> str:
+        """One line for people."""
+        rate = f", {rate_text(self.rate)}" if self.rate else ""
+        if self.finished:
+            return f"{self.task}: {self.done} in {self.seconds:.0f} s{rate}"
+        total = "" if self.total is None else f" of {self.total}"
+        left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
+        return f"{self.task}: {self.done}{total} after {duration(self.seconds)}{rate}{left}"
 
 
 class ThrottledProgress:
@@ -212,3 +152,92 @@ class ThrottledProgress:
     def note(self, text: str) -> None:
         """Pass a note on."""
         self._say(text)
+
+
+class _Rate(ProgressColumn):
+    """The rate of a bar."""
+
+    def render(self, task: Task) -> Text:
+        return Text(rate_text(task.finished_speed or task.speed or 0.0), style="cyan")
+
+
+class TerminalProgress:
+    """Bars with rate and time left on a terminal; elsewhere a line a minute and task, and one at its end.
+
+    Use it as a context manager, so that the cursor comes back whatever happens.
+
+    Args:
+        console: standard error where None.
+        clock: seconds from any fixed moment.
+    """
+
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console or Console(stderr=True)
+        self._bars = Bars(
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+        )
+        self._ids: dict[str, TaskID] = {}
+        self._lines = ThrottledProgress(self._observe, self.note, clock=clock)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._console.is_terminal:
+            self._bars.stop()
+
+    def start(self, task: str, total: int | None) -> None:
+        """Show a bar."""
+        self._ids[task] = self._bars.add_task(task, total=total)
+        self._lines.start(task, total)
+
+    def advance(self, task: str, steps: int = 1) -> None:
+        """Move a bar on."""
+        self._bars.advance(self._ids[task], steps)
+        self._lines.advance(task, steps)
+
+    def finish(self, task: str) -> None:
+        """Stop a bar's clock; it stays on the screen as it is."""
+        self._lines.finish(task)
+
+    def note(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._console.print(text, highlight=False, markup=False)
+
+    def _observe(self, state: Snapshot) -> None:
+        if not self._console.is_terminal:
+            self.note(str(state))
+        if state.finished:
+            bar = self._ids.pop(state.task)
+            if state.total is None:
+                self._bars.update(bar, total=state.done)
+            self._bars.stop_task(bar)
+
+
+def rate_text(rate: float) -> str:
+    """Steps a second, or seconds a step where steps are slow; empty where nothing is known yet."""
+    if not rate:
+        return ""
+    return f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``48 s``, ``3 min 12 s``, ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,7 +1,11 @@
 """Environments by name: those that come with the package, those that other packages bring, and one's own."""
 
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
+from josh_pipeline.core.command import Command
 from josh_pipeline.core.environment import Environment
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.named import named_class
@@ -28,3 +32,14 @@ def environment_class(name: str) -> type[Environment[Any]]:
             "josh_pipeline.core.environment.Environment."
         )
     return found
+
+
+def brought_commands() -> Iterator[Command]:
+    """Find the commands that built-in environments bring: ``COMMANDS`` of ``commands`` beside them.
+
+    Every start of ``josh`` imports it, so it has to be light.
+    """
+    for place in BUILT_IN.values():
+        module = f"{place.partition(':')[0].rpartition('.')[0]}.commands"
+        if find_spec(module) is not None:
+            yield from import_module(module).COMMANDS

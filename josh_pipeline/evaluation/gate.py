@@ -38,8 +38,7 @@ class Gate:
     @property
     def forgot(self) -> bool:
         """The candidate has drifted too far from the foundation."""
-        # Not the same as greater: a model that diverged drifts by nan.
-        return self.drift is not None and not self.drift <= self.max_drift
+        return self.drift is not None and too_far(self.drift, self.max_drift)
 
     @property
     def passed(self) -> bool:
@@ -61,11 +60,17 @@ class Gate:
         return f"{self.regression_sentence} {drift_sentence(self.drift, self.max_drift)}"
 
 
+def too_far(drift: float, max_drift: float) -> bool:
+    """Say whether a drift is not within its limit."""
+    # Not the same as greater: a model that diverged drifts by nan.
+    return not drift <= max_drift
+
+
 def drift_sentence(drift: float | None, max_drift: float) -> str:
     """Say how far a policy drifted, and whether that is too far."""
     if drift is None:
         return "Drift from the foundation was not measured."
     found = f"Drift from the foundation: {drift:.3f} nats a token"
-    if not drift <= max_drift:
+    if too_far(drift, max_drift):
         return f"{found}, not within {max_drift:g} (evaluation.max_drift)."
     return f"{found}, within {max_drift:g}."

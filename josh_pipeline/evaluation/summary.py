@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from pydantic import TypeAdapter
+
 from josh_pipeline.core.environment import Task
 from josh_pipeline.core.messages import Conversation, answered
 from josh_pipeline.core.world import CallRecord
@@ -76,6 +78,14 @@ class Score:
     faults: Mapping[str, int]
     pass_k: tuple[float, ...]
     usage: Usage
+
+
+_SCORES = TypeAdapter(Score)
+
+
+def score_from(details: str) -> Score:
+    """Read a score as ``evaluations`` and ``benchmarks`` keep it: JSON."""
+    return _SCORES.validate_json(details)
 
 
 def score(

@@ -6,7 +6,6 @@ is sampled for a request depends on its seed, not on its neighbours.
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from transformers import DynamicCache

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.ids import content_id
 
-# torch, transformers and peft are imported where they are used: they take seconds, and the stages import this.
+# torch, transformers and peft are imported where they are used: they take seconds, and stages import this.
 
 Quantization = Literal["none", "nf4"]
 
@@ -117,6 +118,11 @@ class Weights:
             quantization_config=quantization_config(quantization),
         )
         return (PeftModel.from_pretrained(model, served.adapter) if served.adapter else model).eval()
+
+
+def policy_digest(base: str, adapter: str | None) -> str:
+    """Name a policy by base and adapter; a base alone is named by its own digest."""
+    return base if adapter is None else content_id("policy", base, adapter)
 
 
 def adapter_rank(adapter: Path) -> int:

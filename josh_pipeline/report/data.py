@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from josh_pipeline.core.environment import Carelessness, Task
 from josh_pipeline.core.messages import Conversation
-from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.dialogue.demonstrations import Ceiling
 from josh_pipeline.evaluation.drift import Drift
-from josh_pipeline.evaluation.summary import Breakdown
-from josh_pipeline.report.tree_data import DrawnTree
+from josh_pipeline.evaluation.gate import too_far
+from josh_pipeline.evaluation.summary import Score
+from josh_pipeline.report.tree import DrawnTree
+from josh_pipeline.report.words import GoalKind
+from josh_pipeline.search.tree import Usage
 
-GoalKind = Literal["parts", "whole"]
 Metric = Literal["reward", "success"]
 
 
@@ -22,45 +25,25 @@ class PolicyScore:
         iteration: the iteration that made it; its line's first for the policy that the line starts from.
         attempt: of that iteration.
         superseded: it was refused, and the iteration has made another attempt since.
-        policy: its digest.
-        name: for people: ``cold start``, ``JOSH round 1``, ...
+        name: of the policy, for people: ``cold start``, ``JOSH round 1``, ...
         corpus: name of the corpus.
-        goals: whether they are parts or whole goals.
         role: ``val`` or ``test``; of other benchmarks what was selected, e.g. ``test (all)``.
-        n, reward, success, low, high: see ``evaluation.summary.Score``.
         promoted: None for what a line starts from, and while the gate has not spoken.
         trees, full_trees, rows: what it was trained on; None where it was not trained by a round.
-        by_domain, by_tool, by_act, errors, turns, error_turns, faulty_calls, faults: see
-            ``evaluation.summary.Score``.
-        pass_k: pass^1, pass^2, ...; one where every goal was played once.
     """
 
     iteration: int
     attempt: int
     superseded: bool
-    policy: str
     name: str
     corpus: str
     goals: GoalKind
     role: str
-    n: int
-    reward: float
-    success: float
-    low: float
-    high: float
+    score: Score
     promoted: bool | None
-    trees: int | None
-    full_trees: int | None
-    rows: int | None
-    by_domain: tuple[Breakdown, ...]
-    by_tool: tuple[Breakdown, ...]
-    by_act: tuple[Breakdown, ...]
-    errors: Mapping[str, int]
-    turns: float
-    error_turns: float
-    faulty_calls: float
-    faults: Mapping[str, int]
-    pass_k: tuple[float, ...]
+    trees: int | None = None
+    full_trees: int | None = None
+    rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +63,11 @@ class PolicyDrift:
     max_drift: float
     reason: str | None
 
+    @property
+    def too_far(self) -> bool:
+        """It was measured, and a candidate that drifts so far is refused."""
+        return self.drift is not None and too_far(self.drift.mean, self.max_drift)
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -92,7 +80,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PolicyChange:
     """Two policies on the same goals with the same users, after minus before.
 
     Attributes:
@@ -146,7 +134,7 @@ class HarvestYield:
         name: of the iteration, for people: ``JOSH round 1``.
         trees: goals rolled out; the sum of the four that follow.
         full, partial, none, failed: trees by reward; failed ones apart.
-        rows: kind of row (``SFT conversations``, ``KTO desirable``, ...) to its number.
+        rows: label of a row for people to its number.
         by_round: search round to the number of turns that gave (desirable, undesirable) rows.
     """
 
@@ -169,23 +157,14 @@ class Cost:
         round: name of the iteration for people; empty for what came before the first round.
         step: ``cold start``, ``rollouts``, ``training`` or ``evaluation``.
         seconds: wall time; None where it was not recorded.
-        requests: completions asked of the policy; 0 for training.
-        prompt_tokens, cached_tokens: of the prompts, and how many of them the engine had cached.
-        completion_tokens: sampled; for training the tokens of the rows.
-        user_tokens: prompt and sampled tokens of a simulated user that is a model.
-        money: in the currency of the prices in the settings; 0 without prices.
+        usage: requests and tokens; of training the tokens of its rows count as sampled.
     """
 
     iteration: int
     round: str
     step: str
     seconds: float | None
-    requests: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    user_tokens: int = 0
-    money: float = 0.0
+    usage: Usage
 
 
 @dataclass(frozen=True)
@@ -208,48 +187,35 @@ class Example:
 
     iteration: int
     kind: Literal["won", "lost"]
-    goal: Goal
+    goal: Task
     before: Played
     after: Played
 
 
 @dataclass(frozen=True)
 class InjectedFaults:
-    """How careless the scripted conversations of the cold start were made, on purpose.
+    """The scripted conversations of the cold start.
 
     Attributes:
         conversations: how many there were.
-        claimed_bookings: share of bookings that were claimed and not made.
-        dropped_constraints: share of searches that left a constraint out.
-        false_no_match: share of results that were denied to the user.
-        reward, full_reward: what the conversations themselves earned; None where it was not recorded.
+        careless: how careless they were made, on purpose.
+        full_reward: share of them that earned the full reward.
     """
 
     conversations: int
-    claimed_bookings: float
-    dropped_constraints: float
-    false_no_match: float
-    reward: float | None
-    full_reward: float | None
-
-
-@dataclass(frozen=True)
-class Ceiling:
-    """What a perfect agent reaches with this user on the goals of the evaluation."""
-
-    n: int
-    success: float
+    careless: Carelessness
+    full_reward: float
 
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """Where the dialogues came from."""
+    """Where the goals came from."""
 
     name: str
     source: str
     licence: str
-    digest: str
-    dialogues: int
+    corpus_digest: str
+    sources: int
 
 
 @dataclass(frozen=True)
@@ -259,9 +225,10 @@ class ReportData:
     Attributes:
         created: when the report was made, UTC, to the minute.
         model: name of the foundation.
-        scores: in order of iteration; the cold start first.
-        comparisons: each candidate against the policy before it, and the last against the first.
+        ceiling: what a perfect agent reaches with this user on the goals of the evaluation.
         unread: why ceiling and injected faults are missing where the settings cannot be read; else None.
+        scores: in order of iteration; the cold start first.
+        changes: each candidate against the policy before it, and the last against the first.
         decisions: of the gate, one for each attempt.
         drifts: in order of iteration; the cold start first.
         examples: of each round, the last one first.
@@ -281,7 +248,7 @@ class ReportData:
     ceiling: Ceiling | None
     unread: str | None
     scores: tuple[PolicyScore, ...]
-    comparisons: tuple[Comparison, ...]
+    changes: tuple[PolicyChange, ...]
     decisions: tuple[Decision, ...]
     drifts: tuple[PolicyDrift, ...]
     curves: tuple[TrainingCurve, ...]
@@ -294,15 +261,14 @@ class ReportData:
     versions: Mapping[str, str]
     git_commit: str | None
 
-    def shown(self, goals: GoalKind, role: str = "test") -> tuple[PolicyScore, ...]:
-        """Scores on goals of one kind and role, but for those of superseded attempts."""
-        return tuple(
-            score
-            for score in self.scores
-            if (score.goals, score.role) == (goals, role) and not score.superseded
-        )
-
     @property
     def main(self) -> tuple[PolicyScore, ...]:
-        """The scores that figures show: on test goals, of the kind that all rounds were evaluated on."""
-        return max((self.shown("parts"), self.shown("whole")), key=len)
+        """The scores that figures show: on test goals, of the kind that all rounds were evaluated on.
+
+        What superseded attempts reached stands in the tables only.
+        """
+        shown: dict[str, list[PolicyScore]] = {}
+        for score in self.scores:
+            if score.role == "test" and not score.superseded:
+                shown.setdefault(score.goals.name, []).append(score)
+        return max((tuple(found) for found in shown.values()), key=len, default=())

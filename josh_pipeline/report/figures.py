@@ -1,15 +1,35 @@
-"""The report's figures of scores: success by iteration, domains, paired differences, won and lost goals."""
+"""The figures of a report: one clean style, drawn without a display, as SVG text or PNG bytes."""
 
-from collections.abc import Sequence
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import isfinite
+from typing import Any
 
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from josh_pipeline.report.data import Ceiling, Comparison, PolicyDrift, PolicyScore
-from josh_pipeline.report.drawing import canvas
+from josh_pipeline.core.progress import duration
+from josh_pipeline.dialogue.demonstrations import Ceiling
+from josh_pipeline.evaluation.summary import Breakdown
+from josh_pipeline.report.data import (
+    Cost,
+    HarvestYield,
+    PolicyChange,
+    PolicyDrift,
+    PolicyScore,
+    TrainingCurve,
+)
 from josh_pipeline.report.palette import (
     BEFORE,
     BLUE,
+    GOLDEN,
+    GREEN,
     INK,
     LOST,
     MUTED,
@@ -19,42 +39,127 @@ from josh_pipeline.report.palette import (
     WON,
     series_colour,
 )
-from josh_pipeline.report.words import percent
+from josh_pipeline.report.words import nats, percent
+
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 9,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#EAEEF3",
+    "grid.linewidth": 0.9,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 8.8,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "svg.fonttype": "none",  # text stays text: searchable, and set in the page's own font
+    "svg.hashsalt": "josh-pipeline",  # equal figures give equal files
+    "figure.constrained_layout.use": True,
+}
+SCREEN_PIXELS_PER_INCH = 104
+"""Sets the 9.5 pt of the figures to about the size of the page's own small print."""
+SCREEN_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
+STEP_COLOURS = {"cold start": BEFORE, "rollouts": BLUE, "training": ORANGE, "evaluation": GREEN}
+DASHED = (0, (4, 3))
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as one ``<svg>`` element that can stand inside a page."""
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+        buffer = io.StringIO()
+        FigureCanvasSVG(figure)
+        no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", metadata=no_metadata)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)
+    text = re.sub(r' (width|height)="[^"]*"', "", text, count=2)
+    limit = figure.get_figwidth() * SCREEN_PIXELS_PER_INCH
+    text = text.replace("<svg", f'<svg style="max-width:{limit:.0f}px"', 1)
+    return text.replace("'DejaVu Sans'", SCREEN_FONTS).strip()
+
+
+def png(figure: Figure, dpi: int = 130) -> bytes:
+    """Return a figure as a PNG file."""
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+        buffer = io.BytesIO()
+        FigureCanvasAgg(figure)
+        figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    return buffer.getvalue()
+
+
+@contextmanager
+def _canvas(
+    width: float, height: float, panels: int = 1, widths: tuple[float, ...] | None = None
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Give a figure of that size in inches and its panels, side by side, in the common style."""
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+        figure = Figure(figsize=(width, height))
+        grid = figure.subplots(1, panels, squeeze=False, width_ratios=widths)
+        yield figure, list(grid[0])
+
+
+def _beside(
+    axes: Axes, text: str, place: tuple[float, float], offset: tuple[float, float], **style: Any
+) -> None:
+    """Write a word beside a mark, ``offset`` points away."""
+    axes.annotate(text, place, xytext=offset, textcoords="offset points", **{"fontsize": 8.5} | style)
+
+
+def _limit(axes: Axes, text: str, height: float, colour: str) -> None:
+    """Draw a dashed line across, with its name below its left end."""
+    axes.axhline(height, color=colour, linestyle=DASHED, linewidth=1.2)
+    _beside(axes, text, (0, height), (4, -11), xycoords=("axes fraction", "data"), color=colour)
+
+
+def _rows(axes: Axes, labels: Sequence[str], least: int = 1, above: float = 0.6, **style: Any) -> None:
+    """Make the y axis a list that reads from the top."""
+    axes.set_yticks(range(len(labels)), list(labels), **style)
+    axes.set_ylim(max(len(labels), least) - 0.4, -above)
+    axes.grid(axis="y", visible=False)
 
 
 def success_by_iteration(scores: Sequence[PolicyScore], ceiling: Ceiling | None) -> Figure:
     """Success rate of every policy with its 95 % interval, mean reward beside it, the ceiling above."""
-    with canvas(max(6.6, 1.3 * len(scores)), 3.7) as (figure, (axes,)):
+    with _canvas(max(6.6, 1.3 * len(scores)), 3.7) as (figure, (axes,)):
         places = range(len(scores))
-        axes.plot(
-            places, [s.reward for s in scores], color=ORANGE, marker="s", markersize=5, label="mean reward"
-        )
-        axes.plot(places, [s.success for s in scores], color=BLUE, zorder=3)
-        for place, score in zip(places, scores, strict=True):
-            refused = score.promoted is False
+        rewards = [one.score.reward for one in scores]
+        axes.plot(places, rewards, color=ORANGE, marker="s", markersize=5, label="mean reward")
+        axes.plot(places, [one.score.success for one in scores], color=BLUE, zorder=3)
+        for place, one in enumerate(scores):
+            found = one.score
             axes.errorbar(
-                place,
-                score.success,
-                yerr=[[score.success - score.low], [score.high - score.success]],
+                place, found.success, yerr=[[found.success - found.low], [found.high - found.success]],
                 color=BLUE, marker="o", markersize=8, capsize=4, zorder=4,
-                markerfacecolor="white" if refused else BLUE, markeredgewidth=1.8,
+                markerfacecolor="white" if one.promoted is False else BLUE, markeredgewidth=1.8,
                 label="success rate, 95 % interval" if place == 0 else None,
             )  # fmt: skip
-            axes.annotate(
-                percent(score.success, 0),
-                (place, score.success),
-                xytext=(10, -12), textcoords="offset points", va="center", fontweight="bold", color=BLUE,
+            _beside(
+                axes, percent(found.success, 0), (place, found.success), (10, -12),
+                va="center", fontsize=9.5, fontweight="bold", color=BLUE,
             )  # fmt: skip
         if ceiling is not None:
-            axes.axhline(ceiling.success, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
-            axes.annotate(
-                f"user ceiling {percent(ceiling.success, 0)}",
-                (0, ceiling.success),
-                xycoords=("axes fraction", "data"), xytext=(4, -11), textcoords="offset points",
-                fontsize=8.5, color=MUTED,
-            )  # fmt: skip
+            _limit(axes, f"user ceiling {percent(ceiling.share, 0)}", ceiling.share, MUTED)
         names = [
-            f"{s.name}\n(not promoted)" if s.promoted is False else f"{s.name}\nn = {s.n}" for s in scores
+            f"{one.name}\n(not promoted)" if one.promoted is False else f"{one.name}\nn = {one.score.n}"
+            for one in scores
         ]
         axes.set_xticks(list(places), names)
         axes.set_xlim(-0.35, max(len(scores) - 1, 1) + 0.45)
@@ -62,45 +167,47 @@ def success_by_iteration(scores: Sequence[PolicyScore], ceiling: Ceiling | None)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
         axes.grid(axis="x", visible=False)
         axes.legend(loc="upper left", bbox_to_anchor=(0, 0.9 if ceiling else 1.0))
-        axes.set_title(f"Success by round, {_goals(scores)}")
+        goals = " and ".join(sorted({one.goals.plural for one in scores})) or "no goals"
+        roles = " and ".join(sorted({one.role for one in scores})) or "none"
+        axes.set_title(f"Success by round, {goals}, role {roles}")
     return figure
 
 
-def by_domain(scores: Sequence[PolicyScore]) -> Figure:
-    """Success in each domain, a mark for each policy with its 95 % interval."""
-    domains = sorted({b.name for score in scores for b in score.by_domain})
-    with canvas(6.6, 1.2 + max(0.62, 0.2 * len(scores)) * max(len(domains), 2)) as (figure, (axes,)):
+def success_by_group(scores: Sequence[PolicyScore], group: str) -> Figure:
+    """Success on each share of the goals, by a group of their calls: a mark and interval for each policy."""
+    shares = [{one.name: one for one in score.score.by.get(group, ())} for score in scores]
+    largest: dict[str, Breakdown] = {name: one for found in shares for name, one in found.items()}
+    names = sorted(largest)
+    with _canvas(6.6, 1.2 + max(0.62, 0.2 * len(scores)) * max(len(names), 2)) as (figure, (axes,)):
         step = 0.62 / max(len(scores), 1)
-        for index, score in enumerate(scores):
-            shares = {b.name: b for b in score.by_domain}
-            colour = series_colour(index)
-            rows = [(place, shares[name]) for place, name in enumerate(domains) if name in shares]
+        for index, (score, found) in enumerate(zip(scores, shares, strict=True)):
+            rows = [(place, found[name]) for place, name in enumerate(names) if name in found]
             axes.errorbar(
-                [b.success for _, b in rows],
+                [one.success for _, one in rows],
                 [place + (index - (len(scores) - 1) / 2) * step for place, _ in rows],
-                xerr=[[b.success - b.low for _, b in rows], [b.high - b.success for _, b in rows]],
-                linestyle="none", marker="osD^v"[index % 5], markersize=6, color=colour, elinewidth=1.6,
-                label=score.name,
+                xerr=[
+                    [one.success - one.low for _, one in rows],
+                    [one.high - one.success for _, one in rows],
+                ],
+                linestyle="none", marker="osD^v"[index % 5], markersize=6, color=series_colour(index),
+                elinewidth=1.6, label=score.name,
             )  # fmt: skip
-        counts = {b.name: b.n for score in scores for b in score.by_domain}
-        axes.set_yticks(range(len(domains)), [f"{name}\nn = {counts[name]}" for name in domains])
-        axes.set_ylim(len(domains) - 0.45, -0.55)
+        _rows(axes, [f"{name}\nn = {largest[name].n}" for name in names], above=0.55)
         axes.set_xlim(-0.02, 1.02)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-        axes.grid(axis="y", visible=False)
-        for edge in range(1, len(domains)):
+        for edge in range(1, len(names)):
             axes.axhline(edge - 0.5, color=RULE, linewidth=0.8)
         if scores:
             axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        axes.set_title("All calls of a domain earned, 95 % intervals")
+        axes.set_title(f"All calls of a {group} earned, 95 % intervals")
     return figure
 
 
-def paired_differences(comparisons: Sequence[Comparison]) -> Figure:
+def paired_differences(changes: Sequence[PolicyChange]) -> Figure:
     """Each paired difference with its 95 % bootstrap interval; what touches zero is hollow."""
-    with canvas(6.6, 1.15 + 0.42 * max(len(comparisons), 2)) as (figure, (axes,)):
+    with _canvas(6.6, 1.15 + 0.42 * max(len(changes), 2)) as (figure, (axes,)):
         axes.axvline(0, color=INK, linewidth=1)
-        for place, c in enumerate(comparisons):
+        for place, c in enumerate(changes):
             clear = c.low > 0 or c.high < 0
             colour = WON if c.low > 0 else LOST if c.high < 0 else MUTED
             axes.plot([c.low, c.high], [place, place], color=colour, linewidth=2.4)
@@ -108,83 +215,167 @@ def paired_differences(comparisons: Sequence[Comparison]) -> Figure:
                 c.difference, place, marker="o", markersize=8, color=colour, markeredgewidth=1.8,
                 markerfacecolor=colour if clear else "white",
             )  # fmt: skip
-            axes.annotate(
-                f"{c.difference:+.3f}",
-                (c.difference, place),
-                xytext=(0, 8), textcoords="offset points", ha="center", fontsize=8.5, color=colour,
-            )  # fmt: skip
-        labels = [f"{c.after} − {c.before}, {c.metric}" for c in comparisons]
-        axes.set_yticks(range(len(comparisons)), labels)
-        axes.set_ylim(max(len(comparisons), 1) - 0.45, -0.75)
-        furthest = max([0.1, *(abs(edge) for c in comparisons for edge in (c.low, c.high))]) * 1.12
+            _beside(axes, f"{c.difference:+.3f}", (c.difference, place), (0, 8), ha="center", color=colour)
+        _rows(axes, [f"{c.after} − {c.before}, {c.metric}" for c in changes], above=0.75)
+        furthest = max([0.1, *(abs(edge) for c in changes for edge in (c.low, c.high))]) * 1.12
         axes.set_xlim(-furthest, furthest)
-        axes.grid(axis="y", visible=False)
         axes.set_title("Paired differences, 95 % intervals")
     return figure
 
 
-def won_and_lost(comparisons: Sequence[Comparison]) -> Figure:
+def won_and_lost(changes: Sequence[PolicyChange]) -> Figure:
     """Goals that a policy won and lost against the one before it, out of the paired goals."""
-    with canvas(6.6, 1.15 + 0.5 * max(len(comparisons), 2)) as (figure, (axes,)):
-        for place, c in enumerate(comparisons):
+    with _canvas(6.6, 1.15 + 0.5 * max(len(changes), 2)) as (figure, (axes,)):
+        for place, c in enumerate(changes):
             for value, colour, side in ((-c.lost, LOST, "right"), (c.won, WON, "left")):
                 axes.barh(place, value, color=colour, height=0.56)
-                axes.annotate(
-                    f"{abs(value)}",
-                    (value, place),
-                    xytext=(5 if side == "left" else -5, 0), textcoords="offset points",
-                    ha=side, va="center", fontweight="bold", color=colour,
+                _beside(
+                    axes, f"{abs(value)}", (value, place), (5 if side == "left" else -5, 0),
+                    ha=side, va="center", fontsize=9.5, fontweight="bold", color=colour,
                 )  # fmt: skip
         axes.axvline(0, color=INK, linewidth=1)
         labels = [
-            f"{c.after} against {c.before}\n{c.both} solved by both, {c.neither} by neither"
-            for c in comparisons
+            f"{c.after} against {c.before}\n{c.both} solved by both, {c.neither} by neither" for c in changes
         ]
-        axes.set_yticks(range(len(comparisons)), labels, fontsize=8.8)
-        axes.set_ylim(max(len(comparisons), 1) - 0.4, -0.6)
-        furthest = max([5, *(max(c.won, c.lost) for c in comparisons)]) * 1.18
+        _rows(axes, labels, fontsize=8.8)
+        furthest = max([5, *(max(c.won, c.lost) for c in changes)]) * 1.18
         axes.set_xlim(-furthest, furthest)
         axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
-        axes.grid(axis="y", visible=False)
         axes.set_title("Goals lost (left) and won (right)")
     return figure
 
 
 def drift_by_policy(drifts: Sequence[PolicyDrift]) -> Figure:
-    """Drift of each policy from the foundation with its 95 % interval, and the limit for a candidate."""
-    measured = [(one.name, one.drift) for one in drifts if one.drift is not None]
-    with canvas(max(6.6, 1.3 * (len(measured) + 1)), 2.9) as (figure, (axes,)):
+    """Drift of each policy from the foundation with its 95 % interval, and the limit for a candidate.
+
+    One that is no number stands at the top.
+    """
+    measured = [(one, one.drift) for one in drifts if one.drift is not None]
+    limits, means = [one.max_drift for one in drifts], [found.mean for _, found in measured]
+    top = 1.08 * max([0.1, *limits, *(found.high for _, found in measured if isfinite(found.high))])
+    with _canvas(max(6.6, 1.3 * (len(measured) + 1)), 2.9) as (figure, (axes,)):
         axes.plot(0, 0, marker="o", markersize=8, color=BEFORE, clip_on=False, zorder=5)
-        for place, (_, found) in enumerate(measured, start=1):
-            axes.errorbar(
-                place, found.mean, yerr=[[found.mean - found.low], [found.high - found.mean]],
-                color=PURPLE, marker="o", markersize=8, capsize=4, zorder=4,
+        for place, (one, found) in enumerate(measured, start=1):
+            colour = LOST if one.too_far else PURPLE
+            if isfinite(found.mean):
+                axes.errorbar(
+                    place, found.mean, yerr=[[found.mean - found.low], [found.high - found.mean]],
+                    color=colour, marker="o", markersize=8, capsize=4, zorder=4,
+                )  # fmt: skip
+            height = found.mean if isfinite(found.mean) else top
+            _beside(
+                axes, nats(found.mean), (place, height), (9, -12),
+                va="center", fontsize=9.5, fontweight="bold", color=colour,
             )  # fmt: skip
-            axes.annotate(
-                f"{found.mean:.2f}", (place, found.mean), xytext=(9, -12), textcoords="offset points",
-                va="center", fontweight="bold", color=PURPLE,
-            )  # fmt: skip
-        means = [0.0, *(found.mean for _, found in measured)]
-        axes.plot(range(len(means)), means, color=PURPLE, linewidth=1.2, zorder=1)
+        axes.plot(range(len(measured) + 1), [0.0, *means], color=PURPLE, linewidth=1.2, zorder=1)
         if drifts:
-            limit = drifts[-1].max_drift
-            axes.axhline(limit, color=LOST, linestyle=(0, (4, 3)), linewidth=1.2)
-            axes.annotate(
-                f"limit for a candidate: {limit:g}", (0, limit), xycoords=("axes fraction", "data"),
-                xytext=(4, -11), textcoords="offset points", fontsize=8.5, color=LOST,
-            )  # fmt: skip
-        axes.set_xticks(range(len(means)), ["foundation", *(name for name, _ in measured)])
+            _limit(axes, f"limit for a candidate: {limits[-1]:g}", limits[-1], LOST)
+        axes.set_xticks(range(len(measured) + 1), ["foundation", *(one.name for one, _ in measured)])
         axes.set_xlim(-0.35, max(len(measured), 1) + 0.6)
-        axes.set_ylim(
-            0, 1.08 * max([0.1, *(one.max_drift for one in drifts), *(f.high for _, f in measured)])
-        )
+        axes.set_ylim(0, top)
         axes.set_ylabel("nats a token")
         axes.grid(axis="x", visible=False)
         axes.set_title("Drift from the foundation on general texts")
     return figure
 
 
-def _goals(scores: Sequence[PolicyScore]) -> str:
-    kinds = sorted({"parts of goals" if s.goals == "parts" else "whole goals" for s in scores})
-    roles = sorted({s.role for s in scores})
-    return f"{' and '.join(kinds) or 'no goals'}, role {' and '.join(roles) or 'none'}"
+def training_curves(curves: Sequence[TrainingCurve]) -> Figure:
+    """Loss by optimizer step, a line a training."""
+    with _canvas(6.6, 3.2) as (figure, (axes,)):
+        for index, curve in enumerate(curves):
+            axes.plot(
+                *zip(*curve.points, strict=True), color=series_colour(index),
+                linestyle=("-", (0, (5, 2)), (0, (1, 1.5)), "-.")[index % 4],
+                label=f"{curve.name} ({curve.method})",
+            )  # fmt: skip
+        axes.set_xlabel("optimizer step")
+        axes.set_ylabel("loss")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_ylim(bottom=0)
+        if curves:
+            axes.legend(loc="upper right")
+        axes.set_title("Training loss")
+    return figure
+
+
+def harvest_yield(harvests: Sequence[HarvestYield]) -> Figure:
+    """Left: trees by reward, an iteration a bar. Right: turns that gave rows, by search round."""
+    size = (9.6, max(3.1, 1.1 + 0.42 * len(harvests)))
+    with _canvas(*size, panels=2, widths=(1, 1.1)) as (figure, (trees, rows)):
+        kinds = (
+            ("full reward", GOLDEN, [h.full for h in harvests]),
+            ("some reward", "#F6D58F", [h.partial for h in harvests]),
+            ("no reward", "#C9D1DB", [h.none for h in harvests]),
+            ("failed", LOST, [h.failed for h in harvests]),
+        )
+        left = [0] * len(harvests)
+        for label, colour, counts in kinds:
+            if not any(counts) and label == "failed":
+                continue
+            trees.barh(
+                range(len(counts)),
+                counts,
+                left=left,
+                color=colour,
+                height=0.58,
+                label=label,
+                edgecolor="white",
+            )
+            for place, count in enumerate(counts):
+                if count:
+                    middle = (left[place] + count / 2, place)
+                    trees.annotate(str(count), middle, ha="center", va="center", fontsize=8.8)
+            left = [a + b for a, b in zip(left, counts, strict=True)]
+        _rows(trees, [h.name for h in harvests], least=2)
+        trees.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=4, columnspacing=1, handlelength=1
+        )
+        trees.set_title("Search trees")
+        rounds = sorted({round_ for h in harvests for round_ in h.by_round})
+        good, bad = (
+            [sum(h.by_round.get(round_, (0, 0))[side] for h in harvests) for round_ in rounds]
+            for side in (0, 1)
+        )
+        rows.bar(rounds, good, color=WON, width=0.66, label="desirable")
+        rows.bar(rounds, [-n for n in bad], color=LOST, width=0.66, label="undesirable")
+        rows.axhline(0, color=MUTED, linewidth=1)
+        rows.set_xticks(rounds)
+        rows.set_xlabel("search round of the turn")
+        rows.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+        rows.yaxis.set_major_locator(MaxNLocator(integer=True))
+        rows.grid(axis="x", visible=False)
+        rows.legend(loc="upper right")
+        rows.set_title("Turns that gave training rows")
+    return figure
+
+
+def cost(costs: Sequence[Cost]) -> Figure:
+    """Left: wall time of each step. Right: prompt tokens, cached ones apart, and sampled tokens."""
+    with _canvas(9.6, 1.2 + 0.3 * max(len(costs), 3), panels=2) as (figure, (time, tokens)):
+        places = range(len(costs))
+        seconds = [one.seconds or 0.0 for one in costs]
+        time.barh(places, seconds, color=[STEP_COLOURS.get(one.step, MUTED) for one in costs], height=0.6)
+        for place, one in enumerate(costs):
+            text = "not recorded" if one.seconds is None else duration(one.seconds)
+            _beside(time, text, (seconds[place], place), (4, 0), va="center")
+            if not one.usage.prompt_tokens + one.usage.completion_tokens:
+                _beside(tokens, "not recorded", (0, place), (4, 0), va="center", color=MUTED)
+        time.set_xlim(0, max([1.0, *seconds]) * 1.25)
+        time.set_xlabel("seconds")
+        time.set_title("Wall time")
+        used = [one.usage for one in costs]
+        left = [0.0] * len(costs)
+        for label, colour, counts in (
+            ("prompt, cached", "#BFD9EA", [one.cached_tokens for one in used]),
+            ("prompt, computed", BLUE, [one.prompt_tokens - one.cached_tokens for one in used]),
+            ("sampled, or trained on", GOLDEN, [one.completion_tokens for one in used]),
+        ):
+            thousands = [count / 1e3 for count in counts]
+            tokens.barh(places, thousands, left=left, color=colour, height=0.6, label=label)
+            left = [a + b for a, b in zip(left, thousands, strict=True)]
+        tokens.set_xlabel("thousand tokens")
+        figure.legend(loc="outside lower right", ncols=3, columnspacing=1.2, handlelength=1)
+        tokens.set_title("Tokens")
+        _rows(time, [f"{one.round}: {one.step}" if one.round else one.step for one in costs], least=2)
+        _rows(tokens, [""] * len(costs), least=2)
+    return figure

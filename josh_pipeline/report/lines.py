@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from josh_pipeline.core.environment import Environment
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.stages.policy import PolicyRow
+from josh_pipeline.environments.registry import environment_class
+from josh_pipeline.report.words import GoalKind, goal_kind
+from josh_pipeline.stages.policy import PolicyRow, policy_row
+from josh_pipeline.stages.step import recorded_run, recorded_settings
 from josh_pipeline.store.warehouse import Warehouse
 
 EVALUATED = (
@@ -42,12 +47,14 @@ class Line:
             demonstrated), ``JOSH round 1``, ... (``JOSH round 1, attempt 2`` where one before was refused).
         candidates: iteration to the digest of the policy that it made; the base for the baseline.
         refused: attempts that later ones replaced, in order.
+        environment: what the last iteration was played in; None where its settings cannot be read.
     """
 
     rows: tuple[PolicyRow, ...]
     names: Mapping[str, str]
     candidates: Mapping[str, str]
     refused: tuple[Refused, ...]
+    environment: type[Environment[Any]] | None
 
     @property
     def iterations(self) -> tuple[str, ...]:
@@ -62,6 +69,23 @@ class Line:
     def name_of(self, policy_digest: str) -> str:
         """A policy's name; of one that no iteration of the line made, its digest."""
         return self.names.get(policy_digest, policy_digest)
+
+    def attempts(self, warehouse: Warehouse) -> list[tuple[PolicyRow, str, int]]:
+        """Every attempt that was evaluated, in order, those of an iteration together.
+
+        Returns:
+            What it played with, the digest of what it made, and the generation of its evaluation.
+        """
+        found = [(one.policy, one.candidate, one.evaluation) for one in self.refused]
+        for row in self.rows:
+            current = warehouse.current("evaluation", row.iteration)
+            assert current is not None, "a line's iterations are evaluated"
+            found.append((row, self.candidates[row.iteration], current.number))
+        return sorted(found, key=lambda one: (one[0].iteration, one[0].attempt))
+
+    def kind(self, name: str) -> GoalKind:
+        """A kind of goals, as its environment calls it."""
+        return goal_kind(name, self.environment)
 
     def round_of(self, row: PolicyRow) -> str:
         """The name of an iteration that trained something; empty for the baseline, which is no round."""
@@ -102,9 +126,17 @@ def policy_name(warehouse: Warehouse, policy_digest: str) -> str:
     return found[0] if found else policy_digest
 
 
+def environment_of(warehouse: Warehouse, stage: str, scope: str) -> type[Environment[Any]] | None:
+    """Return what a stage was played in; None where the settings of its run cannot be read any more."""
+    try:
+        return environment_class(recorded_settings(recorded_run(warehouse, stage, scope)).environment.name)
+    except UserError:
+        return None
+
+
 def _line(warehouse: Warehouse, line: str, last: str) -> Line:
     rows = [
-        PolicyRow(**row)
+        policy_row(row)
         for row in warehouse.rows(
             f"SELECT * FROM {EVALUATED} WHERE line = ? AND iteration <= ? ORDER BY iteration", [line, last]
         )
@@ -127,7 +159,9 @@ def _line(warehouse: Warehouse, line: str, last: str) -> Line:
         attempt = f", attempt {row.attempt}" if before else ""
         names |= {one.candidate: f"JOSH round {number}, attempt {one.policy.attempt}" for one in before}
         names[candidates[row.iteration]] = f"JOSH round {number}{attempt}"
-    return Line(tuple(rows), names, candidates, refused)
+    return Line(
+        tuple(rows), names, candidates, refused, environment_of(warehouse, "evaluation", rows[-1].iteration)
+    )
 
 
 def _refused(warehouse: Warehouse, line: str, candidates: Mapping[str, str]) -> tuple[Refused, ...]:
@@ -148,8 +182,8 @@ def _refused(warehouse: Warehouse, line: str, candidates: Mapping[str, str]) -> 
     )
     return tuple(
         Refused(
-            policy=PolicyRow(
-                **warehouse.rows(
+            policy=policy_row(
+                warehouse.rows(
                     "SELECT * FROM policies WHERE iteration = ? AND generation = ?",
                     [one["iteration"], one["policy"]],
                 )[0]

@@ -1,42 +1,42 @@
 """A report's data out of the store."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from josh_pipeline.core.environment import Carelessness, Task
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.dialogue.demonstrations import Ceiling
 from josh_pipeline.report.data import (
-    Ceiling,
     CorpusFacts,
+    Cost,
+    Example,
     HarvestYield,
     InjectedFaults,
+    Played,
     ReportData,
     TrainingCurve,
 )
 from josh_pipeline.report.lines import Line, line_of_iteration
-from josh_pipeline.report.load_costs import line_costs
-from josh_pipeline.report.load_examples import line_examples
-from josh_pipeline.report.load_scores import (
-    line_comparisons,
-    line_decisions,
-    line_drifts,
-    line_scores,
-    outcomes,
-)
-from josh_pipeline.report.load_tree import UNDESIRABLE, label, load_drawn_tree, telling_tree
+from josh_pipeline.report.load_scores import line_changes, line_decisions, line_drifts, line_scores, outcomes
+from josh_pipeline.report.tree import NODE_LABEL, load_drawn_tree, telling_tree
+from josh_pipeline.search.codec import USAGE
+from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import EvaluationSettings, Settings
-from josh_pipeline.stages.ceiling import ceiling_on
-from josh_pipeline.stages.goals import stored_goals
+from josh_pipeline.stages.environment import stored_environment, stored_tasks
+from josh_pipeline.stages.episodes import stored_episodes
+from josh_pipeline.stages.goals import ceiling_on
 from josh_pipeline.stages.policy import PolicyRow
-from josh_pipeline.stages.recorded import recorded_run, recorded_settings
-from josh_pipeline.store.warehouse import Warehouse
+from josh_pipeline.stages.step import recorded_run, recorded_settings
+from josh_pipeline.store.warehouse import Generation, Warehouse
 
-ROW_KINDS = {
-    ("sft", True): "SFT conversations",
-    ("kto", True): "KTO desirable",
-    ("kto", False): "KTO undesirable",
-    ("dpo", True): "DPO pairs",
-}
+STEPS = (
+    ("rollouts", "rollouts", "policy"),
+    ("adapter", "training", "preferences"),
+    ("evaluation", "evaluation", "adapter"),
+)
+"""Stages whose cost is shown: (stage, its name for people, the stage before it)."""
 
 
 def load_report(
@@ -56,23 +56,24 @@ def load_report(
     last = line.rows[-1]
     run = recorded_run(warehouse, "evaluation", last.iteration)
     settings, unread = _readable(run)
-    corpus = warehouse.rows("SELECT * FROM current_corpora WHERE scope = ?", [last.corpus_scope])[0]
     resamples = (settings.evaluation if settings else EvaluationSettings()).bootstrap
     rollout = telling_tree(warehouse, last.iteration)
     tree = load_drawn_tree(warehouse, rollout) if rollout else None
+    corpus = warehouse.rows(
+        "SELECT name, source, licence, corpus_digest, sources FROM current_corpora WHERE scope = ?",
+        [last.corpus_scope],
+    )[0]
     return ReportData(
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
         profile=run["profile"],
         seed=run["seed"],
         model=last.model,
-        corpus=CorpusFacts(
-            corpus["name"], corpus["source"], corpus["licence"], corpus["corpus_digest"], corpus["dialogues"]
-        ),
+        corpus=CorpusFacts(**corpus),
         injected=_injected(warehouse, last, settings) if settings else None,
         ceiling=played_ceiling(warehouse, last, settings) if settings else None,
         unread=unread,
         scores=tuple(line_scores(warehouse, line)),
-        comparisons=tuple(line_comparisons(warehouse, line, resamples)),
+        changes=tuple(line_changes(warehouse, line, resamples)),
         decisions=tuple(line_decisions(warehouse, line)),
         drifts=tuple(line_drifts(warehouse, line)),
         curves=_curves(warehouse, line),
@@ -88,7 +89,7 @@ def load_report(
 
 
 def standing_ceiling(warehouse: Warehouse) -> tuple[Ceiling | None, str | None]:
-    """Return the user ceiling of the goals that the last evaluation played; None without an agenda user.
+    """Return the user ceiling of the goals that the last evaluation played; None where there is none.
 
     Returns:
         With it, why it is not known where the settings of that evaluation cannot be read.
@@ -101,7 +102,7 @@ def standing_ceiling(warehouse: Warehouse) -> tuple[Ceiling | None, str | None]:
     return played_ceiling(warehouse, last, settings) if settings else None, unread
 
 
-def _readable(run: dict[str, Any]) -> tuple[Settings | None, str | None]:
+def _readable(run: Mapping[str, Any]) -> tuple[Settings | None, str | None]:
     """Return the settings of a run; None, and why, where this release cannot read them.
 
     What was measured stands in the store all the same, so a report does without them.
@@ -115,62 +116,46 @@ def _readable(run: dict[str, Any]) -> tuple[Settings | None, str | None]:
 def _injected(warehouse: Warehouse, row: PolicyRow, settings: Settings) -> InjectedFaults | None:
     """Describe the demonstrations of the base; None where it has none."""
     found = warehouse.rows(
-        "SELECT count(*) AS n, avg(reward) AS reward, avg((reward = 1)::INT) AS full_reward "
+        "SELECT count(*) AS conversations, avg((reward = 1)::INT) AS full_reward "
         "FROM current_demonstrations WHERE scope = ?",
         [row.base_scope],
     )[0]
-    if not found["n"]:
-        return None
     start = settings.cold_start
-    return InjectedFaults(
-        conversations=found["n"],
-        claimed_bookings=start.claimed_bookings,
-        dropped_constraints=start.dropped_constraints,
-        false_no_match=start.false_no_match,
-        reward=found["reward"],
-        full_reward=found["full_reward"],
-    )
+    careless = Carelessness(start.claimed_bookings, start.dropped_constraints, start.false_no_match)
+    return InjectedFaults(careless=careless, **found) if found["conversations"] else None
 
 
 def played_ceiling(warehouse: Warehouse, row: PolicyRow, settings: Settings) -> Ceiling | None:
-    """What a perfect agent reaches on the test goals of an iteration's evaluation; agenda users only."""
+    """Let a perfect agent play the test goals of an iteration's evaluation; None where there is none."""
     ids = sorted({goal for goal, _ in outcomes(warehouse, row.iteration, "after", "test")})
-    goals = stored_goals(warehouse, row.goals_scope, ids=ids)
-    found = ceiling_on(warehouse, row.corpus_scope, goals, settings)
-    return Ceiling(found.n, found.share) if found else None
+    environment = stored_environment(warehouse, settings.environment, row.corpus_scope, sources=False)
+    goals = stored_tasks(warehouse, row.goals_scope, of=environment.Task, ids=ids)
+    return ceiling_on(environment, goals, settings)
 
 
 def _curves(warehouse: Warehouse, line: Line) -> tuple[TrainingCurve, ...]:
-    curves = [
-        _curve(
-            line.name_of(line.rows[0].policy_digest),
-            "sft",
-            warehouse.rows(
-                "SELECT step, point FROM current_cold_start_curves WHERE scope = ? ORDER BY step",
-                [line.rows[0].base_scope],
-            ),
-        )
-    ]
+    """The losses of the cold start and of every round; what recorded none is left out."""
+    points = "SELECT step, point FROM current_{} WHERE {} = ? ORDER BY step"
+    first = line.rows[0]
+    start = warehouse.rows(points.format("cold_start_curves", "scope"), [first.base_scope])
+    curves = [(first.policy_digest, "sft", start)]
     for row in line.rounds:
-        points = warehouse.rows(
-            "SELECT step, point FROM current_training_curves WHERE iteration = ? ORDER BY step",
-            [row.iteration],
-        )
-        method = warehouse.rows("SELECT method FROM current_trainings WHERE iteration = ?", [row.iteration])
-        name = line.name_of(line.candidates[row.iteration])
-        curves.append(_curve(name, method[0]["method"] if method else "", points))
-    return tuple(curve for curve in curves if curve.points)
-
-
-def _curve(name: str, method: str, rows: list[dict[str, Any]]) -> TrainingCurve:
-    points = [(row["step"], json.loads(row["point"]).get("loss")) for row in rows]
-    return TrainingCurve(
-        name, method, tuple((step, float(loss)) for step, loss in points if loss is not None)
+        found = warehouse.rows(points.format("training_curves", "iteration"), [row.iteration])
+        trained = warehouse.rows("SELECT method FROM current_trainings WHERE iteration = ?", [row.iteration])
+        curves.append((line.candidates[row.iteration], trained[0]["method"] if trained else "", found))
+    losses = [
+        (policy, method, [(row["step"], json.loads(row["point"]).get("loss")) for row in rows])
+        for policy, method, rows in curves
+    ]
+    return tuple(
+        TrainingCurve(line.name_of(policy), method, known)
+        for policy, method, found in losses
+        if (known := tuple((step, float(loss)) for step, loss in found if loss is not None))
     )
 
 
 def harvest_of(warehouse: Warehouse, iteration: str, name: str | None = None) -> HarvestYield:
-    """Count an iteration's trees by reward, and its rows by kind and round.
+    """Count an iteration's trees by reward, and its rows by label and round.
 
     Args:
         name: of the iteration in its line; None for its key.
@@ -178,32 +163,137 @@ def harvest_of(warehouse: Warehouse, iteration: str, name: str | None = None) ->
     trees = warehouse.rows(
         "SELECT count(*) AS trees, count(*) FILTER (failure IS NOT NULL) AS failed, "
         "count(*) FILTER (failure IS NULL AND reward = 1) AS full, "
-        "count(*) FILTER (failure IS NULL AND reward = 0) AS none FROM current_trees WHERE iteration = ?",
+        'count(*) FILTER (failure IS NULL AND reward = 0) AS none, trees - failed - "full" - none AS partial '
+        "FROM current_trees WHERE iteration = ?",
         [iteration],
     )[0]
-    kinds = warehouse.rows(
-        "SELECT method, desirable, count(*) AS n FROM current_preference_rows WHERE iteration = ? "
-        "GROUP BY ALL ORDER BY method, desirable DESC",
+    rows = warehouse.rows(
+        "SELECT upper(method) || ' ' || label AS label, count(*) AS n FROM current_preference_rows "
+        "WHERE iteration = ? GROUP BY 1 ORDER BY 1",
         [iteration],
     )
     by_round: dict[int, list[int]] = {}
     for row in warehouse.rows(
-        "SELECT n.round, l.part, r.method, r.desirable, count(DISTINCT n.node_id) AS n "
-        "FROM current_row_nodes l JOIN current_preference_rows r USING (iteration, row_id) "
-        "JOIN nodes n ON n.node_id = l.node_id AND n.rollout_id = l.rollout_id "
-        "WHERE l.iteration = ? AND n.round > 0 GROUP BY ALL ORDER BY n.round",
+        f"SELECT d.round, {NODE_LABEL} = 'undesirable' AS bad, count(DISTINCT d.node_id) AS n "
+        "FROM current_row_nodes n JOIN current_preference_rows r USING (iteration, row_id) "
+        "JOIN nodes d ON d.node_id = n.node_id AND d.rollout_id = n.rollout_id "
+        "WHERE n.iteration = ? AND d.round > 0 GROUP BY ALL ORDER BY d.round",
         [iteration],
     ):
-        bad = label(row["method"], row["part"], row["desirable"]) == UNDESIRABLE
-        by_round.setdefault(row["round"], [0, 0])[bad] += row["n"]
+        by_round.setdefault(row["round"], [0, 0])[row["bad"]] += row["n"]
     return HarvestYield(
         iteration=int(iteration),
         name=name or f"iteration {iteration}",
-        trees=trees["trees"],
-        full=trees["full"],
-        partial=trees["trees"] - trees["full"] - trees["none"] - trees["failed"],
-        none=trees["none"],
-        failed=trees["failed"],
-        rows={ROW_KINDS[row["method"], row["desirable"]]: row["n"] for row in kinds},
+        rows={row["label"]: row["n"] for row in rows},
         by_round={round_: (good, bad) for round_, (good, bad) in by_round.items()},
+        **trees,
     )
+
+
+def line_costs(warehouse: Warehouse, line: Line) -> list[Cost]:
+    """What the cold start and every iteration took, refused attempts included."""
+    start = warehouse.rows(
+        "SELECT seconds, tokens FROM current_base_models WHERE scope = ? AND demonstrations > 0",
+        [line.rows[0].base_scope],
+    )
+    first = int(line.rows[0].iteration)
+    costs = [
+        Cost(first, "", "cold start", row["seconds"], Usage(completion_tokens=row["tokens"])) for row in start
+    ]
+    counted: set[Generation] = set()
+    paid: set[str] = set()
+    for policy, candidate, evaluation in line.attempts(warehouse):
+        name = "" if policy.is_baseline else line.name_of(candidate)
+        for step, seconds, generation in _steps(warehouse, policy.iteration, evaluation):
+            # Two candidates of one attempt share its search: it counts with the first.
+            if generation not in counted:
+                counted.add(generation)
+                usage = _usage(warehouse, generation, paid)
+                costs.append(Cost(int(policy.iteration), name, step, seconds, usage))
+    return costs
+
+
+def _steps(
+    warehouse: Warehouse, iteration: str, evaluation: int
+) -> list[tuple[str, float | None, Generation]]:
+    """Return the long steps behind an evaluation: name, seconds, what it wrote.
+
+    A step's time is that from the end of the step before, where the same run made both.
+    """
+    written = {
+        row["stage"]: row
+        for row in warehouse.rows(
+            "WITH RECURSIVE behind AS (SELECT 'evaluation' AS stage, $evaluation::INTEGER AS generation "
+            "UNION SELECT i.input_stage, i.input_generation FROM behind b JOIN generation_inputs i "
+            "ON i.stage = b.stage AND i.generation = b.generation "
+            "WHERE i.scope = $iteration AND i.input_scope = $iteration) "
+            "SELECT g.stage, g.generation, g.run_id, g.created_at FROM behind JOIN generations g "
+            "USING (stage, generation) WHERE g.scope = $iteration ORDER BY g.generation",
+            {"iteration": iteration, "evaluation": evaluation},
+        )
+    }
+    found = []
+    for stage, step, before in STEPS:
+        if (made := written.get(stage)) is None:
+            continue
+        begin = written.get(before) or written.get("policy")
+        together = begin is not None and begin["run_id"] == made["run_id"]
+        seconds = (made["created_at"] - begin["created_at"]).total_seconds() if begin and together else None
+        found.append((step, seconds, Generation(stage, iteration, made["generation"])))
+    return found
+
+
+def _usage(warehouse: Warehouse, generation: Generation, paid: set[str]) -> Usage:
+    """What a step asked of its models.
+
+    Args:
+        paid: trees and conversations that count with another step, as a rule those that an iteration
+            compares with; the step's own are added.
+    """
+    place = [generation.scope, generation.number]
+    members = warehouse.layout.stage(generation.stage).members
+    if members is None:
+        sql = "SELECT tokens AS completion_tokens FROM trainings WHERE iteration = ? AND generation = ?"
+        return Usage(**warehouse.rows(sql, place)[0])
+    key = members.key
+    listed = f"SELECT {key} FROM {members.table} WHERE iteration = ? AND generation = ?"
+    fresh = set(warehouse.query(listed, place)[key]) - paid
+    paid |= fresh
+    types = {name: "DOUBLE" if name in ("cost", "seconds") else "BIGINT" for name in USAGE}
+    sums = ", ".join(f"coalesce(sum({name}), 0)::{kind} AS {name}" for name, kind in types.items())
+    sql = f"SELECT {sums} FROM {members.head} WHERE list_contains(?, {key})"
+    return Usage(**warehouse.rows(sql, [sorted(fresh)])[0])
+
+
+def line_examples(warehouse: Warehouse, line: Line) -> list[Example]:
+    """Of each round one goal that it won and one that it lost, the last round first.
+
+    They are the first by goal id, not hand-picked.
+    """
+    examples = []
+    for row in reversed(line.rounds):
+        before = outcomes(warehouse, row.iteration, "before", "test")
+        after = outcomes(warehouse, row.iteration, "after", "test")
+        both = sorted(before.keys() & after.keys())
+        won = [key for key in both if after[key][1] and not before[key][1]]
+        lost = [key for key in both if before[key][1] and not after[key][1]]
+        for kind, changed in (("won", won), ("lost", lost)):
+            if changed:
+                goal_id, trial = changed[0]
+                goal = stored_tasks(warehouse, row.goals_scope, ids=[goal_id])[0]
+                examples.append(_example(warehouse, line, row, kind, goal, trial))
+    return examples
+
+
+def _example(warehouse: Warehouse, line: Line, row: PolicyRow, kind: Any, goal: Task, trial: int) -> Example:
+    found = warehouse.rows(
+        "SELECT side, episode_id FROM current_episodes WHERE iteration = ? AND role = 'test' "
+        "AND goal_id = ? AND trial = ?",
+        [row.iteration, goal.goal_id, trial],
+    )
+    sides = {}
+    for one in found:
+        episode = stored_episodes(warehouse, [one["episode_id"]])[0]
+        name = line.name_of(episode.policy_digest)
+        sides[one["side"]] = Played(name, episode.messages, episode.reward, episode.earned)
+    return Example(int(row.iteration), kind, goal, **sides)

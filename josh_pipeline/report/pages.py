@@ -1,17 +1,21 @@
 """HTML pages from templates: everything that came from a conversation or a corpus is escaped."""
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import canonical_json
-from josh_pipeline.core.messages import Conversation, Message, visible
-from josh_pipeline.report.words import duration
+from josh_pipeline.core.messages import Conversation, ends_turn
+from josh_pipeline.core.progress import duration
+from josh_pipeline.report.words import end_text, milestone_texts, nats, percent, sentences
 
 
 @dataclass(frozen=True)
@@ -37,35 +41,62 @@ def template_text(name: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def _templates() -> Environment:
+    found = Environment(
         loader=FunctionLoader(template_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters["duration"] = duration
-    environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
-    return environment
+    found.filters |= {
+        "bubbles": bubbles,
+        "duration": duration,
+        "end_text": end_text,
+        "milestone_texts": milestone_texts,
+        "nats": nats,
+        "percent": percent,
+        "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
+        "sentences": sentences,
+    }
+    return found
 
 
 def page(template: str, values: Mapping[str, Any]) -> str:
     """Render a template; every value is escaped unless the template marks it safe."""
-    return _environment().get_template(template).render(css=template_text("base.css"), **values)
+    return _templates().get_template(template).render(css=template_text("base.css"), **values)
 
 
-def bubbles(conversation: Conversation) -> tuple[Bubble, ...]:
-    """Turn messages into bubbles; what the user did not see is drawn as a call or a result."""
-    heard = {id(m) for m in conversation if m.role == "user"}
-    for index, message in enumerate(conversation):
-        if message.role == "assistant" and visible(conversation[index : index + 2])[:1]:
-            heard.add(id(message))
-    return tuple(_bubble(message, id(message) in heard) for message in conversation)
+def bubbles(conversation: Conversation, marked: Collection[int] = ()) -> tuple[Bubble, ...]:
+    """Turn messages into bubbles; what the user did not see is drawn as a call or a result.
+
+    Args:
+        marked: places of messages that are drawn as those that count.
+    """
+    found = []
+    for place, (message, following) in enumerate(zip(conversation, (*conversation[1:], None), strict=True)):
+        mark = " earned" if place in marked else ""
+        heard = ends_turn(message, following)
+        if message.role != "assistant":
+            who = "result" if message.role == "tool" else message.role
+            found.append(Bubble(f"{message.role}{mark}", who, message.content, message.error))
+            continue
+        if message.tool_calls or not heard:
+            calls = [f"{call.name} {canonical_json(call.arguments)}" for call in message.tool_calls]
+            text = "\n".join(calls) or message.content
+            found.append(Bubble(f"call{mark}", "agent calls", text, message.error))
+        if heard:
+            words = message.content if message.spoken is None else message.spoken
+            found.append(Bubble(f"assistant{mark}", "agent", words, message.error))
+    return tuple(found)
 
 
-def _bubble(message: Message, heard: bool) -> Bubble:
-    if message.role == "user":
-        return Bubble("user", "user", message.content, message.error)
-    if message.role == "tool":
-        return Bubble("tool", "result", message.content, message.error)
-    if heard:
-        return Bubble("assistant", "agent", message.content, message.error)
-    calls = "\n".join(f"{call.name} {canonical_json(call.arguments)}" for call in message.tool_calls)
-    return Bubble("call", "agent calls", calls or message.content, message.error)
+def write_page(path: Path, text: str) -> None:
+    """Put a page into its place whole, so that nobody opens half of one.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as fault:
+        raise UserError(f"{path} cannot be written ({fault.strerror}): give another place.") from None

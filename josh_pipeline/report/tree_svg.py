@@ -1,21 +1,27 @@
-"""A search tree as SVG: boxes with words for the viewer, dots for the report."""
+"""A search tree as SVG: boxes with words for the viewer, dots for the report.
 
+Rounds run down, branches lie side by side. The search collapses to the golden leaf whenever a reward is
+earned, so a tree is a chain of small trees (segments). Each is laid out tidily by contours (Reingold and
+Tilford 1981) and hung below the golden leaf it grows from. The picture stays about as wide as the beam,
+however many rounds it has.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from josh_pipeline.report.palette import GOLDEN, GREEN, INK, MUTED, VERMILION
-from josh_pipeline.report.tree_data import DrawnTree
-from josh_pipeline.report.tree_layout import Layout, collapsed, lay_out
+from josh_pipeline.report.tree import DrawnTree
 from josh_pipeline.report.words import (
-    SHORT_ENDS,
-    answered,
     call_text,
     end_text,
     result_text,
+    short_end,
     shortened,
     spoken,
+    user_words,
 )
-from josh_pipeline.search.tree import Node
+from josh_pipeline.search.tree import Node, Tree
 
 STYLES = {
     "call": f'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="9.4" fill="{INK}"',
@@ -25,6 +31,90 @@ STYLES = {
 """How a line in a box is set."""
 GUTTER = 92.0
 """Room left of the tree for the rounds' names, px."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A drawn tree's geometry.
+
+    Attributes:
+        x: node id to its centre, in branch widths; 0 is the centre of the leftmost branch.
+        columns: branch widths that the whole tree takes.
+        rounds: the last round, so that ``rounds + 1`` rows are drawn.
+    """
+
+    x: Mapping[str, float]
+    columns: float
+    rounds: int
+
+
+def children_of(tree: Tree) -> dict[str, list[Node]]:
+    """Return each node's children in tree order, by node id."""
+    children: dict[str, list[Node]] = {node.node_id: [] for node in tree.nodes}
+    for node in tree.nodes:
+        if node.parent_id is not None:
+            children[node.parent_id].append(node)
+    for siblings in children.values():
+        siblings.sort(key=lambda node: node.path)
+    return children
+
+
+def collapsed(node: Node) -> bool:
+    """True for a golden leaf on which the tree collapsed: it earned, and it was the first to."""
+    return node.golden and bool(node.earned)
+
+
+def lay_out(tree: Tree) -> Layout:
+    """Place every node of a tree."""
+    children = children_of(tree)
+    segments: list[tuple[Node, dict[str, float]]] = []
+    roots = [tree.nodes[0]]
+    while roots:
+        root = roots.pop()
+        offsets = _segment(root, children)
+        segments.append((root, offsets))
+        roots += [n for n in tree.nodes if n.node_id in offsets and collapsed(n) and n is not root]
+    columns = max(max(o.values()) - min(o.values()) + 1 for _, o in segments)
+    x: dict[str, float] = {}
+    for root, offsets in segments:
+        low, high = min(offsets.values()), max(offsets.values())
+        wanted = x.get(root.node_id, (columns - 1 - (low + high)) / 2)
+        shift = min(max(wanted, -low), columns - 1 - high)
+        for node_id, offset in offsets.items():
+            x.setdefault(node_id, shift + offset)
+    return Layout(x, columns, max(node.round for node in tree.nodes))
+
+
+def _segment(root: Node, children: Mapping[str, Sequence[Node]]) -> dict[str, float]:
+    """Offsets from ``root`` of all nodes down to the next collapse, which is included."""
+    offsets, _, _ = _place(root, children, is_root=True)
+    return offsets
+
+
+def _place(
+    node: Node, children: Mapping[str, Sequence[Node]], is_root: bool = False
+) -> tuple[dict[str, float], list[float], list[float]]:
+    """Offsets of a subtree from its root, and its left and right contour by depth."""
+    below = () if collapsed(node) and not is_root else children[node.node_id]
+    if not below:
+        return {node.node_id: 0.0}, [0.0], [0.0]
+    offsets: dict[str, float] = {}
+    left: list[float] = []
+    right: list[float] = []
+    positions: list[float] = []
+    for child in below:
+        inner, inner_left, inner_right = _place(child, children)
+        shift = max((r - i + 1 for r, i in zip(right, inner_left, strict=False)), default=0.0)
+        positions.append(shift)
+        offsets |= {node_id: offset + shift for node_id, offset in inner.items()}
+        moved_left = [value + shift for value in inner_left]
+        moved_right = [value + shift for value in inner_right]
+        left = left + moved_left[len(left) :]
+        right = moved_right + right[len(moved_right) :]
+    middle = (positions[0] + positions[-1]) / 2
+    centred = {node_id: offset - middle for node_id, offset in offsets.items()}
+    centred[node.node_id] = 0.0
+    return centred, [0.0, *(v - middle for v in left)], [0.0, *(v - middle for v in right)]
 
 
 @dataclass(frozen=True)
@@ -147,11 +237,11 @@ def _badges(node: Node, x: float, y: float, radius: float) -> list[str]:
 
 def tooltip(node: Node) -> str:
     """A node in a few plain lines, for a pointer that rests on it."""
-    lines = [f"{call_text(call)} → {result_text(call)}" for call in node.calls]
+    lines = [f"{call_text(call.tool, call.arguments)} → {result_text(call)}" for call in node.calls]
     if spoken(node):
         lines.append(f"agent: {spoken(node)}")
-    if answered(node):
-        lines.append(f"user: {answered(node)}")
+    if user_words(node):
+        lines.append(f"user: {user_words(node)}")
     if node.end:
         lines.append(end_text(node))
     return "\n".join(lines)
@@ -185,11 +275,11 @@ def _lines(node: Node) -> list[tuple[str, str]]:
     """The lines of words in a node's box: calls and what they returned, then what was said."""
     lines: list[tuple[str, str]] = []
     for call in node.calls[:1] if len(node.calls) > 1 else node.calls:
-        lines.append(("call", shortened(call_text(call), LINE_CHARACTERS)))
+        lines.append(("call", shortened(call_text(call.tool, call.arguments), LINE_CHARACTERS)))
         lines.append(("result", shortened("→ " + result_text(call), LINE_CHARACTERS)))
     if len(node.calls) > 1:
         lines[-1] = ("result", f"and {len(node.calls) - 1} more calls")
-    said = answered(node) if node.round == 0 else spoken(node)
+    said = user_words(node) if node.round == 0 else spoken(node)
     room = BOX_LINES - len(lines)
     parts = _wrapped(said or "(says nothing)", LINE_CHARACTERS)
     if len(parts) > room:
@@ -202,14 +292,13 @@ def _foot(drawn: DrawnTree, node: Node, x: float, y: float) -> list[str]:
     shapes = []
     if node.end:
         colour = GREEN if node.end == "solved" else VERMILION if node.end == "failed" else MUTED
-        label = SHORT_ENDS[node.end] + (f": {node.failure}" if node.failure else "")
         shapes.append(
             f'<text x="{x + 2:.1f}" y="{y + 13:.1f}" font-size="10" font-weight="600" '
-            f'fill="{colour}">{escape(label)}</text>'
+            f'fill="{colour}">{escape(short_end(node))}</text>'
         )
-    rows = drawn.rows_of(node.node_id)
+    rows = drawn.rows_of(node)
     marks = [
-        (f"+{rows.desirable + rows.sft}", GREEN, bool(rows.desirable or rows.sft)),
+        (f"+{rows.desirable + rows.golden}", GREEN, bool(rows.desirable or rows.golden)),
         (f"−{rows.undesirable}", VERMILION, bool(rows.undesirable)),
     ]
     right = x + BOXES.width - 2

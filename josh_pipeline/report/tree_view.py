@@ -1,51 +1,87 @@
-"""One search tree as a page of its own: one HTML file that needs nothing else."""
+"""One search tree to look at: a page that needs nothing else, and text for the terminal."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from josh_pipeline.report.pages import Bubble, bubbles, page
-from josh_pipeline.report.tree_data import DrawnTree, NodeRows
-from josh_pipeline.report.tree_svg import boxes
-from josh_pipeline.report.words import end_text, goal_kind, milestone_texts
+from rich.console import Group, RenderableType
+from rich.text import Text
+from rich.tree import Tree as Branches
+
+from josh_pipeline.report.pages import page
+from josh_pipeline.report.tree import DrawnTree
+from josh_pipeline.report.tree_svg import boxes, children_of, collapsed
+from josh_pipeline.report.words import call_text, result_text, short_end, shortened, spoken, user_words
 from josh_pipeline.search.tree import Node
 
-
-@dataclass(frozen=True)
-class _Item:
-    node: Node
-    messages: tuple[Bubble, ...]
-    rows: NodeRows
-    end: str
-
-
-def earned_where(drawn: DrawnTree) -> tuple[str, ...]:
-    """For each milestone of the goal, the round in which the search collected it."""
-    rounds = {
-        milestone: node.round
-        for node in reversed(drawn.tree.nodes)
-        if node.golden
-        for milestone in node.earned
-    }
-    return tuple(
-        f"earned in round {rounds[milestone]}" if milestone in rounds else "not earned"
-        for milestone in range(len(drawn.goal.calls))
-    )
+SAID_CHARACTERS = 70
 
 
 def tree_page(drawn: DrawnTree) -> str:
     """Render the viewer of one tree as a whole HTML document."""
-    items = [
-        _Item(node, bubbles(node.messages), drawn.rows_of(node.node_id), end_text(node))
-        for node in drawn.tree.nodes
-    ]
-    return page(
-        "tree.html.jinja",
-        {
-            "drawn": drawn,
-            "kind": goal_kind(drawn.goal),
-            "milestones": milestone_texts(drawn.goal),
-            "earned_where": earned_where(drawn),
-            "items": items,
-            "svg": boxes(drawn),
-            "taken": drawn.taken,
-        },
+    return page("tree.html.jinja", {"drawn": drawn, "svg": boxes(drawn)})
+
+
+def tree_text(drawn: DrawnTree) -> RenderableType:
+    """Render a tree for the terminal: what was rewarded, then the segments between collapses, in order."""
+    tree = drawn.tree
+    head = Text.assemble(
+        (f"Search tree {tree.rollout_id}", "bold"),
+        f"  {drawn.goal.title}, policy: {drawn.policy}, reward {tree.reward:.2f}, "
+        f"{len(tree.nodes)} nodes, {tree.rounds} rounds",
     )
+    rewards = [
+        Text(f"  ({index + 1}) {text}: {where}", style="green" if index in tree.earned else "dim")
+        for index, (text, where) in enumerate(drawn.milestones)
+    ]
+    children = children_of(tree)
+    roots = [node for node in tree.nodes if node.round == 0 or (collapsed(node) and children[node.node_id])]
+    parts = [_segment(drawn, root, children) for root in roots]
+    failure = [Text(f"failed ({tree.failure}): {tree.failure_message}", style="red")] if tree.failure else []
+    return Group(head, *failure, *rewards, *parts)
+
+
+def _segment(drawn: DrawnTree, root: Node, children: Mapping[str, Sequence[Node]]) -> Branches:
+    label: RenderableType = (
+        _turn(drawn, root) if root.round == 0 else Text(f"after round {root.round}", style="bold yellow")
+    )
+    branches = Branches(label, guide_style="dim")
+    _grow(drawn, branches, children[root.node_id], children)
+    return branches
+
+
+def _grow(
+    drawn: DrawnTree, branches: Branches, below: Sequence[Node], children: Mapping[str, Sequence[Node]]
+) -> None:
+    """Add subtrees; turns that follow each other without branching share one entry."""
+    for node in below:
+        chain = [node]
+        while not collapsed(chain[-1]) and len(children[chain[-1].node_id]) == 1:
+            chain.append(children[chain[-1].node_id][0])
+        entry = branches.add(Group(*(_turn(drawn, step) for step in chain)))
+        if not collapsed(chain[-1]):
+            _grow(drawn, entry, children[chain[-1].node_id], children)
+
+
+def _turn(drawn: DrawnTree, node: Node) -> Text:
+    """A turn on one line: marks first, since a narrow terminal cuts the end; then calls and speech."""
+    style = "yellow" if node.golden else "green" if node.successful else "red" if node.failure else ""
+    text = Text(no_wrap=True, overflow="ellipsis")
+    if node.round == 0:
+        return text.append(f"user: {shortened(user_words(node), SAID_CHARACTERS)}", style="bold yellow")
+    text.append(f"{node.round:>2} ", style="dim")
+    for milestone in node.earned:
+        text.append(f"({milestone + 1}) earned ", style="bold green")
+    if node.end:
+        text.append(f"[{short_end(node)}] ", style="dim")
+    rows = drawn.rows_of(node)
+    if rows.desirable or rows.undesirable:
+        text.append(f"+{rows.desirable} −{rows.undesirable} ", style="cyan")
+    if node.error_turn:
+        text.append("error turn ", style="red")
+    for call in node.calls:
+        text.append(
+            shortened(call_text(call.tool, call.arguments), SAID_CHARACTERS), style=f"bold {style}".strip()
+        )
+        text.append(f" → {shortened(result_text(call), 40)}  ", style="dim")
+    if said := spoken(node):
+        text.append(f"“{shortened(said, SAID_CHARACTERS)}”", style=style)
+    return text

@@ -1,29 +1,54 @@
-"""Search trees in words: what a turn did, what came back, how a branch ended."""
+"""Goals, search trees and numbers in words."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
+from josh_pipeline.core.environment import Environment, Task
 from josh_pipeline.core.messages import visible
 from josh_pipeline.core.world import CallRecord
-from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.evaluation.summary import Score
 from josh_pipeline.search.tree import End, Node
 
-ENDS: Mapping[End, str] = {
-    "solved": "solved: the last reward was earned here",
-    "pruned": "pruned: another branch earned first",
-    "user_done": "ended: the user left",
-    "failed": "failed",
-    "rounds_spent": "ended: the rounds were spent",
-    "budget_spent": "ended: the token budget was spent",
+ENDS: Mapping[End, tuple[str, str]] = {
+    "solved": ("solved", "solved: the last reward was earned here"),
+    "pruned": ("pruned", "pruned: another branch earned first"),
+    "void": ("void", "ended: nothing could be earned any more"),
+    "user_done": ("user left", "ended: the user left"),
+    "failed": ("failed", "failed"),
+    "rounds_spent": ("out of rounds", "ended: the rounds were spent"),
+    "budget_spent": ("out of budget", "ended: the token budget was spent"),
 }
-SHORT_ENDS: Mapping[End, str] = {
-    "solved": "solved",
-    "pruned": "pruned",
-    "user_done": "user left",
-    "failed": "failed",
-    "rounds_spent": "out of rounds",
-    "budget_spent": "out of budget",
-}
+"""Why a branch ends: in a word or two, and as a part of a sentence."""
+RESULT_WIDTH = 200
+
+
+@dataclass(frozen=True)
+class GoalKind:
+    """A kind of goals; scores of different kinds never stand on one line.
+
+    Attributes:
+        name: as the environment names it.
+        plural: what people call several of them, e.g. ``whole goals``.
+        note: what a reader of their scores has to know; empty where there is nothing.
+    """
+
+    name: str
+    plural: str
+    note: str = ""
+
+    @property
+    def short(self) -> str:
+        """The plural under a heading that says ``goals`` already."""
+        return self.plural.removesuffix(" goals")
+
+
+def goal_kind(name: str, environment: type[Environment[Any]] | None) -> GoalKind:
+    """Describe a kind of goals by its environment; by its own name where that is not known."""
+    if environment is None:
+        return GoalKind(name, name)
+    return GoalKind(name, environment.kinds.get(name, name), environment.notes.get(name, ""))
 
 
 def shortened(text: str, width: int) -> str:
@@ -37,22 +62,17 @@ def sentences(lines: Sequence[str]) -> str:
     return " ".join(line if line.endswith((".", "!", "?")) else f"{line}." for line in lines)
 
 
-def arguments_text(arguments: Mapping[str, Any]) -> str:
-    """Arguments as ``area=north, food=thai``."""
-    return ", ".join(f"{key}={value}" for key, value in arguments.items())
-
-
-def call_text(call: CallRecord) -> str:
-    """A call as the agent made it."""
-    return f"{call.tool}({arguments_text(call.arguments)})"
+def call_text(tool: str, arguments: Mapping[str, Any]) -> str:
+    """A call as ``search(area=north, food=thai)``."""
+    return f"{tool}({', '.join(f'{name}={value}' for name, value in arguments.items())})"
 
 
 def result_text(call: CallRecord) -> str:
     """What a call returned, in a few words."""
-    told = call.payload if call.error else call.brief
-    if isinstance(told, Mapping):
-        told = ", ".join(f"{name} {value}" for name, value in told.items())
-    return shortened(str(told), RESULT_WIDTH)
+    said = call.payload if call.error else call.brief
+    if isinstance(said, Mapping):
+        said = ", ".join(f"{name} {value}" for name, value in said.items())
+    return shortened(str(said), RESULT_WIDTH)
 
 
 def spoken(node: Node) -> str:
@@ -60,28 +80,28 @@ def spoken(node: Node) -> str:
     return " ".join(m.content for m in visible(node.messages) if m.role == "assistant")
 
 
-def answered(node: Node) -> str:
+def user_words(node: Node) -> str:
     """The user's answer to a turn, or the opening message of the root; empty where there is none."""
     return " ".join(m.content for m in node.messages if m.role == "user")
 
 
 def end_text(node: Node) -> str:
     """Why there is no child, as a sentence part; empty for an interior node."""
-    if node.end is None:
-        return ""
     if node.end == "failed":
         return f"failed ({node.failure}): {node.failure_message}"
-    return ENDS[node.end]
+    return "" if node.end is None else ENDS[node.end][1]
 
 
-def milestone_texts(goal: Goal) -> tuple[str, ...]:
-    """Every ground-truth call of a goal in words; the position is the milestone's id."""
-    return tuple(f"{call.tool}({arguments_text(call.parameters)})" for call in goal.calls)
+def short_end(node: Node) -> str:
+    """Why there is no child, in a few words; empty for an interior node."""
+    if node.end is None:
+        return ""
+    return ENDS[node.end][0] + (f": {node.failure}" if node.failure else "")
 
 
-def goal_kind(goal: Goal) -> str:
-    """``hotel part of MUL0001`` or ``whole goal of MUL0001``."""
-    return f"{goal.part} part of {goal.dialogue_id}" if goal.part else f"whole goal of {goal.dialogue_id}"
+def milestone_texts(goal: Task) -> tuple[str, ...]:
+    """Every wanted call of a goal in words; the position is the milestone's id."""
+    return tuple(call_text(call.tool, call.parameters) for call in goal.calls)
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -89,11 +109,11 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def duration(seconds: float) -> str:
-    """Seconds for people: ``48 s``, ``3 min 12 s``, ``2 h 05 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+def rate_text(score: Score) -> str:
+    """A success rate with its interval, in percent."""
+    return f"{percent(score.success)} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
+
+
+def nats(drift: float, digits: int = 2) -> str:
+    """A drift in nats a token; a model that diverged has none."""
+    return f"{drift:.{digits}f}" if isfinite(drift) else "diverged"

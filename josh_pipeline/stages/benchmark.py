@@ -11,15 +11,22 @@ from josh_pipeline.core.ids import content_id
 from josh_pipeline.dialogue.demonstrations import Ceiling
 from josh_pipeline.environments.registry import DEFAULT
 from josh_pipeline.evaluation.summary import Score, score
+from josh_pipeline.search.selection import drawn
 from josh_pipeline.stages.environment import stored_environment, stored_tasks
 from josh_pipeline.stages.episodes import Player, played_episodes
 from josh_pipeline.stages.evaluation import breakdowns, score_record, usage_facts
 from josh_pipeline.stages.goals import ceiling_on
 from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import PolicyRow, policy_of
-from josh_pipeline.stages.selection import drawn
 from josh_pipeline.stages.stage import Made, Stage
-from josh_pipeline.stages.step import ITERATION_DIGITS, Step, base_scope, corpus_scope, goals_scope, iteration_key
+from josh_pipeline.stages.step import (
+    ITERATION_DIGITS,
+    Step,
+    base_scope,
+    corpus_scope,
+    goals_scope,
+    iteration_key,
+)
 from josh_pipeline.store.layout import Members
 from josh_pipeline.store.warehouse import Generation
 
@@ -154,17 +161,13 @@ def selected_goals(
         )
     else:
         # Which of the source's records are of the selection, they say themselves.
-        whole = stored_environment(
-            step.warehouse, step.settings.environment, row.corpus_scope, sources=True
-        )
+        whole = stored_environment(step.warehouse, step.settings.environment, row.corpus_scope, sources=True)
         every = stored_tasks(step.warehouse, row.goals_scope, of=environment.Task, usable=False)
         goals = list(whole.selection(selection, every))
         if kind is not None and any(goal.kind != kind for goal in goals):
             raise UserError(f"{selection} is not of {environment.kinds[kind]}: leave --goals out.")
     if not goals:
-        raise UserError(
-            f"{row.corpus} gives no such goal of {selection}: choose another --role or --goals."
-        )
+        raise UserError(f"{row.corpus} gives no such goal of {selection}: choose another --role or --goals.")
     return drawn(goals, "evaluation")[:number]
 
 

@@ -14,9 +14,10 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import content_id, derived_seed
 from josh_pipeline.dialogue.demonstrations import Demonstration, demonstrate
 from josh_pipeline.policies.models import foundation, model_digest
+from josh_pipeline.search.selection import demonstration_goals
 from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.policy import coming_iteration
-from josh_pipeline.stages.selection import demonstration_goals
+from josh_pipeline.stages.selection import played_goals
 from josh_pipeline.stages.stage import Made, Stage
 from josh_pipeline.stages.step import Step, base_scope, corpus_scope, goals_scope
 from josh_pipeline.store.warehouse import Generation
@@ -49,7 +50,7 @@ def make_base(step: Step, scope: str) -> Made:
     if not settings.cold_start.conversations:
         return _published(step, scope, row, [], None, [])
     # Imported where they are used: torch and TRL take seconds, and the assets import this module.
-    from josh_pipeline.policies.merge import merge
+    from josh_pipeline.policies.weights import merge
     from josh_pipeline.training.run import train_cold_start
 
     goals_source = step.require("goals", goals_scope(settings))
@@ -91,7 +92,9 @@ def _demonstrations(step: Step, scope: str) -> list[Demonstration]:
     environment = stored_environment(
         step.warehouse, settings.environment, corpus_scope(settings), sources=False
     )
-    goals = demonstration_goals(step.warehouse, scope, environment, start.conversations)
+    goals = demonstration_goals(
+        played_goals(step.warehouse, scope, environment, "train"), start.conversations
+    )
     if len(goals) < start.conversations:
         step.progress.note(f"Only {len(goals)} training goals for demonstrations.")
     careless = Carelessness(

@@ -9,7 +9,6 @@ import polars as pl
 
 from josh_pipeline.core.ids import canonical_json
 from josh_pipeline.evaluation.drift import Drift, measure_drift, reading_digest
-from josh_pipeline.policies.quantization import quantization_config
 from josh_pipeline.stages.playing import weights
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.stages.step import Step
@@ -62,7 +61,7 @@ def _measured(
         policy,
         step.home.absolute(base["foundation_path"]),
         step.progress,
-        quantization_config(step.settings.policy.quantization),
+        step.settings.policy.quantization,
     )
     record = asdict(found)
     return empty | {

@@ -9,14 +9,13 @@ import polars as pl
 
 from josh_pipeline.core.environment import Environment, T
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.dialogue.agents import make_agent
-from josh_pipeline.evaluation.benchmark import Episode, episode_seed, evaluate
+from josh_pipeline.evaluation.benchmark import Episode, episode_seed
+from josh_pipeline.evaluation.playing import evaluation_digest, open_table
 from josh_pipeline.search.checkpoint import Checkpointer
 from josh_pipeline.search.codec import Flat, usage_from_record, usage_record
-from josh_pipeline.search.spending import Ledger
-from josh_pipeline.stages.playing import Plays, newest_tries, playing_digest, table_for
+from josh_pipeline.search.selection import EVALUATION_SEED
+from josh_pipeline.stages.playing import Plays, newest_tries, weights
 from josh_pipeline.stages.policy import PolicyRow
-from josh_pipeline.stages.selection import EVALUATION_SEED
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Warehouse
 
@@ -61,11 +60,10 @@ def played_episodes(
         UserError: more conversations failed than ``search.max_failed_share`` allows.
     """
     settings = step.settings
-    digest = playing_digest(settings, environment, evaluation_rules(step))
     wanted = [(goal, trial) for goal in goals for trial in range(trials)]
     plays = Plays(
         player.digest,
-        digest,
+        evaluation_digest(settings, environment),
         [(goal.goal_id, episode_seed(EVALUATION_SEED, goal.goal_id, trial)) for goal, trial in wanted],
     )
     tries = newest_tries(step.warehouse, "episodes", plays)
@@ -75,7 +73,7 @@ def played_episodes(
         if not tries[play].finished
     ]
     if owed:
-        asyncio.run(_play(step, row, environment, player, owed, digest))
+        asyncio.run(_play(step, row, environment, player, owed))
     names = [str(one.name) for one in newest_tries(step.warehouse, "episodes", plays).values()]
     found = {episode.episode_id: episode for episode in stored_episodes(step.warehouse, names)}
     episodes = [found[name] for name in names]
@@ -88,47 +86,31 @@ def played_episodes(
     return episodes
 
 
-def evaluation_rules(step: Step) -> dict[str, Any]:
-    """The evaluation settings that a conversation depends on; how many are held does not matter to it."""
-    evaluation = step.settings.evaluation
-    return {name: getattr(evaluation, name) for name in ("max_messages", "max_tokens", "max_requests")}
-
-
 async def _play(
     step: Step,
     row: PolicyRow,
     environment: Environment[T],
     player: Player,
     owed: Sequence[tuple[T, int, int]],
-    digest: str,
 ) -> None:
     """Hold the conversations that are owed, by goal, trial and retry, and checkpoint them as they end."""
-    settings = step.settings
 
     def write(episodes: list[Episode]) -> None:
         records = [episode_record(episode) | {"run_id": step.run_id} for episode in episodes]
         frame = pl.DataFrame(records, schema_overrides=EPISODE_SCHEMA)
         step.warehouse.append({"episodes": frame}, key="episode_id")
 
+    files = weights(step.home, row.base_path, player.adapter_path, player.digest)
     async with (
-        table_for(step, row, environment, digest=player.digest, adapter_path=player.adapter_path) as table,
+        open_table(step.settings, environment, files, player.digest) as table,
         Checkpointer(write) as writer,
     ):
-        await evaluate(
+        await table.converse(
             [(goal, trial) for goal, trial, _ in owed],
-            environment.world,
-            table.user,
-            table.policy,
-            make_agent(settings.policy.agent, settings.policy.results),
-            settings.evaluation,
-            settings.search.in_flight,
-            EVALUATION_SEED,
             step.progress,
-            settings_digest=digest,
-            ledger=Ledger(agent_prices=settings.policy.prices, user_prices=settings.user.prices),
-            retries={(goal.goal_id, trial): retry for goal, trial, retry in owed},
-            task=f"Evaluation {player.shown}",
+            f"Evaluation {player.shown}",
             finished=writer.add,
+            retries={(goal.goal_id, trial): retry for goal, trial, retry in owed},
         )
 
 

@@ -11,7 +11,7 @@ from josh_pipeline.core.environment import Environment, Role, Task
 from josh_pipeline.core.errors import ErrorKind, UserError
 from josh_pipeline.core.ids import canonical_json
 from josh_pipeline.evaluation.benchmark import Episode
-from josh_pipeline.evaluation.gate import Gate, drift_sentence, within_limit
+from josh_pipeline.evaluation.gate import Gate, drift_sentence, too_far
 from josh_pipeline.evaluation.statistics import paired_bootstrap, paired_values
 from josh_pipeline.evaluation.summary import Score, score
 from josh_pipeline.stages.drift import drift_frame, drift_record
@@ -188,7 +188,7 @@ def drift_limited(record: Mapping[str, Any]) -> Verdict:
         return Verdict(True, record["reason"])
     numbers = {name: record[name] for name in ("drift", "low", "high", "texts")}
     return Verdict(
-        within_limit(record["drift"], record["max_drift"]),
+        not too_far(record["drift"], record["max_drift"]),
         drift_sentence(record["drift"], record["max_drift"]),
         numbers | {"limit": record["max_drift"], "by kind": json.loads(record["by_kind"])},
     )

@@ -11,11 +11,13 @@ import polars as pl
 from josh_pipeline.core.environment import ROLES, Environment, T
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.dialogue.demonstrations import Ceiling, user_ceiling
+from josh_pipeline.environments.oracle import solved_by_oracle
 from josh_pipeline.environments.registry import DEFAULT, environment_class
 from josh_pipeline.evaluation.benchmark import episode_seed
+from josh_pipeline.search.selection import EVALUATION_SEED
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.environment import adapter, stored_environment
-from josh_pipeline.stages.selection import EVALUATION_SEED, evaluation_goals
+from josh_pipeline.stages.selection import evaluation_goals
 from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
 from josh_pipeline.stages.step import Step, corpus_scope, goals_scope
 
@@ -78,24 +80,13 @@ def store_goals(step: Step, scope: str) -> Made:
 
 
 def oracle_verdicts(environment: Environment[T], tasks: Sequence[T]) -> list[dict[str, Any]]:
-    """Make the oracle's calls for every task that is not excluded, where there is an oracle.
-
-    Returns:
-        Rows of table ``solvability``.
-    """
-    found = []
-    for task in tasks:
-        calls = environment.oracle(task) if task.excluded is None else None
-        if calls is None:
-            continue
-        world = environment.world(task)
-        for call in calls:
-            world.call(call.tool, call.parameters)
-        world.hand_over()
-        missed = [call.tool for place, call in enumerate(task.calls) if place not in world.milestones()]
-        reward = world.outcome(())
-        found.append({"goal_id": task.goal_id, "reward": reward, "solvable": reward == 1.0, "missed": missed})
-    return found
+    """Return the rows of table ``solvability``: none where there is no oracle."""
+    found = [(task, solved_by_oracle(environment, task)) for task in tasks]
+    return [
+        {"goal_id": task.goal_id, "reward": one.reward, "solvable": one.solvable, "missed": list(one.missed)}
+        for task, one in found
+        if one is not None
+    ]
 
 
 def task_records(environment: Environment[T], tasks: Sequence[T]) -> list[dict[str, Any]]:

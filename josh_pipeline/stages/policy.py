@@ -57,11 +57,6 @@ class PolicyRow:
         return self.line, self.policy_digest, self.attempt, self.corpus_digest
 
 
-def policy_digest(base: str, adapter: str | None) -> str:
-    """Name a policy by base and adapter; a base alone is named by its own digest."""
-    return base if adapter is None else content_id("policy", base, adapter)
-
-
 def line_of(step: Step) -> str:
     """Name the line of iterations that the settings belong to.
 

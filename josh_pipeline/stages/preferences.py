@@ -14,6 +14,7 @@ from josh_pipeline.dialogue.agents import make_agent
 from josh_pipeline.harvest.checks import MOST_LOPSIDED, Remark, check_rows
 from josh_pipeline.harvest.harvest import HarvestResult, counted, harvest, with_earlier, without_long
 from josh_pipeline.harvest.rows import Row, held_out, row_from_record, row_record
+from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, made_with, policy_of
 from josh_pipeline.stages.rollouts import trees_of
@@ -21,6 +22,8 @@ from josh_pipeline.stages.selection import evaluation_goals
 from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Generation, Warehouse
+from josh_pipeline.training.examples import RowTokenizer
+from josh_pipeline.training.methods import method_of
 
 NO_ROWS_ADVICE = (
     "Raise search.goals or search.beam_size, try another --seed, or give the model a longer cold start."
@@ -41,7 +44,8 @@ def harvest_rows(step: Step, iteration: str) -> Made:
     settings = step.settings
     trees = trees_of(step.warehouse, rollouts)
     forbidden = held_out([tree.goal_id for tree in trees], goal_roles(step.warehouse, policy))
-    whole = harvest(trees, settings.training.method, settings.training.kind, settings.harvest.mode, forbidden)
+    method = method_of(settings.training)
+    whole = harvest(trees, settings.training.method, method.kind, settings.harvest.mode, forbidden)
     limit = settings.training.max_tokens
     measured = counted(whole, row_length(step, policy.base_path))
     harvested = without_long(measured, limit)
@@ -120,10 +124,7 @@ def row_length(step: Step, base_path: str) -> Callable[[Row], int]:
     """
     if not base_path:
         return lambda row: 0
-    # Imported where it is used: transformers takes seconds, and the assets import this module.
-    from josh_pipeline.policies.chat import ChatRenderer
-
-    return ChatRenderer(step.home.absolute(base_path)).row_tokens
+    return RowTokenizer(ChatRenderer(step.home.absolute(base_path))).length
 
 
 def _write(step: Step, iteration: str, harvested: HarvestResult, inputs: list[Generation]) -> Generation:

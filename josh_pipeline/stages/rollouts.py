@@ -9,21 +9,15 @@ import polars as pl
 from josh_pipeline.core.environment import Environment, Task
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import derived_seed
-from josh_pipeline.dialogue.agents import make_agent
+from josh_pipeline.evaluation.playing import open_table, rollout_digest, user_name
 from josh_pipeline.search.codec import USAGE, node_records, tree_record, trees_from_records
-from josh_pipeline.search.rollouts import RolloutSummary, rollout_seed, rollouts
+from josh_pipeline.search.rollouts import RolloutSummary, rollout_seed
+from josh_pipeline.search.selection import rollout_goals
 from josh_pipeline.search.spending import Budget, Ledger
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.stages.playing import (
-    Plays,
-    environment_of,
-    newest_tries,
-    rollout_digest,
-    table_for,
-    user_name,
-)
+from josh_pipeline.stages.playing import Plays, environment_of, newest_tries, weights
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy
-from josh_pipeline.stages.selection import played_before, rollout_goals
+from josh_pipeline.stages.selection import played_before, solvable_goals
 from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.layout import Members
@@ -54,7 +48,7 @@ def roll_out(step: Step, iteration: str) -> Made:
     run = None
     if owed:
         ledger = Ledger(_budget(step, plays), settings.policy.prices, settings.user.prices)
-        run = asyncio.run(_search(step, policy, environment, goals, seed, digest, owed, ledger))
+        run = asyncio.run(_search(step, policy, environment, goals, seed, owed, ledger))
     made = newest_tries(step.warehouse, "trees", plays).values()
     members = [one.name for one in made if one.name is not None]
     frame = pl.DataFrame(
@@ -73,9 +67,7 @@ def goals_of_attempt(step: Step, policy: PolicyRow, environment: Environment[Any
         "SELECT source_id FROM current_demonstrations WHERE scope = ?", [policy.base_scope]
     )["source_id"]
     return rollout_goals(
-        step.warehouse,
-        policy.goals_scope,
-        environment,
+        solvable_goals(step.warehouse, policy.goals_scope, environment),
         step.settings.search.goals,
         set(demonstrated),
         step.settings.seed,
@@ -89,12 +81,10 @@ async def _search(
     environment: Environment[Any],
     goals: Sequence[Task],
     seed: int,
-    digest: str,
     owed: Mapping[str, int],
     ledger: Ledger,
 ) -> RolloutSummary:
-    settings = step.settings
-    marks = {"run_id": step.run_id, "simulated_user": user_name(settings, environment)}
+    marks = {"run_id": step.run_id, "simulated_user": user_name(step.settings, environment)}
 
     def write(trees: list[Tree]) -> None:
         records = [tree_record(tree) | marks for tree in trees]
@@ -107,24 +97,9 @@ async def _search(
             key="rollout_id",
         )
 
-    async with table_for(
-        step, policy, environment, digest=policy.policy_digest, adapter_path=policy.adapter_path
-    ) as table:
-        return await rollouts(
-            goals,
-            lambda goal: environment.world(goal, searching=True),
-            table.user,
-            table.policy,
-            make_agent(settings.policy.agent, settings.policy.results),
-            settings.search,
-            settings_digest=digest,
-            seed=seed,
-            attempt=policy.attempt,
-            owed=owed,
-            checkpoint=write,
-            progress=step.progress,
-            ledger=ledger,
-        )
+    files = weights(step.home, policy.base_path, policy.adapter_path, policy.policy_digest)
+    async with open_table(step.settings, environment, files, policy.policy_digest) as table:
+        return await table.search(goals, seed, policy.attempt, write, step.progress, ledger, owed)
 
 
 def _budget(step: Step, plays: Plays) -> Budget:

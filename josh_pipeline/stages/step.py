@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.locks import alone
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.settings import Settings, faults_of
 from josh_pipeline.store.home import Home
-from josh_pipeline.core.locks import alone
 from josh_pipeline.store.run_record import record_of
 from josh_pipeline.store.warehouse import Generation, Warehouse
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import yaml
 
+from josh_pipeline.core.command import home_root
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.settings import Settings, load_settings
 from josh_pipeline.store.layout import Layout
 from josh_pipeline.store.warehouse import Warehouse
-
-DEFAULT_HOME = ".josh"
 
 
 @dataclass(frozen=True)
@@ -127,12 +126,12 @@ def home_at(path: str | Path | None, layout: Layout) -> Home:
     """Return a home, making its folder where there is none.
 
     Args:
-        path: the folder; None for ``./.josh``.
+        path: the folder; None for ``$JOSH_HOME``, else ``./.josh``.
 
     Raises:
         UserError: the folder cannot be made or written to.
     """
-    root = Path(path or DEFAULT_HOME).expanduser().absolute()
+    root = home_root(path)
     try:
         for folder in (root, root / "dagster", root / "logs"):
             folder.mkdir(parents=True, exist_ok=True)

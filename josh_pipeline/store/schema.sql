@@ -188,11 +188,11 @@ CREATE TABLE tree_labels (
 
 CREATE TABLE preference_rows (            -- see harvest/rows.py
     iteration VARCHAR NOT NULL, generation INTEGER NOT NULL, position BIGINT NOT NULL,
-    row_id VARCHAR NOT NULL, method VARCHAR NOT NULL,
-    label VARCHAR NOT NULL,               -- what people call it: desirable, undesirable, pair, ...
-    goal_id VARCHAR NOT NULL, rollout_id VARCHAR NOT NULL, policy_digest VARCHAR NOT NULL,
-    tools JSON NOT NULL, prompt JSON NOT NULL,
-    sides JSON NOT NULL,                  -- what follows the prompt: messages with their label
+    row_id VARCHAR NOT NULL, method VARCHAR NOT NULL, goal_id VARCHAR NOT NULL,
+    rollout_id VARCHAR NOT NULL, policy_digest VARCHAR NOT NULL, tools JSON NOT NULL,
+    prompt JSON NOT NULL,                 -- a list of messages, system message first
+    sides JSON NOT NULL,                  -- a list of {"said": [{"message", "train", "token_ids"}], "label"}
+    label VARCHAR NOT NULL,               -- 'golden conversation', 'desirable', 'undesirable' or 'pair'
     tokens BIGINT NOT NULL,               -- of the longer side with its prompt; 0: not counted
     digest VARCHAR NOT NULL
 );

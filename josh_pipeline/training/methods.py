@@ -1,8 +1,8 @@
 """Training methods: what each learns from, how its rows become batches, its loss, and TRL's trainer for it.
 
 A method is declared by a class here and its settings in ``josh_pipeline.settings``. One's own subclasses
-``Method``, and ``training.method`` names its class (``path/to/file.py:Class``). What is heavy is imported where
-it is used: the stages ask a method what it learns from, and take no seconds for that.
+``Method``, and ``training.method`` names its class (``path/to/file.py:Class``). What is heavy is imported
+where it is used: stages ask a method what it learns from, and that takes no seconds.
 """
 
 from abc import ABC, abstractmethod

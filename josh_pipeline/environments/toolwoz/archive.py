@@ -1,38 +1,19 @@
-"""A folder and a zip look alike here: a list of file names, and a way to read one."""
+"""A folder and a zip look alike here: a label for people, a list of file names, and a way to read one.
+
+Names are relative paths with forward slashes, sorted; hidden files and macOS leftovers are left out. What
+cannot be read, because it is damaged or closed to us, is a ``UserError``.
+"""
 
 import io
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 from josh_pipeline.core.errors import UserError
 
 FOLDER_DEPTH = 2
 """Folders are searched this deep: the files, or one folder of them. A home folder stays cheap."""
-
-
-class Archive(Protocol):
-    """Files by name, wherever they lie."""
-
-    @property
-    def label(self) -> str:
-        """What people are told this is: its path."""
-        ...
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Relative paths with forward slashes, sorted; hidden files and macOS leftovers left out."""
-        ...
-
-    def read(self, name: str) -> bytes:
-        """Return one file's bytes.
-
-        Raises:
-            UserError: the file cannot be read, because the archive is damaged or closed to us.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -103,6 +84,9 @@ class ZipArchive:
                 raise UserError(
                     f"{name} in {self.label} cannot be unpacked ({fault}): fetch the archive again."
                 ) from None
+
+
+Archive = FolderArchive | ZipArchive
 
 
 def wanted(name: str) -> bool:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from josh_pipeline.environments.toolwoz.corpus import Corpus
 from josh_pipeline.environments.toolwoz.goal import DOMAINS, ID_KEY, Domain
-from josh_pipeline.environments.toolwoz.records import Corpus
 from josh_pipeline.environments.toolwoz.tools import search_parameters
 from josh_pipeline.environments.toolwoz.values import canonical, folded, minutes
 
@@ -119,7 +119,7 @@ class Database:
         return self.rows[rows.bit_length() - 1]
 
 
-Databases = Mapping[Domain, Database]
+Databases = Mapping[str, Database]
 """Domain to its database."""
 
 _BUILT: dict[tuple[str, int], tuple[Mapping[str, Any], Databases]] = {}

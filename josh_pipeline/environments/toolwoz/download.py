@@ -10,10 +10,8 @@ import httpx
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import content_id
-from josh_pipeline.environments.toolwoz.reader import Report
-
-OFFICIAL_URL = "https://github.com/budzianowski/multiwoz/raw/master/data/MultiWOZ_2.1.zip"
-"""MultiWOZ 2.1 as its authors publish it: dialogues, lists and databases in one zip."""
+from josh_pipeline.core.progress import Progress
+from josh_pipeline.environments.toolwoz.settings import public_url
 
 ATTEMPTS = 5
 """Connections tried in one call; each goes on from the bytes that the last one left."""
@@ -25,20 +23,13 @@ class _CutOffError(Exception):
     """The connection ended before the file did."""
 
 
-def public_url(url: str) -> str:
-    """Return a URL without user name, password, query and fragment, fit to be stored and shown."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
-
-
-def download(url: str, cache: Path, progress: Report | None = None) -> Path:
+def download(url: str, cache: Path, progress: Progress) -> Path:
     """Return the cached copy of a URL; fetch what of it is missing.
 
     Args:
         url: http or https.
         cache: folder; made if need be. A broken download waits there as ``.part``.
-        progress: told ``("download", bytes so far, bytes in all or None)``.
+        progress: counts the bytes of each connection, what the file already had included.
 
     Raises:
         UserError: the server refuses, or the connection broke ``ATTEMPTS`` times.
@@ -68,7 +59,7 @@ def _sole_writer(folder: Path) -> Iterator[None]:
         yield
 
 
-def _fetch(url: str, part: Path, progress: Report | None) -> None:
+def _fetch(url: str, part: Path, progress: Progress) -> None:
     """Complete ``part``, over several connections if need be."""
     fault = ""
     for _ in range(ATTEMPTS):
@@ -86,7 +77,7 @@ def _fetch(url: str, part: Path, progress: Report | None) -> None:
     )
 
 
-def _fetch_once(client: httpx.Client, url: str, part: Path, progress: Report | None) -> None:
+def _fetch_once(client: httpx.Client, url: str, part: Path, progress: Progress) -> None:
     version = part.with_name(part.name + ".version")
     have = part.stat().st_size if part.is_file() else 0
     known = version.read_text() if version.is_file() else ""
@@ -114,11 +105,15 @@ def _fetch_once(client: httpx.Client, url: str, part: Path, progress: Report | N
         length = answer.headers.get("Content-Length", "")
         total = start + int(length) if length.isdigit() else None
         done = start
-        with part.open("ab" if resumed else "wb") as file:
-            for block in answer.iter_raw():  # as it comes: what was received before a cut is kept
-                done += file.write(block)
-                if progress is not None:
-                    progress("download", done, total)
+        progress.start("download", total)
+        progress.advance("download", start)
+        try:
+            with part.open("ab" if resumed else "wb") as file:
+                for block in answer.iter_raw():  # as it comes: what was received before a cut is kept
+                    done += file.write(block)
+                    progress.advance("download", len(block))
+        finally:
+            progress.finish("download")
         if total is not None and done != total:
             raise _CutOffError(f"{done} of {total} bytes came")
 

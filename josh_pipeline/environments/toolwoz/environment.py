@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from josh_pipeline.core.environment import (
     Carelessness,
@@ -11,27 +11,28 @@ from josh_pipeline.core.environment import (
     EnvironmentSettings,
     Snapshot,
     Source,
-    WantedCall,
 )
+from josh_pipeline.core.errors import UserError, quoted
 from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Policy
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.core.user import User
-from josh_pipeline.core.world import CallRecord
-from josh_pipeline.environments.toolwoz.agenda import AgendaUser
+from josh_pipeline.core.world import CallRecord, World
+from josh_pipeline.environments.toolwoz.agenda import USER_VERSION, AgendaUser
+from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue
 from josh_pipeline.environments.toolwoz.databases import databases_of
 from josh_pipeline.environments.toolwoz.goal import DOMAINS, Goal
-from josh_pipeline.environments.toolwoz.goals import derive_goals
-from josh_pipeline.environments.toolwoz.load import load_corpus, shown_as_bars
-from josh_pipeline.environments.toolwoz.records import Corpus, Dialogue, words
-from josh_pipeline.environments.toolwoz.roles import paper_test_goals, roles_sentence
+from josh_pipeline.environments.toolwoz.goals import REASONS, derive_goals
+from josh_pipeline.environments.toolwoz.reader import read_corpus
+from josh_pipeline.environments.toolwoz.sample import SAMPLE_SOURCE, sample_corpus, sample_digest
 from josh_pipeline.environments.toolwoz.script import OracleAgent
 from josh_pipeline.environments.toolwoz.settings import ToolWozSettings
-from josh_pipeline.environments.toolwoz.tools import TOOL_BY_NAME, TOOLS
+from josh_pipeline.environments.toolwoz.tools import PARAMETERS, TOOLS
 from josh_pipeline.environments.toolwoz.world import COMPACT_FIELDS, INSTRUCTIONS, ToolWozWorld
 
-USER_VERSION = 1
-"""Raised when the agenda user's words or choices change: scores before and after do not compare."""
+TEST_450 = 450
+"""Test goals that the paper reports on: the first so many eligible test ids in sorted order."""
 
 
 class ToolWoz(Environment[Goal]):
@@ -44,8 +45,13 @@ class ToolWoz(Environment[Goal]):
     Settings: ClassVar[type[EnvironmentSettings]] = ToolWozSettings
     Task: ClassVar[type[Goal]] = Goal
     kinds: Mapping[str, str] = {"part": "parts", "whole": "whole goals"}
+    notes: Mapping[str, str] = {
+        "part": "A part is one domain's share of a goal, played as a goal of its own. Scores on parts are not "
+        "ToolWOZ scores."
+    }
     source_asset = "multiwoz_dialogues"
     tasks_asset = "toolwoz_goals"
+    id_name = "dialogue_id"
     agent = "an agent that finds and books places and trains"
 
     def __init__(self, settings: ToolWozSettings, corpus: Corpus) -> None:
@@ -85,17 +91,21 @@ class ToolWoz(Environment[Goal]):
         return content_id("toolwoz", INSTRUCTIONS, tools, COMPACT_FIELDS)
 
     @cached_property
-    def _goals(self) -> tuple[Goal, ...]:
+    def _whole(self) -> Sequence[Goal]:
         # With parts, ``domains`` says which parts are played; whole goals stay ToolWOZ's own.
-        whole = DOMAINS if self.goals.parts else self.goals.domains
-        goals = derive_goals(self.corpus, self.goals.semantics, domains=whole)
-        if self.goals.parts:
-            goals += derive_goals(self.corpus, self.goals.semantics, parts=True, domains=self.goals.domains)
-        return tuple(goals)
+        domains = DOMAINS if self.goals.parts else self.goals.domains
+        return derive_goals(self.corpus, self.goals.semantics, domains=domains)
+
+    @cached_property
+    def _tasks(self) -> Sequence[Goal]:
+        if not self.goals.parts:
+            return self._whole
+        parts = derive_goals(self.corpus, self.goals.semantics, parts=True, domains=self.goals.domains)
+        return [*self._whole, *parts]
 
     def tasks(self) -> Sequence[Goal]:
         """Return the whole goals of the corpus, then its parts where the settings play parts."""
-        return self._goals
+        return self._tasks
 
     def world(self, task: Goal, *, searching: bool = False) -> ToolWozWorld:
         """Return a fresh world; databases are indexed once a process and shared."""
@@ -110,59 +120,98 @@ class ToolWoz(Environment[Goal]):
         assert isinstance(user, AgendaUser)
         return OracleAgent(task, user, careless, seed)
 
-    def oracle(self, task: Goal) -> Sequence[WantedCall]:
-        """Return the ground-truth calls."""
-        return task.calls
-
     def lines(self, task: Goal) -> tuple[str, ...]:
         """Return the real dialogue's user turns; turns without words are left out."""
-        said = (words(turn) for turn in self._dialogue(task).log[::2])
-        return tuple(line for line in said if line is not None)
+        return tuple(text for text in self.corpus.by_id[task.source_id].words[::2] if text is not None)
 
     def transcript(self, task: Goal) -> str:
         """Return the real dialogue without its odd turns; they alternate, user first."""
-        speakers = ("Customer", "Agent")
-        said = ((speakers[i % 2], words(turn)) for i, turn in enumerate(self._dialogue(task).log))
-        return "\n".join(f"{speaker}: {text}" for speaker, text in said if text is not None)
-
-    def _dialogue(self, task: Goal) -> Dialogue:
-        return self.corpus.by_id[task.source_id]
+        said = enumerate(self.corpus.by_id[task.source_id].words)
+        return "\n".join(f"{('Customer', 'Agent')[i % 2]}: {text}" for i, text in said if text is not None)
 
     def fault(self, call: CallRecord) -> str:
         """Name the first rule of ToolWOZ that a refused call broke."""
-        tool = TOOL_BY_NAME.get(call.tool)
-        if tool is None:
+        if call.tool not in PARAMETERS:
             return "unknown tool"
-        if any(name not in tool.properties for name in call.arguments):
+        if any(name not in PARAMETERS[call.tool] for name in call.arguments):
             return "unknown parameter"
         return "value that is no text"
 
     def roles_sentence(self) -> str:
         """Say whether roles follow the corpus's lists or a hash."""
-        return roles_sentence(self.corpus)
+        return self.corpus.roles_sentence
 
     def selection(self, name: str, tasks: Sequence[Goal]) -> Sequence[Goal]:
-        """Return the paper's 450 test goals, the excluded ones left out."""
-        if name != "test-450":
+        """Return the paper's 450 test goals, in sorted order of their ids.
+
+        Excluded ones keep their place among the 450, and are left out.
+        """
+        if name != f"test-{TEST_450}":
             return super().selection(name, tasks)
-        return [goal for goal in paper_test_goals(self.corpus, tasks) if goal.excluded is None]
+        whole = sorted((g for g in tasks if g.split == "test" and g.part is None), key=lambda g: g.source_id)
+        if len(whole) < TEST_450:
+            raise UserError(
+                f"{name} needs MultiWOZ's official test list, and {self.corpus.name} names {len(whole)} "
+                "eligible test dialogues: give --corpus a full MultiWOZ 2.1 archive, or use --role test."
+            )
+        return [goal for goal in whole[:TEST_450] if goal.excluded is None]
+
+    def listed(self) -> Sequence[Goal]:
+        """Return the whole goals."""
+        return self._whole
+
+    def listed_task(self, name: str) -> Goal:
+        """Return the goal of a dialogue, whose id may end in ``.json``."""
+        dialogue_id = name.removesuffix(".json")
+        if dialogue_id not in self.corpus.by_id:
+            raise UserError(f"The corpus has no dialogue {quoted(name)}.")
+        goal = self._whole_by_id.get(dialogue_id)
+        if goal is None:
+            raise UserError(
+                f"Dialogue {quoted(name)} is no ToolWOZ goal: it asks for taxi, police or hospital."
+            )
+        if goal.excluded is not None:
+            raise UserError(f"Dialogue {quoted(name)} is excluded: {REASONS[goal.excluded]}")
+        return goal
+
+    @cached_property
+    def _whole_by_id(self) -> Mapping[str, Goal]:
+        return {goal.dialogue_id: goal for goal in self._whole}
+
+    def goal_record(self, task: Goal) -> dict[str, Any]:
+        """Return a goal with its domains and the entities of its calls."""
+        return {
+            "goal_id": task.goal_id,
+            "dialogue_id": task.dialogue_id,
+            "split": task.split,
+            "domains": task.domains,
+            "message": task.message,
+            "calls": [
+                {"tool": call.tool, "parameters": call.parameters, "entity": call.entity}
+                for call in task.calls
+            ],
+            "excluded": task.excluded,
+        }
+
+    def replay_record(
+        self, task: Goal, world: World, results: Sequence[Any], conversation: Conversation
+    ) -> dict[str, Any]:
+        """Return results, the tools of the calls that were earned, and the reward."""
+        return {
+            "dialogue_id": task.dialogue_id,
+            "results": results,
+            "earned": [call.tool for i, call in enumerate(task.calls) if i in world.milestones()],
+            "reward": world.outcome(conversation),
+        }
 
     @classmethod
     def read(cls, settings: EnvironmentSettings, cache: Path, progress: Progress) -> Self:
-        """Read the corpus."""
+        """Read the corpus, or generate the sample."""
         assert isinstance(settings, ToolWozSettings)
         corpus = settings.corpus
-        with shown_as_bars(progress) as bars:
-            return cls(
-                settings,
-                load_corpus(
-                    corpus.source,
-                    cache,
-                    sample_dialogues=corpus.sample_dialogues,
-                    sample_seed=corpus.sample_seed,
-                    progress=bars,
-                ),
-            )
+        if corpus.source == "sample":
+            return cls(settings, sample_corpus(corpus.sample_dialogues, corpus.sample_seed))
+        return cls(settings, read_corpus(corpus.source, cache, progress))
 
     def snapshot(self) -> Snapshot:
         """Return dialogues and databases."""
@@ -184,3 +233,9 @@ class ToolWoz(Environment[Goal]):
             snapshot.name, snapshot.digest, snapshot.source, snapshot.licence, dialogues, snapshot.entities
         )
         return cls(settings, corpus)
+
+    def check_digest(self) -> str | None:
+        """Return the digest of the built-in sample; that of an archive names the bytes of its files."""
+        if self.corpus.source != SAMPLE_SOURCE:
+            return None
+        return sample_digest(self.corpus.dialogues, self.corpus.databases)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from josh_pipeline.core.ids import content_id
-from josh_pipeline.environments.toolwoz.databases import Database, databases_of
+from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue
+from josh_pipeline.environments.toolwoz.databases import Database, Databases, databases_of
 from josh_pipeline.environments.toolwoz.goal import (
     DOMAINS,
     ID_KEY,
@@ -14,12 +15,12 @@ from josh_pipeline.environments.toolwoz.goal import (
     Goal,
     GroundTruthCall,
     Semantics,
+    instructions,
+    line_domains,
+    part_message,
 )
-from josh_pipeline.environments.toolwoz.message import instructions, line_domains, part_message
-from josh_pipeline.environments.toolwoz.records import Corpus, Dialogue
-from josh_pipeline.environments.toolwoz.roles import role_of
-from josh_pipeline.environments.toolwoz.semantics import AUDITED, rules_of, target
-from josh_pipeline.environments.toolwoz.tools import TOOL_BY_NAME, book_parameters, search_parameters
+from josh_pipeline.environments.toolwoz.rules import RULES
+from josh_pipeline.environments.toolwoz.tools import PARAMETERS, book_parameters, search_parameters
 from josh_pipeline.environments.toolwoz.values import canonical, text_of
 
 INELIGIBLE = ("taxi", "police", "hospital")
@@ -91,23 +92,22 @@ def _goal(
 ) -> Goal:
     calls = tuple(call for share in shares for call in share.calls)
     reasons = [share.excluded for share in shares if share.excluded]
-    if not shares:
-        reasons.append("no_goal")
-    elif not calls:
-        reasons.append("no_calls")
+    if not calls:
+        reasons.append("no_calls" if shares else "no_goal")
     spoken = line_domains(lines)
-    order = {domain: i for i, domain in reversed(list(enumerate(spoken)))}
-    tasks = sorted((share.task for share in shares), key=lambda task: order.get(task.domain, len(lines)))
+    tasks = sorted(
+        (share.task for share in shares),
+        key=lambda task: spoken.index(task.domain) if task.domain in spoken else len(lines),
+    )
+    source = dialogue.dialogue_id
     identity = [[call.tool, call.parameters, call.entity] for call in calls]
     return Goal(
-        goal_id=content_id(
-            "goal", corpus.digest, semantics, dialogue.dialogue_id, part, lines, identity, reasons
-        ),
-        source_id=dialogue.dialogue_id,
+        goal_id=content_id("goal", corpus.digest, semantics, source, part, lines, identity, reasons),
+        source_id=source,
         split=dialogue.split,
-        role=role_of(dialogue.dialogue_id, dialogue.split, corpus),
-        kind="whole" if part is None else "part",
-        title=f"{part} part of {dialogue.dialogue_id}" if part else f"whole goal of {dialogue.dialogue_id}",
+        role=corpus.role_of(dialogue),
+        kind="part" if part else "whole",
+        title=f"{part} part of {source}" if part else f"whole goal of {source}",
         message=lines,
         calls=calls,
         excluded=reasons[0] if reasons else None,
@@ -116,9 +116,7 @@ def _goal(
     )
 
 
-def _shares(
-    dialogue: Dialogue, databases: Mapping[Domain, Database], semantics: Semantics
-) -> tuple[_Share, ...]:
+def _shares(dialogue: Dialogue, databases: Databases, semantics: Semantics) -> tuple[_Share, ...]:
     if not isinstance(dialogue.goal, Mapping):
         return ()
     found = ((domain, dialogue.goal.get(domain)) for domain in DOMAINS)
@@ -128,16 +126,12 @@ def _shares(
 def _share(
     dialogue: Dialogue, domain: Domain, share: Any, database: Database, semantics: Semantics
 ) -> _Share:
-    fields = {}
-    for name in ("info", "fail_info", "book", "fail_book"):
-        fields[name] = share.get(name) if isinstance(share, Mapping) else None
-    requested = share.get("reqt") if isinstance(share, Mapping) else None
+    held: Mapping[str, Any] = share if isinstance(share, Mapping) else {}
+    fields = {name: held.get(name) for name in ("info", "fail_info", "book", "fail_book")}
+    requested = held.get("reqt")
     task = DomainTask(
-        domain=domain,
-        info=_slots(fields["info"]),
-        fail_info=_slots(fields["fail_info"]),
-        book=_slots(fields["book"]),
-        fail_book=_slots(fields["fail_book"]),
+        domain,
+        **{name: _slots(value) for name, value in fields.items()},
         requested=tuple(x for x in requested if isinstance(x, str)) if isinstance(requested, list) else (),
     )
     sound = isinstance(share, Mapping) and all(
@@ -148,24 +142,26 @@ def _share(
     books = bool(fields["book"]) and domain != "attraction"
     if not fields["info"]:
         return _Share(task, (), "booking_without_search" if books else None)
-    rules = rules_of(semantics)
-    parameters = _parameters(task.info, search_parameters(domain), semantics)
-    wanted = rules.wanted(parameters)
+    rules = RULES[semantics]
+
+    def parameters(slots: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+        """In the tool's order."""
+        wanted = rules.wanted(slots)
+        return {name: slots[name] for name in names if name in wanted}
+
+    search, found = f"search_{domain}", parameters(task.info, search_parameters(domain))
+    wanted = rules.wanted(found)
     if semantics == "audited" and not rules.meeting(database, wanted):
-        return _Share(task, (GroundTruthCall(f"search_{domain}", parameters, None),), "no_entity")
+        return _Share(task, (GroundTruthCall(search, found, None),), "no_entity")
     record, fault = _booked(dialogue, domain) if books else (None, None)
     if record is None:
-        return _Share(task, (GroundTruthCall(f"search_{domain}", parameters, None),), fault)
+        return _Share(task, (GroundTruthCall(search, found, None),), fault)
     key = ID_KEY[domain]
-    if semantics == "audited":
-        row = target(database, wanted, record[key])
-        record = record if row is None else record | {key: text_of(row.get(key)) or record[key]}
-    booking = _parameters(task.book, book_parameters(domain), semantics)
-    booking |= _parameters({key: record[key]}, (key,), semantics)
-    calls = (
-        GroundTruthCall(f"search_{domain}", parameters, {key: record[key]}),
-        GroundTruthCall(f"book_{domain}", booking, record),
-    )
+    row = rules.target(database, wanted, record[key])
+    record = record if row is None else record | {key: text_of(row.get(key)) or record[key]}
+    named = {key: record[key]}
+    booking = parameters(task.book, book_parameters(domain)) | parameters(named, (key,))
+    calls = (GroundTruthCall(search, found, named), GroundTruthCall(f"book_{domain}", booking, record))
     return _Share(task, calls, fault)
 
 
@@ -179,38 +175,30 @@ def _slots(values: Any) -> dict[str, str]:
 
 def _scalars(domain: Domain, values: Mapping[str, Any]) -> bool:
     """Tell whether no parameter of the domain's tools holds a list or an object."""
-    parameters = {*search_parameters(domain), *TOOL_BY_NAME[f"book_{domain}"].parameters}
+    parameters = {*PARAMETERS[f"search_{domain}"], *PARAMETERS[f"book_{domain}"]}
     return not any(k in parameters and isinstance(v, (list, tuple, Mapping)) for k, v in values.items())
-
-
-def _parameters(slots: Mapping[str, str], names: Sequence[str], semantics: Semantics) -> dict[str, str]:
-    """Return a ground-truth call's parameters, in the tool's order."""
-    wanted = rules_of(semantics).wanted(slots)
-    return {name: slots[name] for name in names if name in wanted}
 
 
 def _booked(dialogue: Dialogue, domain: Domain) -> tuple[dict[str, Any] | None, str | None]:
     """Return the booked record that names an entity, or none, and the fault of the record if any."""
-    metadata = next((m for turn in reversed(dialogue.log[-2:]) if (m := _metadata(turn))), None)
+    metadata = next((m for turn in reversed(dialogue.log[-2:]) if (m := _mapping(turn, "metadata"))), None)
     if metadata is None:
         return None, "no_metadata"
-    state = metadata.get(domain)
-    book = state.get("book") if isinstance(state, Mapping) else None
-    booked = book.get("booked") if isinstance(book, Mapping) else None
+    booked = _mapping(_mapping(metadata, domain), "book").get("booked")
     if not booked:
         return None, None
     last = booked[-1] if isinstance(booked, list) else None
     if not isinstance(last, Mapping):
         return None, "malformed_goal"
     key = ID_KEY[domain]
-    semi = state.get("semi") if isinstance(state, Mapping) else None
-    believed = semi.get(key) if isinstance(semi, Mapping) else None
-    entity_id = last[key] if key in last else believed if AUDITED.wanted({key: believed}) else None
+    believed = _mapping(_mapping(metadata, domain), "semi").get(key)
+    entity_id = last[key] if key in last else believed if canonical(believed) else None
     if not isinstance(entity_id, str):
         return None, "no_booked_id"
     return {str(name): value for name, value in last.items()} | {key: entity_id}, None
 
 
-def _metadata(turn: Any) -> Mapping[str, Any] | None:
-    metadata = turn.get("metadata") if isinstance(turn, Mapping) else None
-    return metadata if isinstance(metadata, Mapping) and metadata else None
+def _mapping(value: Any, key: str) -> Mapping[str, Any]:
+    """Return the mapping under a key of a mapping; an empty one where either is none."""
+    inner = value.get(key) if isinstance(value, Mapping) else None
+    return inner if isinstance(inner, Mapping) else {}

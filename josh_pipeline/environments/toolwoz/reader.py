@@ -1,21 +1,22 @@
-"""MultiWOZ archives, as released, become dialogues and databases."""
+"""MultiWOZ archives, as released, become a corpus."""
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from josh_pipeline.core.environment import ROLES
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.progress import Progress, SilentProgress
 from josh_pipeline.core.storable import storable_value
-from josh_pipeline.environments.toolwoz.archive import Archive, ZipArchive
-from josh_pipeline.environments.toolwoz.records import DATABASE_DOMAINS, SPLITS, Dialogue, Split
-
-Report = Callable[[str, int, int | None], None]
-"""Called with (what is done, amount done, whole amount or None)."""
+from josh_pipeline.environments.toolwoz.archive import Archive, ZipArchive, open_archive
+from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue, Split
+from josh_pipeline.environments.toolwoz.goal import DOMAINS
+from josh_pipeline.environments.toolwoz.settings import public_url
 
 Rows = tuple[Mapping[str, Any], ...]
 
@@ -25,27 +26,61 @@ CONVLAB_LICENCE = (
 )
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What an archive held.
+def read_corpus(source: str, cache: Path, progress: Progress | None = None) -> Corpus:
+    """Read a corpus from a folder, a zip or a URL.
 
-    Attributes:
-        digest: content hash of the files read, the same for a folder and a zip of it.
-        licence: one sentence.
-        dialogues: sorted by id.
-        databases: domain to rows, in file order.
+    Args:
+        source: MultiWOZ 2.0, 2.1, 2.3 or 2.4, in the official layout (``data.json`` and lists) or in
+            ConvLab's (``val.json.zip`` ...); its files may lie one folder deep.
+        cache: folder where downloads are kept.
+        progress: told of the download and of each file read.
+
+    Raises:
+        UserError: there is no such corpus, or it is damaged, incomplete, ambiguous or without goals.
     """
+    progress = progress or SilentProgress()
+    if source.startswith(("http://", "https://")):
+        # Imported where it is used: every command loads this module, and few fetch anything.
+        from josh_pipeline.environments.toolwoz.download import download
 
-    digest: str
-    licence: str
-    dialogues: tuple[Dialogue, ...]
-    databases: Mapping[str, Rows]
+        path, shown = download(source, cache, progress), public_url(source)
+        if not zipfile.is_zipfile(path):
+            path.unlink()
+            raise UserError(
+                f"{shown} is not a zip file: give the URL of the archive itself, not of its page."
+            )
+    else:
+        path = Path(source).expanduser().resolve()
+        shown = str(path)
+    reading = _Reading(open_archive(path), progress)
+    data = reading.find("data.json")
+    if data is not None:
+        databases = _databases(reading, data)
+        dialogues = _official(reading, data)
+    else:
+        found = {split: reading.find(f"{split}.json.zip", f"{split}.json") for split in ROLES}
+        parts = {split: path for split, path in found.items() if path is not None}
+        if not parts:
+            raise _nothing_found(reading.archive)
+        databases = _databases(reading, next(iter(parts.values())))
+        dialogues = _convlab(reading, parts)
+    if not dialogues:
+        raise UserError(f"{reading.archive.label} holds no dialogues: fetch the corpus again.")
+    return Corpus(
+        name=path.stem if path.suffix == ".zip" else path.name,
+        # Of the files read alone: the same for a folder and a zip of it.
+        digest=content_id("multiwoz", reading.hashes),
+        source=shown,
+        licence=OFFICIAL_LICENCE if data is not None else CONVLAB_LICENCE,
+        dialogues=tuple(dialogues[key] for key in sorted(dialogues)),
+        databases=databases,
+    )
 
 
 class _Reading:
     """One pass over an archive: finds files, reads each once, remembers their hashes."""
 
-    def __init__(self, archive: Archive, progress: Report | None) -> None:
+    def __init__(self, archive: Archive, progress: Progress) -> None:
         self.archive = archive
         self.names = archive.names
         self.progress = progress
@@ -74,6 +109,8 @@ class _Reading:
 
     def read(self, path: str, role: str) -> bytes:
         """Read a file for a role (``data``, ``val``, ``hotel_db``, ...); unpack one that is zipped."""
+        task = f"read {PurePosixPath(path).name}"
+        self.progress.start(task, 1)
         data = self.archive.read(path)
         if path.lower().endswith(".zip"):
             inner = ZipArchive(f"{self.archive.label}/{path}", data)
@@ -82,8 +119,8 @@ class _Reading:
                 raise UserError(f"{inner.label} holds no {role}.json: fetch the archive again.")
             data = inner.read(wanted[0])
         self.hashes[role] = hashlib.blake2b(data, digest_size=16).hexdigest()
-        if self.progress is not None:
-            self.progress(f"read {PurePosixPath(path).name}", len(self.hashes), None)
+        self.progress.advance(task)
+        self.progress.finish(task)
         return data
 
     def read_json(self, path: str, role: str) -> Any:
@@ -101,40 +138,8 @@ class _Reading:
             ) from None
 
 
-def read_contents(archive: Archive, progress: Report | None = None) -> Contents:
-    """Read the official layout (``data.json`` and lists) or ConvLab's (``val.json.zip`` ...).
-
-    Args:
-        archive: a folder or a zip; its files may lie one folder deep.
-        progress: told of each file read.
-
-    Raises:
-        UserError: files are missing, damaged, ambiguous or of MultiWOZ 2.2.
-    """
-    reading = _Reading(archive, progress)
-    data = reading.find("data.json")
-    if data is not None:
-        databases = _databases(reading, data)
-        dialogues = _official(reading, data)
-    else:
-        found = {split: reading.find(f"{split}.json.zip", f"{split}.json") for split in SPLITS}
-        parts = {split: path for split, path in found.items() if path is not None}
-        if not parts:
-            raise _nothing_found(archive, reading.names)
-        databases = _databases(reading, next(iter(parts.values())))
-        dialogues = _convlab(reading, parts)
-    if not dialogues:
-        raise UserError(f"{archive.label} holds no dialogues: fetch the corpus again.")
-    return Contents(
-        digest=content_id("multiwoz", reading.hashes),
-        licence=OFFICIAL_LICENCE if data is not None else CONVLAB_LICENCE,
-        dialogues=tuple(dialogues[key] for key in sorted(dialogues)),
-        databases=databases,
-    )
-
-
-def _nothing_found(archive: Archive, names: tuple[str, ...]) -> UserError:
-    if any(re.fullmatch(r"dialogues(_\d+)?\.json", PurePosixPath(name).name) for name in names):
+def _nothing_found(archive: Archive) -> UserError:
+    if any(re.fullmatch(r"dialogues(_\d+)?\.json", PurePosixPath(name).name) for name in archive.names):
         return _without_goals(archive)
     return UserError(
         f"{archive.label} holds neither data.json nor train.json.zip, val.json.zip or test.json.zip: "
@@ -150,8 +155,9 @@ def _without_goals(archive: Archive) -> UserError:
 
 
 def _databases(reading: _Reading, beside: str) -> dict[str, Rows]:
-    paths = {d: reading.find(f"{d}_db.json", beside=beside) for d in DATABASE_DOMAINS}
-    missing = [f"{d}_db.json" for d, path in paths.items() if path is None]
+    found = {d: reading.find(f"{d}_db.json", beside=beside) for d in DOMAINS}
+    paths = {domain: path for domain, path in found.items() if path is not None}
+    missing = [f"{domain}_db.json" for domain in DOMAINS if domain not in paths]
     if missing:
         raise UserError(
             f"{reading.archive.label} lacks {', '.join(missing)}: put the databases of MultiWOZ 2.1 "
@@ -159,7 +165,6 @@ def _databases(reading: _Reading, beside: str) -> dict[str, Rows]:
         )
     databases: dict[str, Rows] = {}
     for domain, path in paths.items():
-        assert path is not None  # the missing ones were reported above
         rows = reading.read_json(path, f"{domain}_db")
         if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
             raise UserError(

@@ -13,10 +13,9 @@ from josh_pipeline.core.environment import Carelessness
 from josh_pipeline.core.ids import content_id, derived_seed
 from josh_pipeline.core.messages import Conversation, visible
 from josh_pipeline.core.policy import Completion, Request
-from josh_pipeline.environments.toolwoz.agenda import AgendaUser
+from josh_pipeline.environments.toolwoz.agenda import AgendaUser, Standing
 from josh_pipeline.environments.toolwoz.goal import ID_KEY, Goal
-from josh_pipeline.environments.toolwoz.plan import Progress
-from josh_pipeline.environments.toolwoz.wording import noun_phrase, with_article
+from josh_pipeline.environments.toolwoz.wording import REFERENCE_LETTERS, departing, noun_phrase, with_article
 
 NO_MATCH = "Sorry, nothing matches that."
 NOT_BOOKED = "Sorry, that booking is not available."
@@ -26,7 +25,6 @@ QUESTIONS: Mapping[str, str] = {
     "time": "At what time?",
     "stay": "For how many nights?",
 }
-_REFERENCE_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789"
 
 
 class OracleAgent:
@@ -62,39 +60,39 @@ class OracleAgent:
 
     def _write(self, messages: Conversation) -> str:
         speeches = [m.content for m in visible(messages) if m.role == "assistant"]
-        progress = self._user.progress(speeches)
-        plan = self._user.plan.domains[progress.domain]
+        now = self._user.standing(speeches)
+        plan = self._user.plan.domains[now.domain]
         rng = Random(derived_seed("turn", self._seed, len(speeches)))
         if messages[-1].role == "tool":
             result = json.loads(messages[-1].content)
             if "matches" in result:
-                glossed = self._drops(progress, speeches)
+                glossed = self._drops(now, speeches)
                 return self._offer(plan.domain, result, glossed, rng)
             if result.get("success"):
                 return confirmation(result["reference"])
             return NOT_BOOKED
-        if not progress.waiting:
-            return _call(f"search_{plan.domain}", self._constraints(progress, speeches))
-        missing = [slot for slot in plan.booking if slot not in progress.booking]
+        if not now.waiting:
+            return _call(f"search_{plan.domain}", self._constraints(now, speeches))
+        missing = [slot for slot in plan.booking if slot not in now.booking]
         if missing:
             return QUESTIONS[missing[0]]
-        if self._draw("claim", progress.domain) < self._careless.claimed:
-            return confirmation("".join(rng.choices(_REFERENCE_LETTERS, k=8)))
+        if self._draw("claim", now.domain) < self._careless.claimed:
+            return confirmation("".join(rng.choices(REFERENCE_LETTERS, k=8)))
         key = ID_KEY[plan.domain]
-        return _call(f"book_{plan.domain}", {**progress.booking, key: _offered(messages, key)})
+        return _call(f"book_{plan.domain}", {**now.booking, key: _offered(messages, key)})
 
     def _draw(self, *what: Any) -> float:
         return Random(derived_seed(self._seed, *what)).random()
 
-    def _constraints(self, progress: Progress, speeches: list[str]) -> dict[str, str]:
-        told = dict(progress.told)
-        if self._drops(progress, speeches):
+    def _constraints(self, now: Standing, speeches: list[str]) -> dict[str, str]:
+        told = dict(now.told)
+        if self._drops(now, speeches):
             told.pop(Random(derived_seed(self._seed, "dropped", len(speeches))).choice(list(told)))
         return told
 
-    def _drops(self, progress: Progress, speeches: list[str]) -> bool:
+    def _drops(self, now: Standing, speeches: list[str]) -> bool:
         share = self._careless.dropped
-        return len(progress.told) > 1 and self._draw("drop", len(speeches)) < share
+        return len(now.told) > 1 and self._draw("drop", len(speeches)) < share
 
     def _offer(self, domain: str, result: Mapping[str, Any], glossed: bool, rng: Random) -> str:
         if not result["matches"] or len(result) == 1:
@@ -107,7 +105,7 @@ class OracleAgent:
 def offer(domain: str, row: Mapping[str, Any]) -> str:
     """Say what was found, with the facts that the user can check."""
     if domain == "train":
-        return f"{row['trainID']} leaves at {row['leaveAt']} and arrives at {row['arriveBy']}."
+        return departing(row)
     if domain == "attraction":
         return f"{row['name']} is {noun_phrase(domain, {key: row[key] for key in ('type', 'area')})}."
     kind = {

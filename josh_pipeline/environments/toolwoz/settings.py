@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -46,9 +47,6 @@ class ToolWozSettings(EnvironmentSettings):
     @property
     def shown(self) -> str:
         """The corpus."""
-        # Imported where it is used: fetching needs a library that takes a while to import.
-        from josh_pipeline.environments.toolwoz.download import public_url
-
         source = self.corpus.source
         return repr(public_url(source) if "://" in source else source)
 
@@ -59,3 +57,9 @@ class ToolWozSettings(EnvironmentSettings):
     def tasks_key(self) -> Any:
         """Which goals, and how they are judged."""
         return self.goals.model_dump(mode="json")
+
+
+def public_url(url: str) -> str:
+    """Return a URL without user name, password, query and fragment, fit to be stored and shown."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,30 +1,67 @@
-"""``josh solvability``: what ToolWOZ holds, what an oracle earns of it, and what the repairs change."""
+"""``josh solvability``: what an oracle earns, why ``paper`` cannot be solved, and what each repair changes.
 
+The repairs themselves are functions of ``values``, ``rules`` and ``goals``; here they are counted.
+"""
+
+import argparse
 import json
+import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TextIO
 
-from josh_pipeline.environments.toolwoz.goal import Goal, Semantics
+from josh_pipeline.core.command import cache_of
+from josh_pipeline.core.environment import ROLES
+from josh_pipeline.core.progress import TerminalProgress
+from josh_pipeline.environments.toolwoz.corpus import Corpus
+from josh_pipeline.environments.toolwoz.databases import Database, databases_of
+from josh_pipeline.environments.toolwoz.environment import ToolWoz
+from josh_pipeline.environments.toolwoz.goal import Goal, GroundTruthCall, Semantics
 from josh_pipeline.environments.toolwoz.goals import REASONS, derive_goals
-from josh_pipeline.environments.toolwoz.oracle import solvability
-from josh_pipeline.environments.toolwoz.records import Corpus
-from josh_pipeline.environments.toolwoz.repairs import CAUSES, REPAIRS, misses, repaired_goals
-from josh_pipeline.environments.toolwoz.world import worlds
+from josh_pipeline.environments.toolwoz.rules import AUDITED, PAPER, strictly_matching
+from josh_pipeline.environments.toolwoz.settings import CorpusSettings, ToolWozSettings
+from josh_pipeline.environments.toolwoz.world import ToolWozWorld
 
-SEMANTICS: tuple[Semantics, ...] = ("paper", "audited")
-SPLITS = ("train", "val", "test")
+BOTH: tuple[Semantics, ...] = ("paper", "audited")
+
+REPAIRS: Mapping[str, str] = {
+    "normalised": "Values of calls, goals and rows compare in lower case and without apostrophes.",
+    "inclusive": "leaveAt and arriveBy include the time itself and compare in minutes of the day.",
+    "target": "A booking is about an entity that the goal's own search finds.",
+    "hidden": "What the user asks for first and is told not to exist is not found.",
+}
+"""Name to what it does. The order in which rows are served is not repaired: it changes no goal."""
+
+CAUSES: Mapping[str, str] = {
+    "apostrophe": "The value has an apostrophe: arguments lose it, database values keep it.",
+    "case": "The value is not in lower case: arguments are lowered, database values are not.",
+    "strict_time": "The train leaves or arrives at the very time asked for, and times are strict.",
+    "absent_entity": "The booked entity is not in the database.",
+    "violating_entity": "The booked entity does not satisfy the goal's own search.",
+    "no_entity": "No row of the database satisfies the goal's search.",
+}
+"""Why the oracle misses a search under ``paper`` semantics."""
 
 
-def run(corpus: Corpus, out: TextIO, as_json: bool = False) -> int:
-    """Write the counts of a corpus and of each of its lists; ``as_json`` gives ``counts`` as JSON."""
-    if as_json:
-        out.write(json.dumps(counts(corpus)) + "\n")
-        return 0
-    for semantics in SEMANTICS:
+def command(options: argparse.Namespace) -> int:
+    """Read the corpus and print its counts."""
+    settings = ToolWozSettings(corpus=CorpusSettings(source=options.corpus))
+    with TerminalProgress() as progress:
+        corpus = ToolWoz.read(settings, cache_of(options.home), progress).corpus
+    if options.json:
+        print(json.dumps(counts(corpus)))
+    else:
+        write_counts(corpus, sys.stdout)
+    return 0
+
+
+def write_counts(corpus: Corpus, out: TextIO) -> None:
+    """Write the counts of a corpus and of each of its lists."""
+    for semantics in BOTH:
         goals = derive_goals(corpus, semantics)
         out.write(f"{semantics}\n")
-        for split in SPLITS:
+        for split in ROLES:
             found = oracle_counts(corpus, semantics, [goal for goal in goals if goal.split == split])
             if found["goals"]:
                 solved = f"the oracle solves {found['oracle_solves']} of {found['usable']}"
@@ -42,15 +79,14 @@ def run(corpus: Corpus, out: TextIO, as_json: bool = False) -> int:
     out.write("\ngoals that each repair of audited changes\n")
     for name, dialogues in repaired_goals(corpus).items():
         out.write(f"  {len(dialogues):4}  {name}: {REPAIRS[name]}\n")
-    return 0
 
 
 def counts(corpus: Corpus) -> dict[str, object]:
     """Return the counts as JSON-serialisable values."""
     result: dict[str, object] = {"corpus": corpus.name}
-    for semantics in SEMANTICS:
+    for semantics in BOTH:
         goals = derive_goals(corpus, semantics)
-        lists = {split: [goal for goal in goals if goal.split == split] for split in SPLITS}
+        lists = {split: [goal for goal in goals if goal.split == split] for split in ROLES}
         result[semantics] = {
             **oracle_counts(corpus, semantics, goals),
             "lists": {
@@ -71,7 +107,7 @@ def counts(corpus: Corpus) -> dict[str, object]:
 
 def oracle_counts(corpus: Corpus, semantics: Semantics, goals: list[Goal]) -> dict[str, int]:
     """Count goals, those that are not excluded, and those of them that the oracle solves."""
-    verdicts = solvability(goals, worlds(corpus, semantics))
+    verdicts = solvability(corpus, semantics, goals)
     solved = sum(not verdict.missed for verdict in verdicts)
     return {"goals": len(goals), "usable": len(verdicts), "oracle_solves": solved}
 
@@ -89,3 +125,122 @@ def by_tool(goals: Iterable[Goal]) -> dict[str, int]:
 def words(numbers: dict[str, int]) -> str:
     """Return counts as a phrase."""
     return ", ".join(f"{name}: {number}" for name, number in numbers.items())
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the oracle got of one goal.
+
+    Attributes:
+        goal: the goal.
+        reward: earned / all.
+        missed: tools of the calls that were not earned.
+    """
+
+    goal: Goal
+    reward: float
+    missed: tuple[str, ...]
+
+
+def solvability(corpus: Corpus, semantics: Semantics, goals: Sequence[Goal]) -> list[Verdict]:
+    """Make each ground-truth call of the goals that are not excluded, with exactly the goal's parameters."""
+    verdicts = []
+    for goal in goals:
+        if goal.excluded is None:
+            world = ToolWozWorld(goal, databases_of(corpus), semantics)
+            for call in goal.calls:
+                world.call(call.tool, call.parameters)
+            missed = tuple(c.tool for i, c in enumerate(goal.calls) if i not in world.milestones())
+            verdicts.append(Verdict(goal, world.outcome(()), missed))
+    return verdicts
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A search that the oracle does not earn under ``paper`` semantics."""
+
+    dialogue_id: str
+    tool: str
+    cause: str
+
+
+def misses(corpus: Corpus) -> list[Miss]:
+    """Return every search of the corpus that the oracle misses under ``paper``, with its cause."""
+    databases = databases_of(corpus)
+    return [
+        Miss(verdict.goal.dialogue_id, call.tool, _cause(call, databases[call.groups["domain"]]))
+        for verdict in solvability(corpus, "paper", derive_goals(corpus, "paper"))
+        for call in verdict.goal.calls
+        if call.tool in verdict.missed
+    ]
+
+
+def _cause(call: GroundTruthCall, database: Database) -> str:
+    """Say why a search cannot be earned under ``paper`` by asking for exactly what the goal wants."""
+    wanted = AUDITED.wanted(call.parameters)
+    right = AUDITED.meeting(database, wanted)
+    if call.entity is not None:
+        booked = AUDITED.identified(database, str(call.entity[database.id_key]))
+        if not booked:
+            return "absent_entity"
+        if not right & booked:
+            return "violating_entity"
+        right &= booked
+    if not right:
+        return "no_entity"
+    if not right & strictly_matching(database, wanted, database.canonical):
+        return "strict_time"
+    written = [*call.parameters.values(), *map(str, (call.entity or {}).values())]
+    return "apostrophe" if any("'" in value for value in written) else "case"
+
+
+def repaired_goals(corpus: Corpus) -> dict[str, tuple[str, ...]]:
+    """Return the dialogues whose goal each repair changes, by the name of the repair.
+
+    ``normalised`` and ``inclusive`` change a goal when the goal's own search finds other rows, or other
+    rows count as right or as the target, than without the repair; ``target`` when the booking is about
+    another entity or the goal is excluded; ``hidden`` when at least one row is hidden.
+    """
+    databases = databases_of(corpus)
+    audited = {goal.dialogue_id: goal for goal in derive_goals(corpus, "audited")}
+    changed: dict[str, list[str]] = {name: [] for name in REPAIRS}
+    for goal in derive_goals(corpus, "paper"):
+        searches = [(call, databases[call.groups["domain"]]) for call in goal.calls if call.label == "search"]
+        effects = {
+            "normalised": any(_normalised_changes(call, database) for call, database in searches),
+            "inclusive": any(_inclusive_changes(call, database) for call, database in searches),
+            "target": _target_changes(goal, audited[goal.dialogue_id]),
+            "hidden": any(AUDITED.hidden(databases[task.domain], task) for task in goal.tasks),
+        }
+        for name, changes in effects.items():
+            if changes:
+                changed[name].append(goal.dialogue_id)
+    return {name: tuple(ids) for name, ids in changed.items()}
+
+
+def _normalised_changes(call: GroundTruthCall, database: Database) -> bool:
+    """Tell whether reading both sides normalised changes what a goal's search finds, times aside."""
+    found = PAPER.matching(database, PAPER.served(call.parameters))
+    if found != strictly_matching(database, AUDITED.wanted(call.parameters), database.canonical):
+        return True
+    booked = "" if call.entity is None else str(call.entity[database.id_key])
+    return PAPER.identified(database, booked) != AUDITED.identified(database, booked)
+
+
+def _inclusive_changes(call: GroundTruthCall, database: Database) -> bool:
+    """Tell whether inclusive times change what a goal's search finds, or which rows are right."""
+    wanted = AUDITED.wanted(call.parameters)
+    right = AUDITED.meeting(database, wanted)
+    strict = strictly_matching(database, wanted, database.canonical)
+    return right != strict or right != PAPER.meeting(database, wanted)
+
+
+def _target_changes(paper: Goal, audited: Goal) -> bool:
+    """Tell whether a booking of the goal is about another entity, or the goal is excluded."""
+    if audited.excluded == "no_entity":
+        return True
+    bookings, moved = (
+        [AUDITED.wanted(call.parameters) for call in goal.calls if call.label == "booking"]
+        for goal in (paper, audited)
+    )
+    return bookings != moved

@@ -7,6 +7,7 @@ optional string.
 from collections.abc import Mapping
 from typing import Any
 
+from josh_pipeline.core.errors import quoted
 from josh_pipeline.core.world import Tool
 from josh_pipeline.environments.toolwoz.goal import DOMAINS, ID_KEY, Semantics
 
@@ -56,29 +57,31 @@ TOOLS: tuple[Tool, ...] = (
 )
 """All tools that an agent is offered; ``book_attraction`` is never rewarded."""
 
-TOOL_BY_NAME: Mapping[str, Tool] = {tool.name: tool for tool in TOOLS}
+DOMAIN_TOOLS: Mapping[str, tuple[Tool, ...]] = {
+    domain: tuple(tool for tool in TOOLS if tool.name.endswith(f"_{domain}")) for domain in DOMAINS
+}
+
+PARAMETERS: Mapping[str, tuple[str, ...]] = {tool.name: tuple(tool.properties) for tool in TOOLS}
+"""Tool to the names of its parameters."""
 
 SILENT_FAILURES = ("book_taxi", "book_hospital")
 """Under ``paper`` semantics these exist, take no parameter and always fail: the published tool list
 holds them, though agents are not offered them."""
 
-DOMAIN_TOOLS: Mapping[str, tuple[Tool, ...]] = {
-    domain: tuple(tool for tool in TOOLS if tool.name.endswith(f"_{domain}")) for domain in DOMAINS
+_KNOWN: Mapping[Semantics, Mapping[str, tuple[str, ...]]] = {
+    "audited": PARAMETERS,
+    "paper": {**PARAMETERS, **dict.fromkeys(SILENT_FAILURES, ())},
 }
-
-SHOWN_CHARACTERS = 60
-"""Longest piece of an agent's own text that an error sentence repeats."""
 
 
 def search_parameters(domain: str) -> tuple[str, ...]:
     """Return the parameter names of ``search_<domain>``."""
-    return tuple(TOOL_BY_NAME[f"search_{domain}"].properties)
+    return PARAMETERS[f"search_{domain}"]
 
 
 def book_parameters(domain: str) -> tuple[str, ...]:
     """Return the slots of ``book_<domain>`` that the user states: all but the entity's id."""
-    tool = TOOL_BY_NAME[f"book_{domain}"]
-    return tuple(name for name in tool.properties if name != ID_KEY[domain])
+    return tuple(name for name in PARAMETERS[f"book_{domain}"] if name != ID_KEY[domain])
 
 
 def refusal(tool: Any, arguments: Any, semantics: Semantics) -> str | None:
@@ -92,23 +95,14 @@ def refusal(tool: Any, arguments: Any, semantics: Semantics) -> str | None:
     Returns:
         One sentence for the agent, or None for a call that is executed.
     """
-    known = TOOL_BY_NAME.get(tool) if isinstance(tool, str) else None
+    known = _KNOWN[semantics].get(tool) if isinstance(tool, str) else None
     if known is None:
-        if semantics != "paper" or tool not in SILENT_FAILURES:
-            return f"There is no tool {shown(tool)}; use one of {', '.join(TOOL_BY_NAME)}."
-        known = _tool(tool, "Never succeeds.", {})
+        return f"There is no tool {quoted(tool)}; use one of {', '.join(PARAMETERS)}."
     if not isinstance(arguments, Mapping):
-        return f"The arguments of {known.name} must be an object of names and values."
+        return f"The arguments of {tool} must be an object of names and values."
     for name, value in arguments.items():
-        if name not in known.properties:
-            allowed = ", ".join(known.properties) or "none"
-            return f"{known.name} has no parameter {shown(name)}; its parameters: {allowed}."
+        if name not in known:
+            return f"{tool} has no parameter {quoted(name)}; its parameters: {', '.join(known) or 'none'}."
         if isinstance(value, (list, tuple, Mapping)):
             return f"The value of {name} must be a string, not a list or an object."
     return None
-
-
-def shown(text: Any) -> str:
-    """Quote what an agent wrote, cut to ``SHOWN_CHARACTERS``."""
-    quoted = text if isinstance(text, str) else type(text).__name__
-    return repr(quoted if len(quoted) <= SHOWN_CHARACTERS else quoted[:SHOWN_CHARACTERS] + "…")

@@ -24,21 +24,17 @@ def is_empty(value: Any) -> bool:
 
 
 def text_of(value: Any) -> str | None:
-    """Return a scalar as text (``3`` is ``"3"``, ``true`` is ``"true"``); None for null, lists, objects."""
+    """Return a scalar as text (``3`` is ``"3"``, ``true`` is ``"true"``); None for null, lists, objects.
+
+    A whole number too long for Python to print is None too.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return number_text(value)
-    return None
-
-
-def number_text(value: int | float) -> str | None:
-    """Return a number as text; None for a whole number too long for Python to print."""
     if isinstance(value, int) and value.bit_length() > 10_000:
         return None
-    return str(value)
+    return str(value) if isinstance(value, (int, float)) else None
 
 
 def canonical(value: Any) -> str | None:

@@ -1,6 +1,7 @@
-"""The agenda user's words: several templates an act, every value verbatim in the text.
+"""Words for slots and values: of the agenda user, the scripted agent and the sample corpus.
 
-``yes`` and ``no`` are the exception: they are said as "with free parking" or "without parking".
+One table says every slot; the user has several templates an act. Every value stands verbatim in the text, but
+for ``yes`` and ``no``, which are said as "with free parking" or "with no parking".
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,28 @@ _COUNTABLE = {
     "hotel", "guesthouse", "museum", "college", "park", "theatre", "cinema", "nightclub",
     "swimmingpool", "concerthall",
 }  # fmt: skip
-_YES_NO = {"parking": "parking", "internet": "internet"}
+
+_SLOTS: Mapping[str, tuple[str, str, str]] = {
+    "area": ("in the {}", "be in the {}", "the {}"),
+    "pricerange": ("in the {} price range", "be {}", "something {}"),
+    "food": ("serving {} food", "serve {} food", "{} food"),
+    "name": ("called {}", "be called {}", "the one called {}"),
+    "stars": ("with {} stars", "have {} stars", "{} stars"),
+    "type": ("of the type {}", "be of the type {}", "something of the type {}"),
+    "departure": ("from {}", "leave from {}", "from {}"),
+    "destination": ("to {}", "go to {}", "to {}"),
+    "day": ("on {}", "be on {}", "on {}"),
+    "leaveAt": ("leaving after {}", "leave after {}", "leaving after {}"),
+    "arriveBy": ("arriving by {}", "arrive by {}", "arriving by {}"),
+    "parking": ("with {} parking", "have {} parking", "{} parking"),
+    "internet": ("with {} internet", "have {} internet", "{} internet"),
+    "time": ("at {}", "be at {}", "at {}"),
+    "stay": ("for {}", "be for {}", "{}"),
+    "people": ("for {}", "be for {}", "for {}"),
+}
+"""Slot to how it is said after a noun, after "it should", and as a new value: "how about ... instead"."""
+REFERENCE_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789"
+_COUNTED = {"stay": ("night", "nights"), "people": ("person", "people")}
 
 
 def with_article(noun: str) -> str:
@@ -31,68 +53,33 @@ def listed(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _typed(value: str) -> str:
-    return with_article(value) if value in _COUNTABLE else f"of the type {value}"
+def _shown(slot: str, value: str) -> str:
+    """Return a value as it stands in a sentence, e.g. ``3 nights``."""
+    if slot in ("parking", "internet"):
+        return "free" if value == "yes" else value
+    if slot in _COUNTED:
+        one, many = _COUNTED[slot]
+        return f"{value} {one if value == '1' else many}"
+    return value
 
 
 def attribute(slot: str, value: str) -> str:
     """Say a constraint after a noun, e.g. ``in the centre``."""
-    if slot in _YES_NO:
-        return f"with free {_YES_NO[slot]}" if value == "yes" else f"with {value} {_YES_NO[slot]}"
-    return {
-        "area": f"in the {value}",
-        "pricerange": f"in the {value} price range",
-        "food": f"serving {value} food",
-        "name": f"called {value}",
-        "stars": f"with {value} stars",
-        "type": f"of the type {value}",
-        "departure": f"from {value}",
-        "destination": f"to {value}",
-        "day": f"on {value}",
-        "leaveAt": f"leaving after {value}",
-        "arriveBy": f"arriving by {value}",
-    }[slot]
+    return _SLOTS[slot][0].format(_shown(slot, value))
 
 
 def demand(slot: str, value: str) -> str:
     """Say a constraint after "it should", e.g. ``be in the centre``."""
-    if slot in _YES_NO:
-        return f"have free {_YES_NO[slot]}" if value == "yes" else f"have {value} {_YES_NO[slot]}"
-    return {
-        "area": f"be in the {value}",
-        "pricerange": f"be {value}",
-        "food": f"serve {value} food",
-        "name": f"be called {value}",
-        "stars": f"have {value} stars",
-        "type": f"be {_typed(value)}",
-        "departure": f"leave from {value}",
-        "destination": f"go to {value}",
-        "day": f"be on {value}",
-        "leaveAt": f"leave after {value}",
-        "arriveBy": f"arrive by {value}",
-    }[slot]
+    if slot == "type" and value in _COUNTABLE:
+        return f"be {with_article(value)}"
+    return _SLOTS[slot][1].format(_shown(slot, value))
 
 
 def instead(slot: str, value: str) -> str:
     """Name a constraint's new value, e.g. ``the north``."""
-    if slot in _YES_NO:
-        return f"free {_YES_NO[slot]}" if value == "yes" else f"{value} {_YES_NO[slot]}"
-    return {
-        "area": f"the {value}",
-        "pricerange": f"something {value}",
-        "food": f"{value} food",
-        "name": f"the one called {value}",
-        "stars": f"{value} stars",
-        "type": with_article(value) if value in _COUNTABLE else f"something of the type {value}",
-        "departure": f"from {value}",
-        "destination": f"to {value}",
-        "day": f"on {value}",
-        "leaveAt": f"leaving after {value}",
-        "arriveBy": f"arriving by {value}",
-        "time": f"at {value}",
-        "stay": _counted(value, "night"),
-        "people": f"for {_counted(value, 'person', 'people')}",
-    }[slot]
+    if slot == "type" and value in _COUNTABLE:
+        return with_article(value)
+    return _SLOTS[slot][2].format(_shown(slot, value))
 
 
 def noun_phrase(domain: str, values: Mapping[str, str]) -> str:
@@ -108,18 +95,15 @@ def noun_phrase(domain: str, values: Mapping[str, str]) -> str:
     return " ".join([with_article(noun), *(attribute(slot, rest[slot]) for slot in slots)])
 
 
-def _counted(value: str, one: str, many: str | None = None) -> str:
-    return f"{value} {one if value == '1' else many or one + 's'}"
+def departing(train: Mapping[str, str]) -> str:
+    """Offer a train with what its passenger has to know."""
+    return f"{train['trainID']} leaves at {train['leaveAt']} and arrives at {train['arriveBy']}."
 
 
 def booking_detail(domain: str, slot: str, value: str) -> str:
     """Say a detail of a booking, e.g. ``for 3 people``."""
-    return {
-        "people": f"for {_counted(value, 'person', 'people')}",
-        "stay": f"for {_counted(value, 'night')}",
-        "day": f"{'starting ' if domain == 'hotel' else ''}on {value}",
-        "time": f"at {value}",
-    }[slot]
+    starting = "starting " if (domain, slot) == ("hotel", "day") else ""
+    return starting + attribute(slot, value)
 
 
 def opening(rng: Random, domain: str, values: Mapping[str, str], first: bool) -> str:

@@ -1,19 +1,15 @@
-"""A ToolWOZ goal made playable: implements ``josh_pipeline.core.world.World``."""
+"""A ToolWOZ goal made playable. Its outcome is earned / all ground-truth calls, whatever was said."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.world import Tool, ToolResult, World
-from josh_pipeline.environments.toolwoz.databases import Database, databases_of
-from josh_pipeline.environments.toolwoz.goal import Domain, Goal, Semantics
-from josh_pipeline.environments.toolwoz.quest import Quest, quests
-from josh_pipeline.environments.toolwoz.records import Corpus
-from josh_pipeline.environments.toolwoz.rewards import earned_by_booking, earned_by_search
-from josh_pipeline.environments.toolwoz.semantics import rules_of
-from josh_pipeline.environments.toolwoz.serving import serve
+from josh_pipeline.environments.toolwoz.databases import Databases
+from josh_pipeline.environments.toolwoz.goal import Goal, Semantics
+from josh_pipeline.environments.toolwoz.quest import quests
+from josh_pipeline.environments.toolwoz.rules import RULES
 from josh_pipeline.environments.toolwoz.tools import DOMAIN_TOOLS, TOOLS, refusal
 
 INSTRUCTIONS = "Help the user find and book what they ask for."
@@ -55,9 +51,8 @@ class Booked(ToolResult):
     @property
     def brief(self) -> dict[str, Any]:
         """``{"success": bool, "reference": text}``, without what is null."""
-        return {
-            name: self.payload[name] for name in ("success", "reference") if self.payload[name] is not None
-        }
+        told = {name: self.payload[name] for name in ("success", "reference")}
+        return {name: value for name, value in told.items() if value is not None}
 
 
 class ToolWozWorld(World):
@@ -74,14 +69,14 @@ class ToolWozWorld(World):
     def __init__(
         self,
         goal: Goal,
-        databases: Mapping[Domain, Database],
+        databases: Databases,
         semantics: Semantics,
         inside_search: bool = False,
     ) -> None:
         self.goal = goal
         self.semantics: Semantics = semantics
         self._databases = databases
-        self._rules = rules_of(semantics)
+        self._rules = RULES[semantics]
         self._quests = quests(goal, databases, self._rules)
         self._booking_forgotten = inside_search and semantics == "paper"
         self._earned = NOTHING
@@ -109,10 +104,6 @@ class ToolWozWorld(World):
         """Positions in ``goal.calls`` of the calls earned so far."""
         return self._earned
 
-    def outcome(self, conversation: Conversation) -> float:
-        """Return earned / all ground-truth calls; the conversation's words do not matter."""
-        return len(self._earned) / len(self.goal.calls) if self.goal.calls else 0.0
-
     def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
         """Execute a call. Faulty calls of any kind give an error result.
 
@@ -129,46 +120,41 @@ class ToolWozWorld(World):
             return self._search(tool, arguments)
         return self._book(tool, arguments)
 
-    def _quest(self, tool: str) -> Quest | None:
-        domain: Any = tool.partition("_")[2]
-        return self._quests.get(domain)
-
     def _search(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
-        quest = self._quest(tool)
-        domain: Any = tool.partition("_")[2]
-        database = self._databases[domain]
-        found = self._rules.matching(database, arguments)
+        domain = tool.partition("_")[2]
+        quest, database = self._quests.get(domain), self._databases[domain]
+        served = self._rules.served(arguments)
+        found = self._rules.matching(database, served)
+        chosen = found & -found
         if quest is not None:
             found &= quest.visible
-        chosen = serve(quest, self._rules.served(arguments), found)
+            chosen = quest.serve(served, found) if found else 0
         if not chosen:
             return Served({"rows": []}, tool=tool, matches=found.bit_count())
-        bit = 1 << chosen.bit_length() - 1
         if quest is not None and quest.search is not None and quest.search not in self._earned:
             with_booking = bool(quest.entity_id) and not (
                 self._booking_forgotten and quest.booking in self._earned
             )
             rewarded = self._rules.rewarded(arguments)
-            if earned_by_search(
-                quest, rewarded, bool(bit & quest.target), bool(bit & quest.right), with_booking
-            ):
+            if quest.earned_by_search(rewarded, 1 << chosen.bit_length() - 1, with_booking):
                 self._earned |= {quest.search}
         rows = [plain_copy(database.last(chosen))]
         return Served({"rows": rows}, tool=tool, matches=found.bit_count())
 
     def _book(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
-        quest = self._quest(tool)
-        success = quest is not None and earned_by_booking(quest, self._rules.served(arguments))
+        quest = self._quests.get(tool.partition("_")[2])
         self._earn_booking(tool, arguments)
-        record = quest.record if quest is not None and success else {}
-        entity = quest.entity_id if quest is not None and success else None
-        return Booked({"success": success, "entity": entity, "reference": record.get("reference")})
+        if quest is None or not quest.earned_by_booking(self._rules.served(arguments)):
+            return Booked({"success": False, "entity": None, "reference": None})
+        return Booked(
+            {"success": True, "entity": quest.entity_id, "reference": quest.record.get("reference")}
+        )
 
     def _earn_booking(self, tool: str, arguments: Mapping[str, Any]) -> None:
-        quest = self._quest(tool)
+        quest = self._quests.get(tool.partition("_")[2])
         if quest is None or quest.booking is None or quest.booking in self._earned:
             return
-        if earned_by_booking(quest, self._rules.rewarded(arguments)):
+        if quest.earned_by_booking(self._rules.rewarded(arguments)):
             self._earned |= {quest.booking}
 
 
@@ -177,15 +163,3 @@ def plain_copy(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: copy.deepcopy(value) if isinstance(value, (list, dict)) else value for key, value in row.items()
     }
-
-
-def worlds(
-    corpus: Corpus, semantics: Semantics, inside_search: bool = False
-) -> Callable[[Goal], ToolWozWorld]:
-    """Return what makes a fresh world of a goal; databases are indexed once a process and shared."""
-    databases = databases_of(corpus)
-
-    def world(goal: Goal) -> ToolWozWorld:
-        return ToolWozWorld(goal, databases, semantics, inside_search)
-
-    return world

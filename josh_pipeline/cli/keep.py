@@ -1,15 +1,30 @@
-"""``josh gc``: removes what a home can do without."""
+"""``josh export`` and ``josh gc``: what leaves a home."""
 
 import argparse
+from pathlib import Path
 
+from josh_pipeline.cli.options import partition
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.store.gc import find_waste, remove, undisturbed
 
+FORMATS = ("parquet", "jsonl")
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
-def command(options: argparse.Namespace) -> int:
-    """Show what goes, and remove it unless it is a dry run."""
+def export(options: argparse.Namespace) -> int:
+    """Write tables as Parquet and training rows as JSON lines, and print what was written."""
+    from josh_pipeline.report.export import MANIFEST, export
+
+    folder = Path(options.out)
+    formats = FORMATS if options.format is None else (options.format,)
+    for file in export(open_home(options.home), partition(options.iteration), folder, formats):
+        print(f"{folder / file.name}  {file.rows:,} rows")
+    print(folder / MANIFEST)
+    return 0
+
+
+def gc(options: argparse.Namespace) -> int:
+    """Show what a home can do without, and remove it unless it is a dry run."""
     home = open_home(options.home)
     with undisturbed(home):
         waste = find_waste(home)

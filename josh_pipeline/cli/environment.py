@@ -1,0 +1,131 @@
+"""``josh goals`` and ``josh replay``: what needs an environment, and of a home no more than its downloads."""
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from pydantic import ValidationError
+
+from josh_pipeline.core.command import cache_of
+from josh_pipeline.core.environment import Environment, T
+from josh_pipeline.core.errors import RolloutError, UserError, failing_as
+from josh_pipeline.core.messages import Message
+from josh_pipeline.core.progress import TerminalProgress
+from josh_pipeline.environments.registry import DEFAULT, environment_class
+from josh_pipeline.settings import faults_of
+
+SETTING_OF = {"corpus": ("corpus", "source"), "semantics": ("goals", "semantics")}
+"""Option to the setting of the environment that it is laid over; an environment need not have it."""
+
+
+def goals(options: argparse.Namespace) -> int:
+    """Print the tasks of an environment, or of one list of its source, excluded ones included."""
+    environment = environment_of(options)
+    tasks = environment.listed()
+    splits = sorted({task.split for task in tasks if task.split})
+    if options.split is not None and options.split not in splits:
+        instead = f"use --split with {' or '.join(splits)}" if splits else "leave --split out"
+        raise UserError(f"{environment.settings.shown} has no {options.split} list: {instead}.")
+    for task in tasks:
+        if options.split in (None, task.split):
+            print(json.dumps(environment.goal_record(task)))
+    return 0
+
+
+def replay(options: argparse.Namespace) -> int:
+    """Play recorded lines, as they come."""
+    environment = environment_of(options)
+    if options.calls == "-":
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # as a file is read
+        replay_lines(environment, sys.stdin, sys.stdout)
+        return 0
+    try:
+        with Path(options.calls).open(encoding="utf-8", errors="replace") as lines:
+            replay_lines(environment, lines, sys.stdout)
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as fault:
+        raise UserError(f"{options.calls} cannot be read ({fault.strerror}): give a file of calls.") from None
+    return 0
+
+
+def environment_of(options: argparse.Namespace) -> Environment[Any]:
+    """Read the environment that the options name, with its own settings but for what they say.
+
+    Raises:
+        UserError: there is no such environment, or it does not take an option.
+    """
+    name = options.env or DEFAULT
+    found = environment_class(name)
+    values: dict[str, Any] = {"name": name}
+    for option, (section, key) in SETTING_OF.items():
+        value = getattr(options, option)
+        if value is None:
+            continue
+        if section not in found.Settings.model_fields:
+            raise UserError(f"{name} takes no --{option}: leave it out.")
+        values[section] = {key: value}
+    try:
+        settings = found.Settings.model_validate(values)
+    except ValidationError as fault:
+        raise UserError(f"{name} cannot be played so: {faults_of(fault)}.") from None
+    with TerminalProgress() as progress:
+        return found.read(settings, cache_of(options.home), progress)
+
+
+def replay_lines(environment: Environment[T], lines: Iterable[str], out: TextIO) -> None:
+    """Replay lines as they come; a line that cannot be replayed is a result, not a failure.
+
+    Args:
+        lines: ``{"source_id", "calls": [{"tool", "arguments"}], "replies": [text]}`` as JSON, the id under
+            ``Environment.id_name``. Arguments may hold anything; replies may be left out.
+        out: gets exactly one line for each: what ``Environment.replay_record`` says, or ``{"line": number
+            from 1, "error": text}``.
+    """
+    for number, line in enumerate(lines, start=1):
+        try:
+            task, calls, replies = read_line(environment, line)
+            with failing_as("world", "The world"):
+                answer = json.dumps(replayed(environment, task, calls, replies))
+        except (UserError, RolloutError) as fault:
+            answer = json.dumps({"line": number, "error": str(fault)})
+        out.write(f"{answer}\n")
+
+
+def read_line(environment: Environment[T], line: str) -> tuple[T, Sequence[tuple[Any, Any]], Sequence[str]]:
+    """Return the task that a line names, its calls as (tool, arguments), both unchecked, and its replies.
+
+    Raises:
+        UserError: it is not JSON of the form that ``replay_lines`` takes, or names no usable task.
+    """
+    form = f'{{"{environment.id_name}": ..., "calls": [{{"tool": ..., "arguments": ...}}, ...]}}'
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as fault:
+        raise UserError(f"The line is not JSON that can be read ({type(fault).__name__}).") from None
+    if not isinstance(record, dict):
+        raise UserError(f"The line is not an object of the form {form}.")
+    name, calls, replies = record.get(environment.id_name), record.get("calls"), record.get("replies", [])
+    if not isinstance(name, str) or not isinstance(calls, list):
+        raise UserError(f"The line is not of the form {form}.")
+    task = environment.listed_task(name)
+    if not all(isinstance(call, dict) and "tool" in call and "arguments" in call for call in calls):
+        raise UserError("A call is not an object with tool and arguments.")
+    if not isinstance(replies, list) or not all(isinstance(reply, str) for reply in replies):
+        raise UserError("The replies are not a list of texts.")
+    return task, [(call["tool"], call["arguments"]) for call in calls], replies
+
+
+def replayed(
+    environment: Environment[T], task: T, calls: Sequence[tuple[Any, Any]], replies: Sequence[str]
+) -> dict[str, Any]:
+    """Make the calls, then hand over after each reply, and return the answer."""
+    world = environment.world(task)
+    results = [world.call(tool, arguments).payload for tool, arguments in calls]
+    for _ in replies:
+        world.hand_over()
+    conversation = tuple(Message("assistant", reply) for reply in replies)
+    return environment.replay_record(task, world, results, conversation)
