@@ -261,8 +261,9 @@ class Chain:
                 continue
             versions = json.loads(rows[0]["packages"])
             self._link(
-                "run", run_id, "runs", None, did=what, started=rows[0]["started_at"].isoformat(timespec="seconds"),
-                profile=rows[0]["profile"], seed=rows[0]["seed"], settings=rows[0]["settings_digest"],
+                "run", run_id, "runs", None, did=what,
+                started=rows[0]["started_at"].isoformat(timespec="seconds"), profile=rows[0]["profile"],
+                seed=rows[0]["seed"], settings=rows[0]["settings_digest"],
                 git_commit=rows[0]["git_commit"] or "none: not a checkout",
                 versions=", ".join(f"{name} {number}" for name, number in versions.items()),
             )  # fmt: skip

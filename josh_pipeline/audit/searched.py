@@ -18,6 +18,7 @@ from josh_pipeline.stages.preferences import row_length
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.lineage import Written
 from josh_pipeline.store.warehouse import Generation
+from josh_pipeline.training.methods import method_of
 
 
 def check_rollouts(context: Context, written: Written) -> None:
@@ -180,8 +181,8 @@ def check_preferences(context: Context, written: Written) -> None:
 
 def harvested_from(trees: Collection[Tree], settings: Settings, forbidden: frozenset[str]) -> HarvestResult:
     """Harvest trees as settings say."""
-    training = settings.training
-    return harvest(trees, training.method, training.kind, settings.harvest.mode, forbidden)
+    method = method_of(settings.training)
+    return harvest(trees, settings.training.method, method.kind, settings.harvest.mode, forbidden)
 
 
 def _without_length(row: Row) -> dict[str, Any]:

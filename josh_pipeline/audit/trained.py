@@ -82,8 +82,8 @@ def check_rows_of(
     digests = [context.known[one].digest for one in sources]
     committed = manifest.get("rows_generations")
     if committed != digests:
-        message = f"Its manifest names the rows {', '.join(committed)}; those of {names} are "
-        context.audit.broken(where, f"{message}{', '.join(map(str, digests))}.")
+        message = f"Its manifest names the rows {committed}; those of {names} are {digests}."
+        context.audit.broken(where, message)
 
 
 def check_manifest(context: Context, where: str, row: dict[str, Any], manifest: dict[str, Any]) -> None:
