@@ -103,7 +103,7 @@ def _definition_metadata(stage: Stage) -> dict[str, Any]:
     return {
         **_place(stage),
         "dagster/column_schema": dg.TableSchema(schema),
-        "dagster/code_references": dg.CodeReferencesMetadataValue([place]),
+        "dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[place]),
     }
 
 

@@ -7,21 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from josh_pipeline.stages.corpus import store_corpus
 from tiny_loop import play_with, tiny_profile
 
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.settings import Settings
-from josh_pipeline.stages.adapter import train_adapter
-from josh_pipeline.stages.cold_start import make_base
-from josh_pipeline.stages.evaluation import evaluate_candidate
-from josh_pipeline.stages.goals import store_goals
-from josh_pipeline.stages.labels import label_rewards
-from josh_pipeline.stages.policy import resolve_policy
-from josh_pipeline.stages.preferences import harvest_rows
-from josh_pipeline.stages.promotion import promote
-from josh_pipeline.stages.registry import open_home
-from josh_pipeline.stages.rollouts import roll_out
+from josh_pipeline.stages.registry import BASELINE_LOOP, LOOP, open_home, prepare
 from josh_pipeline.stages.step import Step, start_step
 from josh_pipeline.store.home import Home
 
@@ -29,18 +19,10 @@ SFT = {"method": "sft", "epochs": 1, "max_tokens": 8192, "processes": 0, "lora":
 
 
 def run_iteration(home: Home, settings: Settings, key: str, run_id: str) -> None:
-    """Run every step of an iteration; of ``000`` those of a baseline."""
+    """Run every stage of an iteration; of ``000`` those of a baseline."""
     step = step_of(home, settings, run_id)
-    resolve_policy(step, key)
-    if key != "000":
-        roll_out(step, key)
-        label_rewards(step, key)
-        harvest_rows(step, key)
-        train_adapter(step, key)
-    evaluate_candidate(step, key)
-    following = promote(step, key).next_iteration
-    if following is not None:
-        resolve_policy(step, following)
+    for stage in BASELINE_LOOP if key == "000" else LOOP:
+        stage.run(step, key)
 
 
 def step_of(home: Home, settings: Settings, run_id: str) -> Step:
@@ -55,10 +37,7 @@ def finished_home(folder: Path, rounds: int = 2) -> Home:
         home = open_home(folder / "home")
         settings = home.settings(str(tiny_profile(folder, training=SFT)))
         home.remember_settings(settings)
-        step = step_of(home, settings, "prepare")
-        store_corpus(step)
-        store_goals(step)
-        make_base(step)
+        prepare(step_of(home, settings, "prepare"))
         for number in range(rounds + 1):
             run_iteration(home, settings, f"{number:03d}", f"run-{number}")
     return home

@@ -11,7 +11,7 @@ from corpus_layouts import zip_folder
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.environments.toolwoz.download import ATTEMPTS, download, public_url
-from josh_pipeline.environments.toolwoz.load import load_corpus
+from josh_pipeline.environments.toolwoz.corpus import load_corpus
 from josh_pipeline.environments.toolwoz.records import write_corpus
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
 

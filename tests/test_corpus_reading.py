@@ -12,7 +12,7 @@ from corpus_layouts import zip_folder
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.environments.toolwoz.frames import to_frames
-from josh_pipeline.environments.toolwoz.load import load_corpus
+from josh_pipeline.environments.toolwoz.corpus import load_corpus
 from josh_pipeline.environments.toolwoz.records import Corpus, write_corpus
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
 

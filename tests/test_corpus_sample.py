@@ -11,7 +11,7 @@ import pytest
 from josh_pipeline.environments.toolwoz.databases import databases_of
 from josh_pipeline.environments.toolwoz.goal import Semantics
 from josh_pipeline.environments.toolwoz.goals import derive_goals
-from josh_pipeline.environments.toolwoz.load import load_corpus
+from josh_pipeline.environments.toolwoz.corpus import load_corpus
 from josh_pipeline.environments.toolwoz.oracle import solvability
 from josh_pipeline.environments.toolwoz.records import Corpus, Dialogue
 from josh_pipeline.environments.toolwoz.sample import sample_corpus

@@ -13,7 +13,7 @@ import yaml
 from fakes import ScriptedPolicy, chance
 from josh_pipeline.dialogue.goal_user import wishes
 from josh_pipeline.dialogue.model_user import END_MARK
-from josh_pipeline.environments.toolwoz.load import load_corpus
+from josh_pipeline.environments.toolwoz.corpus import load_corpus
 from josh_pipeline.stages.state import missing_preparation
 from tiny_model import tiny_model
 

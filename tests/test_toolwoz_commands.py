@@ -19,7 +19,7 @@ from toolwoz_town import (
 from josh_pipeline.cli.main import main
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.environments.toolwoz.goals import derive_goals
-from josh_pipeline.environments.toolwoz.load import load_corpus
+from josh_pipeline.environments.toolwoz.corpus import load_corpus
 from josh_pipeline.environments.toolwoz.records import write_corpus
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
 from josh_pipeline.environments.toolwoz.tools import TOOLS

@@ -13,14 +13,17 @@ from fakes import ScriptedPolicy, chance
 from tiny_model import tiny_model
 
 from josh_pipeline.core.policy import Policy, Request
-from josh_pipeline.environments.toolwoz.load import load_corpus
+from josh_pipeline.environments.toolwoz.sample import sample_corpus
 from josh_pipeline.policies.weights import Weights
 from josh_pipeline.settings import PolicySettings
 
 SETTINGS: dict[str, Any] = {
     "seed": 0,
-    "corpus": {"source": "sample", "sample_dialogues": 120},
-    "goals": {"parts": True, "domains": ["attraction"]},
+    "environment": {
+        "name": "toolwoz",
+        "corpus": {"source": "sample", "sample_dialogues": 120},
+        "goals": {"parts": True, "domains": ["attraction"]},
+    },
     "policy": {"agent": "compact", "max_model_tokens": 8192},
     "cold_start": {"conversations": 0},
     "search": {"goals": 8, "beam_size": 4, "temperature": 0.7, "max_rounds": 3},
@@ -47,7 +50,7 @@ def tiny_profile(folder: Path, **changes: Any) -> Path:
 
 def answering() -> Callable[[Request, float], str]:
     """Return what answers a request: a search with what the user named, as often as the skill says."""
-    corpus = load_corpus("sample", Path(), sample_dialogues=120)
+    corpus = sample_corpus(120)
     known = {
         key: sorted({str(row[key]) for row in corpus.databases["attraction"]}, key=len, reverse=True)
         for key in ("name", "type", "area")

@@ -121,7 +121,7 @@ def stored_environment(
 
 
 @cache
-def adapter(of: type[Task]) -> TypeAdapter[Any]:
+def adapter(of: Any) -> TypeAdapter[Any]:
     """Return what writes and reads the tasks of a class."""
     return TypeAdapter(of)
 

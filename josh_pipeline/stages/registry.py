@@ -17,7 +17,7 @@ from josh_pipeline.stages import (
 )
 from josh_pipeline.stages.stage import Stage
 from josh_pipeline.stages.step import Step
-from josh_pipeline.store.home import Home, home_folder
+from josh_pipeline.store.home import Home, home_at
 from josh_pipeline.store.layout import Layout
 
 STAGES: tuple[Stage, ...] = (
@@ -52,7 +52,7 @@ def open_home(path: str | Path | None = None) -> Home:
     Raises:
         UserError: the folder cannot be made or written to.
     """
-    return Home(home_folder(path), LAYOUT)
+    return home_at(path, LAYOUT)
 
 
 def missing_preparation(step: Step) -> list[Stage]:
