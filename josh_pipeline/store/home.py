@@ -122,8 +122,8 @@ class Home:
         return load_settings(str(kept) if kept.is_file() else profile or "quickstart", overrides)
 
 
-def home_folder(path: str | Path | None = None) -> Path:
-    """Return the folder of a home, making it where there is none.
+def home_at(path: str | Path | None, layout: Layout) -> Home:
+    """Return a home, making its folder where there is none.
 
     Args:
         path: the folder; None for ``$JOSH_HOME``, else ``./.josh``.
@@ -143,4 +143,4 @@ def home_folder(path: str | Path | None = None) -> Path:
             f"The home {root} cannot be written to ({fault.strerror}): "
             "give a folder of your own with --home or JOSH_HOME."
         ) from None
-    return root
+    return Home(root, layout)
