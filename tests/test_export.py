@@ -44,7 +44,7 @@ def test_everything_is_exported_with_a_manifest_that_says_how(
         assert hashlib.sha256((out / file["name"]).read_bytes()).hexdigest() == file["sha256"]
     by_name = {file["name"]: file for file in manifest["files"]}
     store = finished.warehouse()
-    for table in ("dialogues", "nodes", "episodes", "labels", "runs"):
+    for table in ("sources", "nodes", "episodes", "labels", "runs"):
         stored = store.rows(f"SELECT count(*) AS n FROM {table}")[0]["n"]
         read = duckdb.sql(f"SELECT count(*) FROM '{out}/tables/{table}.parquet'").fetchall()[0][0]
         assert stored == read == by_name[f"tables/{table}.parquet"]["rows"] != 0
