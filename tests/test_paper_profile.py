@@ -12,14 +12,14 @@ import pytest
 import yaml
 from fakes import ScriptedPolicy, chance
 from josh_pipeline.dialogue.users import wishes
-from josh_pipeline.dialogue.model_user import END_MARK
+from josh_pipeline.dialogue.users import END_MARK
 from tiny_model import tiny_model
 
 from assets.launch import instance_of, run_job
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.policy import Policy, Request
 from josh_pipeline.core.progress import SilentProgress
-from josh_pipeline.environments.toolwoz.corpus import load_corpus
+from josh_pipeline.environments.toolwoz.sample import sample_corpus
 from josh_pipeline.environments.toolwoz.goals import derive_goals
 from josh_pipeline.policies.weights import Weights, require
 from josh_pipeline.settings import PolicySettings, load_settings
@@ -64,8 +64,8 @@ def user_endpoint() -> Iterator[str]:
 
 def react_policy(skill: float) -> Callable[..., Any]:
     """Return a stand-in for ``open_policy``: all right calls at once, or a chat, by the request's seed."""
-    goals = derive_goals(load_corpus("sample", Path(), sample_dialogues=DIALOGUES), "audited")
-    calls = {wishes(goal): goal.calls for goal in goals}
+    goals = derive_goals(sample_corpus(DIALOGUES), "audited")
+    calls = {wishes(goal.message): goal.calls for goal in goals}
 
     def answer(request: Request) -> str:
         first = next(m.content for m in request.messages if m.role == "user")

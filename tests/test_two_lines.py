@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from line_worker import HARVEST
-from tiny_loop import play_with, tiny_profile
+from tiny_loop import play_with, sample_of, tiny_profile
 
 from assets.launch import instance_of, run_job
 from josh_pipeline.core.progress import SilentProgress
@@ -61,7 +61,7 @@ def work_and_read(folder: Path, monkeypatch: pytest.MonkeyPatch, seconds: float)
     for dialogues in (120, 140):
         place = folder / str(dialogues)
         place.mkdir()
-        profile = tiny_profile(place, corpus={"source": "sample", "sample_dialogues": dialogues})
+        profile = tiny_profile(place, environment=sample_of(dialogues))
         lines[open_line(home, profile)] = profile
     assert list(lines) == ["001", "003"]
 
