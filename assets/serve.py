@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from assets.pages import PAGES
-from josh_pipeline.audit.row import audit_row
+from josh_pipeline.audit.chain import audit_row
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.report.html import report_page
 from josh_pipeline.report.load import load_report

@@ -11,18 +11,28 @@ from tiny_loop import play_with, tiny_profile
 
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.settings import Settings
-from josh_pipeline.stages.registry import BASELINE_LOOP, LOOP, open_home, prepare
-from josh_pipeline.stages.step import Step, start_step
+from josh_pipeline.stages.policy import resolve_policy
+from josh_pipeline.stages.registry import BASELINE_LOOP, BY_NAME, LOOP, open_home, prepare
+from josh_pipeline.stages.stage import Made
+from josh_pipeline.stages.step import BASELINE, Step, start_step
 from josh_pipeline.store.home import Home
 
 SFT = {"method": "sft", "epochs": 1, "max_tokens": 8192, "processes": 0, "lora": {"r": 2, "alpha": 4}}
 
 
 def run_iteration(home: Home, settings: Settings, key: str, run_id: str) -> None:
-    """Run every stage of an iteration; of ``000`` those of a baseline."""
+    """Run every step of an iteration; of ``000`` those of a baseline."""
     step = step_of(home, settings, run_id)
-    for stage in BASELINE_LOOP if key == "000" else LOOP:
-        stage.run(step, key)
+    for stage in BASELINE_LOOP if key == BASELINE else LOOP:
+        made = stage.run(step, key)
+    if made.opens is not None:
+        resolve_policy(step, made.opens)
+
+
+def run_stages(home: Home, settings: Settings, run_id: str, iteration: str, *stages: str) -> list[Made]:
+    """Run some stages, in the order in which they are named."""
+    step = step_of(home, settings, run_id)
+    return [BY_NAME[stage].run(step, iteration) for stage in stages]
 
 
 def step_of(home: Home, settings: Settings, run_id: str) -> Step:

@@ -109,9 +109,13 @@ def test_the_library_imports_neither_dagster_nor_assets():
             names = (
                 [one.name for one in node.names]
                 if isinstance(node, ast.Import)
-                else [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+                else [str(node.module)]
+                if isinstance(node, ast.ImportFrom)
+                else []
             )
-            foreign = [one for one in names if one.split(".")[0] in ("assets", "dagster", "dagster_webserver")]
+            foreign = [
+                one for one in names if one.split(".")[0] in ("assets", "dagster", "dagster_webserver")
+            ]
             assert not foreign, f"{name} imports {foreign}"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from josh_pipeline.report.scores import score_table
 from rich.console import Console
 from written_home import (
     copied_step,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from josh_pipeline.store.migrate import backup_path
 
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.store.migrate import backup_path
 from josh_pipeline.store.schema import ROW_KEYS, SCHEMA_VERSION, STAGE_TABLES
 from josh_pipeline.store.warehouse import Warehouse
 

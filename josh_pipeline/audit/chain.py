@@ -1,26 +1,24 @@
-"""The links of one training row: what it came from, and what was made of it."""
+"""The links of one training row: what it came from, and what was made of it; and all that saw a source."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from josh_pipeline.audit.context import Context
-from josh_pipeline.audit.findings import Audit, Finding
-from josh_pipeline.audit.sealing import changed_sentence, digest_findings, unsealed_sentence
+from josh_pipeline.audit.context import Audit, Context, Finding, Reading, stored_trees
+from josh_pipeline.audit.rows import altered_sentence, digest_findings, id_faults
 from josh_pipeline.audit.searched import derives, relabelled, row_faults, tree_faults
 from josh_pipeline.audit.sources import check_folder
 from josh_pipeline.audit.trained import check_manifest
-from josh_pipeline.environments.toolwoz.goal import Goal
-from josh_pipeline.environments.toolwoz.world import worlds
-from josh_pipeline.harvest.codec import row_from_record
+from josh_pipeline.core.environment import Task
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.harvest.labels import disagreements
-from josh_pipeline.harvest.rows import Row, SftRow, prompt_id
-from josh_pipeline.search.codec import tree_from_records
+from josh_pipeline.harvest.rows import Row, row_from_record
 from josh_pipeline.search.tree import Node, Tree
-from josh_pipeline.store.lineage import ancestors
-from josh_pipeline.store.seals import RUNS, changed_keys, replaced_members, unsealed_content
-from josh_pipeline.store.warehouse import Generation
+from josh_pipeline.store.digests import altered_rows, combined
+from josh_pipeline.store.home import Home
+from josh_pipeline.store.lineage import ancestors, history
+from josh_pipeline.store.warehouse import Generation, Warehouse
 
 
 @dataclass
@@ -58,7 +56,7 @@ class RowAudit:
     row: Row
     trees: tuple[Tree, ...]
     nodes: tuple[tuple[str, Node], ...]
-    goal: Goal | None
+    goal: Task | None
     links: tuple[Link, ...]
     audit: Audit
 
@@ -75,9 +73,6 @@ class Chain:
         self.record = record
         self.written = context.known[Generation("preferences", record["iteration"], record["generation"])]
         self.links: list[Link] = []
-        self.keys: dict[tuple[str, str], set[str]] = {}
-        self.trees: list[str] = []
-        self.replaced: set[str] = set()
 
     def audited(self) -> RowAudit:
         """Follow every link, down to the corpus and up to the promotions."""
@@ -93,7 +88,6 @@ class Chain:
         self._runs(trees)
         self._adapters()
         self._generations()
-        self._seals()
         audit = Audit()
         for link in self.links:
             for finding in link.findings:
@@ -106,32 +100,47 @@ class Chain:
         """Add a link.
 
         Args:
-            table: where its row stands, which is held to its seal.
+            table: where its row stands, which is held to its digest.
             of: the generation that the row belongs to.
         """
         link = Link(kind, name, facts)
         self.links.append(link)
-        if table is not None and of is not None:
-            self._sealed(table, f"{of.key}/{of.number}", name)
+        if table is not None:
+            self._held(link, table, of, name)
         return link
 
-    def _sealed(self, table: str, unit: str, key: str) -> None:
-        self.keys.setdefault((table, unit), set()).add(key)
+    def _held(self, link: Link, table: str, of: Generation | None, *key: str) -> None:
+        """Hold rows to their digests.
+
+        Args:
+            key: the values that name the row; fewer are the first ones, and name several.
+        """
+        layout = self.context.warehouse.layout
+        stage, keys = layout.stage_of(table), layout.keys(table)
+        named = "rollout_id" if table == "nodes" else None
+        conditions = [f'"{name}" = ?' for name in ([named] if named else keys[: len(key)])]
+        values: list[object] = list(key)
+        if stage is not None and of is not None:
+            conditions += [f"{stage.scope} = ?", "generation = ?"]
+            values += [of.scope, of.number]
+        about = list(keys) if stage is None else [stage.scope, "generation", *keys]
+        about += [named] if named else []
+        with self.context.warehouse.connection() as connection:
+            found = altered_rows(connection, table, about, " AND ".join(conditions), values)
+        for row in found:
+            link.findings.append(Finding("broken", *altered_sentence(table, stage, keys, row)))
 
     def _note(self, link: Link, messages: Sequence[str]) -> None:
         link.findings += [Finding("broken", f"{link.kind} {link.name}", message) for message in messages]
 
     def _row(self, row: Row) -> None:
-        prompt = row.messages[:1] if isinstance(row, SftRow) else row.prompt
-        label = "pair" if self.record["method"] == "dpo" else (
-            "desirable" if self.record["desirable"] else "undesirable"
-        )  # fmt: skip
         link = self._link(
             "row", self.record["row_id"], "preference_rows", self.written.generation,
-            method=self.record["method"], label=label, iteration=self.record["iteration"],
-            prompt=prompt_id(row.tools, prompt), messages_in_prompt=len(prompt), made_from=self.written.name,
+            method=self.record["method"], label=row.label, iteration=self.record["iteration"],
+            prompt=row.prompt_id, messages_in_prompt=len(row.prompt), made_from=self.written.name,
         )  # fmt: skip
         self._note(link, row_faults(self.record))
+        self._held(link, "row_nodes", self.written.generation, self.record["row_id"])
 
     def _nodes(self, row: Row) -> tuple[tuple[Tree, ...], tuple[tuple[str, Node], ...]]:
         warehouse, record = self.context.warehouse, self.record
@@ -139,25 +148,15 @@ class Chain:
             "SELECT * FROM row_nodes WHERE iteration = ? AND generation = ? AND row_id = ? ORDER BY ALL",
             [record["iteration"], record["generation"], record["row_id"]],
         )
-        for one in found:
-            self._sealed("row_nodes", self.written.name, f"{one['row_id']}/{one['node_id']}/{one['part']}")
         ids = list(dict.fromkeys([record["rollout_id"], *(one["rollout_id"] for one in found)]))
-        self.trees, self.replaced = ids, self._replaced(ids)
-        trees = {}
+        # One by one: DuckDB skips what cannot be equal, and among millions of rows that is most.
+        trees = {tree.rollout_id: tree for name in ids for tree in stored_trees(warehouse, [name])}
         for name in ids:
-            records = warehouse.rows("SELECT * FROM trees WHERE rollout_id = ?", [name])
-            nodes = warehouse.rows("SELECT * FROM nodes WHERE rollout_id = ?", [name])
-            if records:
-                trees[name] = tree_from_records(records[0], nodes)
-            else:
+            if name not in trees:
                 link = self._link("tree", name)
                 self._note(link, [f"Tree {name} is missing, and row {record['row_id']} comes from it."])
         came_from: list[tuple[str, Node]] = []
         for one in found:
-            if one["rollout_id"] in self.replaced:
-                # A node of the tree that is there now may stand at the same place: it is another one.
-                self._link("node", one["node_id"], tree=one["rollout_id"], part=one["part"], replaced=True)
-                continue
             tree = trees.get(one["rollout_id"])
             node = tree.by_id.get(one["node_id"]) if tree is not None else None
             if node is None:
@@ -175,45 +174,55 @@ class Chain:
             )  # fmt: skip
         return tuple(trees.values()), tuple(came_from)
 
-    def _replaced(self, ids: Sequence[str]) -> set[str]:
-        """Which of the row's trees had failed when it was harvested, and were searched again since."""
-        source = self.written.input("rollouts")
-        if source is None or source not in self.context.known:
-            return set()
-        with self.context.warehouse.connection() as connection:
-            return replaced_members(connection, source.stage, source.scope, source.number, ids)
-
-    def _tree(self, tree: Tree, row: Row) -> Goal | None:
+    def _tree(self, tree: Tree, row: Row) -> Task | None:
         context = self.context
         link = self._link(
-            "tree", tree.rollout_id, goal=tree.goal_id, policy=tree.policy_digest, seed=tree.seed,
-            settings=tree.settings_digest, reward=tree.reward, rounds=tree.rounds, nodes=len(tree.nodes),
+            "tree", tree.rollout_id, "trees", None, goal=tree.goal_id, policy=tree.policy_digest,
+            seed=tree.seed, settings=tree.settings_digest, retry=tree.retry, reward=tree.reward,
+            rounds=tree.rounds, nodes=len(tree.nodes),
         )  # fmt: skip
-        self._note(link, tree_faults(tree))
+        self._held(link, "nodes", None, tree.rollout_id)
+        self._note(link, [*id_faults("trees", vars(tree)), *tree_faults(tree), *self._unlike_listed(tree)])
         settings = context.settings(self.written)
         named = self.record["rollout_id"] == tree.rollout_id
-        if tree.rollout_id in self.replaced:
-            message = f"Tree {tree.rollout_id} had failed when the row was harvested, and was searched again "
-            message += "since: the row is held to its seal alone."
-            link.findings.append(Finding("superseded", f"tree {tree.rollout_id}", message))
-        elif settings is not None and named and not derives(row, tree, settings):
+        if settings is not None and named and not derives(row, tree, settings):
             self._note(link, [f"Training row {self.record['row_id']} does not come from this tree."])
         goals, corpus = context.ancestor(self.written, "goals"), context.ancestor(self.written, "corpus")
-        known = context.goals(goals, [tree.goal_id]) if goals is not None else {}
-        if tree.goal_id not in known or corpus is None:
-            missing = self._link("goal", tree.goal_id, "goals", goals)
+        environment = context.environment(goals) if goals is not None else None
+        if goals is None or corpus is None or environment is None:
+            return None
+        goal = context.tasks(goals, [tree.goal_id]).get(tree.goal_id)
+        if goal is None:
+            missing = self._link("goal", tree.goal_id)
             self._note(missing, [f"Goal {tree.goal_id} is missing, and tree {tree.rollout_id} is for it."])
             return None
-        goal, semantics = known[tree.goal_id]
         self._link(
-            "goal", goal.goal_id, "goals", goals, dialogue=goal.dialogue_id, split=goal.split,
-            part=goal.part or "whole", semantics=semantics, calls=len(goal.calls),
-            wish=" ".join(goal.message),
+            "goal", goal.goal_id, "goals", goals, source=goal.source_id, split=goal.split, kind=goal.kind,
+            title=goal.title, calls=len(goal.calls), wish=" ".join(goal.message),
         )  # fmt: skip
-        self._link("dialogue", goal.dialogue_id, "dialogues", corpus, corpus=f"{corpus.key}/{corpus.number}")
-        found = relabelled(tree, worlds(context.corpus(corpus), semantics, inside_search=True)(goal))
+        self._link("source", goal.source_id, "sources", corpus, corpus=f"{corpus.key}/{corpus.number}")
+        found = relabelled(tree, environment.world(goal, searching=True))
         self._note(link, [found] if isinstance(found, str) else disagreements(tree, found))
         return goal
+
+    def _unlike_listed(self, tree: Tree) -> list[str]:
+        """Hold a tree to its nodes, and to what the generation listed that the row was harvested from."""
+        warehouse, name = self.context.warehouse, tree.rollout_id
+        faults = []
+        if not warehouse.rows(
+            "SELECT 1 FROM trees WHERE rollout_id = ? AND nodes_digest = "
+            f"(SELECT {combined('node_id')} FROM nodes WHERE rollout_id = ?)",
+            [name, name],
+        ):
+            faults.append(f"The nodes of tree {name} are not those that were written with it.")
+        source = self.written.input("rollouts")
+        if source is not None and not warehouse.rows(
+            "SELECT 1 FROM rollouts r JOIN trees t USING (rollout_id) WHERE r.iteration = ? "
+            "AND r.generation = ? AND rollout_id = ? AND r.tree_digest = t.digest",
+            [source.scope, source.number, name],
+        ):
+            faults.append(f"Tree {name} is not what {source.key}/{source.number} listed.")
+        return faults
 
     def _sources(self) -> None:
         source = self.context.ancestor(self.written, "corpus")
@@ -251,10 +260,10 @@ class Chain:
                 self._note(self._link("run", run_id), [f"The record of run {run_id} is missing."])
                 continue
             versions = json.loads(rows[0]["packages"])
-            self._sealed(RUNS, RUNS, run_id)
             self._link(
-                "run", run_id, did=what, started=rows[0]["started_at"].isoformat(timespec="seconds"),
-                profile=rows[0]["profile"], seed=rows[0]["seed"], settings=rows[0]["settings_digest"],
+                "run", run_id, "runs", None, did=what,
+                started=rows[0]["started_at"].isoformat(timespec="seconds"), profile=rows[0]["profile"],
+                seed=rows[0]["seed"], settings=rows[0]["settings_digest"],
                 git_commit=rows[0]["git_commit"] or "none: not a checkout",
                 versions=", ".join(f"{name} {number}" for name, number in versions.items()),
             )  # fmt: skip
@@ -287,12 +296,14 @@ class Chain:
         for row in warehouse.rows(
             "SELECT * FROM evaluations WHERE policy_digest = ? AND side = 'after' ORDER BY ALL", [candidate]
         ):
-            self._link(
-                "evaluation", f"{row['side']}/{row['role']}/{row['goal_kind']}", "evaluations",
-                Generation("evaluation", row["iteration"], row["generation"]),
-                policy=candidate, iteration=row["iteration"], generation=row["generation"], goals=row["n"],
+            of = Generation("evaluation", row["iteration"], row["generation"])
+            part = (row["side"], row["role"], row["goal_kind"])
+            link = self._link(
+                "evaluation", "/".join(part), policy=candidate, iteration=row["iteration"],
+                generation=row["generation"], goals=row["n"],
                 reward=round(row["mean_reward"], 3), success=round(row["success_rate"], 3),
             )  # fmt: skip
+            self._held(link, "evaluations", of, *part)
         for row in warehouse.rows(
             "SELECT * FROM promotions WHERE policy_digest = ? ORDER BY ALL", [candidate]
         ):
@@ -311,31 +322,107 @@ class Chain:
         for generation, written in known.items():
             if generation in chain:
                 link = self._link(
-                    "generation", written.name, None, digest=written.digest or "not sealed",
-                    content=written.content or "not sealed", current=written.current, run=written.run_id,
+                    "generation", written.name, digest=written.digest, content=written.content,
+                    current=written.current, run=written.run_id,
                     written=written.created_at.isoformat(timespec="seconds"),
                 )  # fmt: skip
                 link.findings += digest_findings(self.context, written)
 
-    def _seals(self) -> None:
-        """Hold each row that the chain names to its seal."""
-        with self.context.warehouse.connection() as connection:
-            keys = {unit: sorted(names) for unit, names in self.keys.items()}
-            changed = changed_keys(connection, keys, self.trees)
-            unsealed = unsealed_content(connection, self.trees)
-        found = [(row.table, row.key, *changed_sentence(row)) for row in changed]
-        found += [
-            (table, unit, *unsealed_sentence(table, unit)) for table, unit, excused in unsealed if not excused
-        ]
-        by_name = {(link.kind, link.name): link for link in self.links}
-        for table, key, where, message in found:
-            link = by_name.get((KINDS.get(table, ""), key), self.links[0])
-            link.findings.append(Finding("broken", where, message))
+
+def audit_row(home: Home, prefix: str) -> RowAudit:
+    """Check every link of one training row.
+
+    Args:
+        prefix: the first digits of its id.
+
+    Raises:
+        UserError: no row, or several, begin so.
+    """
+    warehouse = home.warehouse()
+    with Reading(warehouse) as reading:
+        context = Context(home, warehouse, history(warehouse), Audit(), reading)
+        return Chain(context, find_row(context, prefix)).audited()
 
 
-KINDS = {
-    "preference_rows": "row", "nodes": "node", "trees": "tree", "goals": "goal", "dialogues": "dialogue",
-    "corpora": "corpus", "policies": "policy", "base_models": "model", "runs": "run", "trainings": "adapter",
-    "evaluations": "evaluation", "promotions": "promotion",
-}  # fmt: skip
-"""Table to the kind of link that stands for its rows."""
+def find_row(context: Context, prefix: str) -> dict[str, Any]:
+    """Return a row by the first digits of its id: the newest where it was harvested more than once."""
+    found = context.warehouse.rows(
+        "SELECT r.* FROM preference_rows r JOIN generations g ON g.stage = 'preferences' "
+        "AND g.scope = r.iteration AND g.generation = r.generation WHERE starts_with(r.row_id, ?) "
+        "ORDER BY g.current DESC, g.created_at DESC, r.row_id",
+        [prefix],
+    )
+    ids = {row["row_id"] for row in found}
+    if len(ids) != 1:
+        number = "No training row begins" if not ids else f"{len(ids)} training rows begin"
+        raise UserError(
+            f"{number} with {prefix!r}: give an iteration, or a row_id of the table preference_rows."
+        )
+    return found[0]
+
+
+ADAPTERS = """
+WITH saw AS (
+    SELECT a.*, (
+        SELECT count(DISTINCT r.row_id) FROM row_lineage r
+        JOIN adapter_rows b ON r.iteration = b.rows_iteration AND r.generation = b.rows_generation
+        WHERE b.adapter_digest = a.adapter_digest AND r.source_id = a.source_id
+    ) AS rows
+    FROM adapter_sources a WHERE a.source_id = $source
+)
+SELECT adapter_digest, policy_digest, iteration, generation, current, through, rows FROM saw
+UNION
+SELECT t.adapter_digest, t.policy_digest, t.iteration, t.generation, g.current,
+       'the adapter that it went on from', 0
+FROM adapter_ancestors u
+JOIN saw s ON s.adapter_digest = u.ancestor_digest AND s.through = 'rows'
+JOIN trainings t ON t.adapter_digest = u.adapter_digest
+JOIN generations g ON g.stage = 'adapter' AND g.scope = t.iteration AND g.generation = t.generation
+WHERE u.ancestor_digest <> u.adapter_digest
+ORDER BY iteration, generation, through DESC
+"""
+
+
+@dataclass(frozen=True)
+class SourceUse:
+    """What became of a source: backwards, over all generations.
+
+    Attributes:
+        source_id: as in the corpus.
+        goals: goals that were derived from it: goal_id, role, kind, title.
+        adapters: adapters that were trained on it, or that went on from one that was: adapter_digest,
+            policy_digest, iteration, generation, current, ``through`` (``rows``, ``demonstrations``, or
+            ``the adapter that it went on from``), and how many training ``rows`` came from it.
+        evaluations: evaluations that played it: policy_digest, stage, scope, generation, role, reward, ...
+    """
+
+    source_id: str
+    goals: list[dict[str, Any]]
+    adapters: list[dict[str, Any]]
+    evaluations: list[dict[str, Any]]
+
+
+def source_use(warehouse: Warehouse, source_id: str) -> SourceUse:
+    """Find everything that ever saw a source.
+
+    Raises:
+        UserError: no goal of the store comes from it.
+    """
+    name = source_id.removesuffix(".json")
+    with warehouse.connection():
+        goals = warehouse.rows(
+            "SELECT DISTINCT goal_id, role, kind, title, corpus_digest FROM goals WHERE source_id = ? "
+            "ORDER BY kind DESC, title, goal_id",
+            [name],
+        )
+        if not goals:
+            raise UserError(
+                f"No goal of this home comes from {name!r}: take a source that josh goals prints."
+            )
+        adapters = warehouse.rows(ADAPTERS, {"source": name})
+        evaluations = warehouse.rows(
+            "SELECT * EXCLUDE (source_id) FROM source_evaluations WHERE source_id = ? "
+            "ORDER BY stage DESC, scope, generation, policy_digest, goal_id",
+            [name],
+        )
+    return SourceUse(name, goals, adapters, evaluations)

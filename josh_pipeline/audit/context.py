@@ -1,34 +1,81 @@
-"""What the checks of an audit share: the home, what was written, and the settings of each run."""
+"""What the checks of an audit share: findings, the home, what was written, and what each run had set."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from josh_pipeline.audit.findings import Audit
+from josh_pipeline.core.environment import Environment, Task
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.environments.toolwoz.goal import Goal, Semantics
-from josh_pipeline.environments.toolwoz.records import Corpus
 from josh_pipeline.search.codec import trees_from_records
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings
-from josh_pipeline.stages.corpus import stored_corpus
-from josh_pipeline.stages.goals import goal_from_row
-from josh_pipeline.stages.recorded import recorded_settings
+from josh_pipeline.stages.environment import stored_environment, stored_tasks
+from josh_pipeline.stages.step import recorded_settings
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.lineage import History, Written
-from josh_pipeline.store.schema import MEMBERS, scope_column
-from josh_pipeline.store.seals import replaced_members
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 BATCH = 100
 """Trees that are read and held in memory at once: some 12,000 nodes of the widest search."""
-
-
 HELD_S = 2.0
 PAUSE_S = 0.15
 """A store is held open this long at a time; the pause is longer than others wait between two tries."""
+
+Status = Literal["broken", "superseded", "removed", "unchecked"]
+"""``broken`` fails the audit. ``superseded``: made from a generation that a rerun has replaced, which stays
+readable. ``removed``: ``josh gc`` took its rows. ``unchecked``: this release cannot recompute it, and says
+why."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about one link.
+
+    Attributes:
+        status: what it means.
+        where: the generation, table, row or file that it is about, e.g. ``goals/8fae.../1``.
+        message: one sentence.
+    """
+
+    status: Status
+    where: str
+    message: str
+
+
+@dataclass
+class Audit:
+    """Findings, and how much was looked at.
+
+    Attributes:
+        findings: in the order in which they were made.
+        checked: what was checked to how often.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    checked: Counter[str] = field(default_factory=Counter)
+
+    def add(self, status: Status, where: str, message: str) -> None:
+        """Note a finding, once."""
+        finding = Finding(status, where, message)
+        if finding not in self.findings:
+            self.findings.append(finding)
+
+    def broken(self, where: str, *messages: str) -> None:
+        """Note broken links."""
+        for message in messages:
+            self.add("broken", where, message)
+
+    @property
+    def sound(self) -> bool:
+        """Nothing is broken."""
+        return not self.of("broken")
+
+    def of(self, status: Status) -> list[Finding]:
+        """Findings of one status."""
+        return [finding for finding in self.findings if finding.status == status]
 
 
 class Reading:
@@ -65,6 +112,7 @@ class Context:
     Attributes:
         known: every generation of the store.
         reading: keeps the store open.
+        chosen: the generations that are looked at.
     """
 
     home: Home
@@ -72,17 +120,13 @@ class Context:
     known: History
     audit: Audit
     reading: Reading
+    chosen: set[Generation] = field(default_factory=set)
     _settings: dict[str, Settings | None] = field(default_factory=dict)
-    _corpora: dict[Generation, Corpus] = field(default_factory=dict)
-    _replaced: dict[Generation, set[str]] = field(default_factory=dict)
+    _environments: dict[Generation, Environment[Any] | None] = field(default_factory=dict)
 
     def rows(self, table: str, generation: Generation, order: str = "ALL") -> list[dict[str, Any]]:
         """Return a generation's rows of a table of its stage."""
-        return self.warehouse.rows(
-            f"SELECT * FROM {table} WHERE {scope_column(generation.stage)} = ? AND generation = ? "
-            f"ORDER BY {order}",
-            [generation.scope, generation.number],
-        )
+        return self.warehouse.written(table, generation, order)
 
     def row(self, table: str, generation: Generation | None) -> dict[str, Any] | None:
         """Return a generation's only row of a table; None where it is gone."""
@@ -99,7 +143,7 @@ class Context:
     def _read_settings(self, written: Written) -> Settings | None:
         found = self.warehouse.rows("SELECT run_id, settings FROM runs WHERE run_id = ?", [written.run_id])
         if not found:
-            self.audit.add("broken", written.name, f"The record of its run {written.run_id} is missing.")
+            self.audit.broken(written.name, f"The record of its run {written.run_id} is missing.")
             return None
         try:
             return recorded_settings(found[0])
@@ -119,45 +163,80 @@ class Context:
             waiting += [self.known[each] for each in one.inputs if each in self.known]
         return None
 
-    def replaced(self, generation: Generation) -> set[str]:
-        """Return the trees or conversations that had failed when a generation listed them, and were played
-        again since: what was made of them then cannot be computed from what is there now."""
-        if generation.stage not in MEMBERS:
-            return set()
-        if generation not in self._replaced:
-            with self.warehouse.connection() as connection:
-                self._replaced[generation] = replaced_members(
-                    connection, generation.stage, generation.scope, generation.number
-                )
-        return self._replaced[generation]
+    def readable(self, generation: Generation | None) -> bool:
+        """Whether the rows of a generation are there to compute others from."""
+        return generation in self.known and not self.known[generation].removed
 
-    def note_replaced(self, written: Written, source: Generation, number: int) -> None:
-        """Note that a part of a generation is held to its seals alone."""
-        if number:
-            kind = "tree" if source.stage == "rollouts" else "conversation"
-            message = f"Failed when {self.known[source].name} was written, and played again since: {number} "
-            message += f"{kind}{'s' * (number > 1)}. What came of the failed ones is held to its seals alone."
-            self.audit.add("superseded", written.name, message)
+    def environment(self, generation: Generation, *, sources: bool = False) -> Environment[Any] | None:
+        """Return the environment as the run of a generation had set it.
 
-    def corpus(self, generation: Generation, dialogues: bool = False) -> Corpus:
-        """Return a corpus as a generation wrote it; the databases are read once."""
-        if dialogues:
-            return stored_corpus(
-                self.warehouse, generation.scope, dialogues=True, generation=generation.number
+        Args:
+            generation: of stage ``goals``, or of ``corpus``.
+            sources: read the records that tasks are derived from too.
+
+        Returns:
+            None where it cannot be restored, with a finding.
+        """
+        if not sources and generation in self._environments:
+            return self._environments[generation]
+        found = self._restored(self.known[generation], sources) if self.readable(generation) else None
+        if not sources:
+            self._environments[generation] = found
+        return found
+
+    def _restored(self, written: Written, sources: bool) -> Environment[Any] | None:
+        corpus = written.generation if written.generation.stage == "corpus" else written.input("corpus")
+        settings = self.settings(written)
+        if settings is None or corpus is None or not self.readable(corpus):
+            return None
+        if self.row("corpora", corpus) is None:
+            return None
+        try:
+            return stored_environment(
+                self.warehouse,
+                settings.environment,
+                corpus.scope,
+                sources=sources,
+                generation=corpus.number,
             )
-        if generation not in self._corpora:
-            self._corpora[generation] = stored_corpus(
-                self.warehouse, generation.scope, dialogues=False, generation=generation.number
-            )
-        return self._corpora[generation]
+        except UserError as fault:
+            self.audit.add("unchecked", written.name, f"Its environment is not to be had: {fault}")
+            return None
 
-    def goals(self, generation: Generation, ids: Sequence[str]) -> dict[str, tuple[Goal, Semantics]]:
-        """Return goals by id, as a generation wrote them."""
-        found = self.warehouse.rows(
-            "SELECT * FROM goals WHERE scope = ? AND generation = ? AND list_contains(?, goal_id)",
-            [generation.scope, generation.number, list(ids)],
+    def tasks(self, generation: Generation, ids: Iterable[str]) -> dict[str, Task]:
+        """Return tasks by id, as a generation of stage ``goals`` wrote them; none without its environment."""
+        environment = self.environment(generation)
+        if environment is None:
+            return {}
+        found = stored_tasks(
+            self.warehouse,
+            generation.scope,
+            of=environment.Task,
+            ids=list(ids),
+            usable=False,
+            generation=generation.number,
         )
-        return {row["goal_id"]: (goal_from_row(row), row["semantics"]) for row in found}
+        return {task.goal_id: task for task in found}
+
+    def linked(
+        self,
+        where: str,
+        row: Mapping[str, Any],
+        source: Mapping[str, Any],
+        columns: Iterable[str],
+        name: str,
+    ) -> None:
+        """Note the columns in which a row is not what its source says."""
+        for column in columns:
+            if row[column] != source[column]:
+                message = f"Its {column} is {row[column]}, and that of its {name} is {source[column]}."
+                self.audit.broken(where, message)
+
+
+def differences(name: str, stored: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
+    """Say which columns of a stored row are not what they should be."""
+    wrong = [column for column, value in right.items() if stored[column] != value]
+    return [f"{name} has another {column} than follows from what it was made from." for column in wrong]
 
 
 class StoredTrees:
@@ -165,19 +244,12 @@ class StoredTrees:
 
     Args:
         generation: of stage ``rollouts``.
-        without: trees that are left out.
     """
 
-    def __init__(
-        self, context: Context, generation: Generation, without: Collection[str] = frozenset()
-    ) -> None:
+    def __init__(self, context: Context, generation: Generation) -> None:
         self._warehouse = context.warehouse
         self._reading = context.reading
-        found = context.warehouse.rows(
-            "SELECT rollout_id FROM rollouts WHERE iteration = ? AND generation = ? ORDER BY position",
-            [generation.scope, generation.number],
-        )
-        self.ids = [row["rollout_id"] for row in found if row["rollout_id"] not in without]
+        self.ids = [row["rollout_id"] for row in context.rows("rollouts", generation, "position")]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -186,14 +258,20 @@ class StoredTrees:
         return isinstance(tree, Tree) and tree.rollout_id in self.ids
 
     def __iter__(self) -> Iterator[Tree]:
+        for batch in self.batches():
+            yield from batch
+
+    def batches(self) -> Iterator[tuple[Tree, ...]]:
+        """Yield the trees that are there, some at a time; without any node a tree is not there."""
         for begin in range(0, len(self.ids), BATCH):
             self._reading.let_others_in()
-            ids = self.ids[begin : begin + BATCH]
-            records = {
-                row["rollout_id"]: row
-                for row in self._warehouse.rows(
-                    "SELECT * FROM trees WHERE list_contains(?, rollout_id)", [ids]
-                )
-            }
-            nodes = self._warehouse.rows("SELECT * FROM nodes WHERE list_contains(?, rollout_id)", [ids])
-            yield from trees_from_records([records[name] for name in ids if name in records], nodes)
+            yield stored_trees(self._warehouse, self.ids[begin : begin + BATCH])
+
+
+def stored_trees(warehouse: Warehouse, ids: Sequence[str]) -> tuple[Tree, ...]:
+    """Return those of some trees that are there, with at least a node, in the same order."""
+    found = warehouse.rows("SELECT * FROM trees WHERE list_contains(?, rollout_id)", [list(ids)])
+    nodes = warehouse.rows("SELECT * FROM nodes WHERE list_contains(?, rollout_id)", [list(ids)])
+    records = {row["rollout_id"]: row for row in found}
+    grown = {row["rollout_id"] for row in nodes}
+    return trees_from_records([records[name] for name in ids if name in records and name in grown], nodes)

@@ -1,93 +1,81 @@
 """Trees, labels and training rows computed anew from what they were made from."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from josh_pipeline.audit.context import BATCH, Context, StoredTrees
-from josh_pipeline.audit.sources import differences
+from josh_pipeline.audit.context import Context, StoredTrees, differences
 from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.progress import SilentProgress
-from josh_pipeline.environments.toolwoz.world import ToolWozWorld, worlds
-from josh_pipeline.harvest.codec import link_record, row_from_record, row_record
-from josh_pipeline.harvest.harvest import harvest
+from josh_pipeline.core.world import World
+from josh_pipeline.harvest.harvest import HarvestResult, harvest
 from josh_pipeline.harvest.labels import Labels, disagreements, relabel
-from josh_pipeline.harvest.rows import DpoRow, KtoRow, Row, prompt_id
-from josh_pipeline.search.search import rollout_id
+from josh_pipeline.harvest.rows import Row, held_out, row_from_record, row_record
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings
+from josh_pipeline.stages.labels import label_records, tree_label_record
 from josh_pipeline.stages.preferences import row_length
 from josh_pipeline.stages.step import Step
-from josh_pipeline.store.home import Home
 from josh_pipeline.store.lineage import Written
-from josh_pipeline.store.warehouse import Generation, Warehouse
+from josh_pipeline.store.warehouse import Generation
+from josh_pipeline.training.methods import method_of
 
 
-def check_rollouts(context: Context, written: Written, labels: Sequence[Generation]) -> None:
-    """Recompute the ids of an iteration's trees and nodes, and every label from the calls.
+def check_rollouts(context: Context, written: Written) -> None:
+    """Recompute the ids of an iteration's nodes, and every label of its trees from the calls.
 
-    Args:
-        labels: generations of stage ``labels`` that were made from these trees.
+    The generations of stage ``labels`` that were made from these trees are held to that at once: the calls
+    are played again only here.
     """
+    labels = [
+        one
+        for one in context.chosen
+        if one.stage == "labels" and context.readable(one) and written.generation in context.known[one].inputs
+    ]
     policy = context.row("policies", written.input("policy"))
     trees = StoredTrees(context, written.generation)
-    number = len(context.replaced(written.generation))
-    for one in (written, *(context.known[generation] for generation in labels)):
-        context.note_replaced(one, written.generation, number)
-    batch: list[Tree] = []
-    seen = set()
-    for tree in trees:
-        seen.add(tree.rollout_id)
-        batch.append(tree)
-        if len(batch) == BATCH:
-            _check_batch(context, written, policy, batch, labels)
-            batch = []
-    _check_batch(context, written, policy, batch, labels)
-    for missing in sorted(set(trees.ids) - seen):
-        message = f"Tree {missing} is missing, and {written.name} lists it."
-        context.audit.add("broken", f"trees {missing}", message)
+    for batch in trees.batches():
+        right = _check_batch(context, written, policy, batch)
+        for generation in labels:
+            _check_labels(context, generation, right)
+    for generation in labels:
+        _check_no_other_labels(context, generation, trees.ids)
 
 
 def _check_batch(
-    context: Context,
-    written: Written,
-    policy: dict[str, Any] | None,
-    trees: list[Tree],
-    labels: Sequence[Generation],
-) -> None:
+    context: Context, written: Written, policy: dict[str, Any] | None, trees: Sequence[Tree]
+) -> dict[str, tuple[Tree, Labels]]:
+    """Check some trees; return those that did not fail with their labels, by id."""
     source = context.ancestor(written, "goals")
-    corpus = context.ancestor(written, "corpus")
-    goals = context.goals(source, [tree.goal_id for tree in trees]) if source is not None else {}
-    right: dict[str, Labels] = {}
+    environment = context.environment(source) if source is not None else None
+    goals = context.tasks(source, [tree.goal_id for tree in trees]) if source is not None else {}
+    right: dict[str, tuple[Tree, Labels]] = {}
     for tree in trees:
         where = f"trees {tree.rollout_id}"
         context.audit.checked["trees"] += 1
         context.audit.checked["nodes"] += len(tree.nodes)
-        context.audit.broken(where, tree_faults(tree))
+        context.audit.broken(where, *tree_faults(tree))
         if policy is not None and tree.policy_digest != policy["policy_digest"]:
             message = f"Tree {tree.rollout_id} was grown by policy {tree.policy_digest}, not by that of "
-            context.audit.add("broken", where, message + f"{written.generation.scope}.")
+            context.audit.broken(where, f"{message}{written.generation.scope}.")
+        if environment is None:
+            continue
         if tree.goal_id not in goals:
             message = (
                 f"Tree {tree.rollout_id} was grown for goal {tree.goal_id}, which the store does not hold."
             )
-            context.audit.add("broken", where, message)
-        elif corpus is not None and tree.failure is None:
-            goal, semantics = goals[tree.goal_id]
-            world = worlds(context.corpus(corpus), semantics, inside_search=True)(goal)
-            found = relabelled(tree, world)
+            context.audit.broken(where, message)
+        elif tree.failure is None:
+            found = relabelled(tree, environment.world(goals[tree.goal_id], searching=True))
             if isinstance(found, str):
-                context.audit.add("broken", where, found)
+                context.audit.broken(where, found)
             else:
-                right[tree.rollout_id] = found
-                context.audit.broken(where, disagreements(tree, found))
-    replaced = context.replaced(written.generation)
-    as_listed = {name: found for name, found in right.items() if name not in replaced}
-    for generation in labels:
-        _check_labels(context, generation, as_listed)
+                right[tree.rollout_id] = (tree, found)
+                context.audit.broken(where, *disagreements(tree, found))
+    return right
 
 
-def relabelled(tree: Tree, world: ToolWozWorld) -> Labels | str:
+def relabelled(tree: Tree, world: World) -> Labels | str:
     """Return the labels that follow from a tree's calls, or why none can follow."""
     if orphans := [node.node_id for node in tree.nodes if node.parent_id not in {None, *tree.by_id}]:
         return f"Tree {tree.rollout_id} lacks the parent of node {orphans[0]}."
@@ -95,125 +83,128 @@ def relabelled(tree: Tree, world: ToolWozWorld) -> Labels | str:
 
 
 def tree_faults(tree: Tree) -> list[str]:
-    """Say where the ids of a tree and its nodes are not the hashes of what they name."""
+    """Say where a tree's nodes are not named by their paths, and where a path says that one is missing."""
     found = []
-    right = rollout_id(tree.policy_digest, tree.goal_id, tree.seed, tree.settings_digest)
-    if right != tree.rollout_id:
-        found.append(f"Tree {tree.rollout_id} has the policy, goal, seed and settings of tree {right}.")
     for node in tree.nodes:
         if content_id(tree.rollout_id, node.path) != node.node_id:
             found.append(f"Node {node.node_id} does not stand at path {list(node.path)} of its tree.")
         parent = content_id(tree.rollout_id, node.path[:-1]) if node.path else None
         if node.parent_id != parent:
             found.append(f"Node {node.node_id} names parent {node.parent_id}, and its path says {parent}.")
+    paths = {node.path for node in tree.nodes}
+    parents = {path[:-1] for path in paths if path}
+    elder = {(*path[:-1], path[-1] - 1) for path in paths if path and path[-1]}
+    for path in sorted((parents | elder) - paths):
+        name = content_id(tree.rollout_id, path)
+        found.append(f"Node {name} at path {list(path)} of tree {tree.rollout_id} is missing.")
     return found
 
 
-def _check_labels(context: Context, generation: Generation, right: dict[str, Labels]) -> None:
-    ids = list(right)
-    of = [generation.scope, generation.number, ids]
+def _check_labels(context: Context, generation: Generation, right: Mapping[str, tuple[Tree, Labels]]) -> None:
     where = "WHERE iteration = ? AND generation = ? AND list_contains(?, rollout_id)"
+    of = [generation.scope, generation.number, list(right)]
     nodes = context.warehouse.rows(f"SELECT * FROM labels {where}", of)
-    whole = {
-        row["rollout_id"]: row for row in context.warehouse.rows(f"SELECT * FROM tree_labels {where}", of)
-    }
-    stored = {row["node_id"]: row for row in nodes}
-    for name in ids:
-        labels = right[name]
-        for node_id, label in labels.nodes.items():
-            expected = {
-                "golden": label.golden,
-                "successful": label.successful,
-                "earned": json.dumps(label.earned),
-                "call_earned": json.dumps(label.calls),
-            }
-            _held(context, f"labels {node_id}", f"The label of node {node_id}", stored.get(node_id), expected)
-        expected = {"earned": json.dumps(labels.earned), "reward": labels.reward}
-        _held(context, f"tree_labels {name}", f"The label of tree {name}", whole.get(name), expected)
+    whole = context.warehouse.rows(f"SELECT * FROM tree_labels {where}", of)
+    by_node = {row["node_id"]: row for row in nodes}
+    by_tree = {row["rollout_id"]: row for row in whole}
+    for name, (tree, labels) in right.items():
+        for record in label_records(labels):
+            node = record["node_id"]
+            stored = by_node.pop(node, None)
+            _held(context, f"labels {node}", f"The label of node {node}", stored, record)
+        record = tree_label_record(tree, labels)
+        _held(context, f"tree_labels {name}", f"The label of tree {name}", by_tree.get(name), record)
+    for node in by_node:
+        message = f"The label of node {node} does not follow: its tree has no such node."
+        context.audit.broken(f"labels {node}", message)
     context.audit.checked["labels"] += len(nodes)
 
 
 def _held(
-    context: Context, where: str, name: str, stored: dict[str, Any] | None, right: dict[str, Any]
+    context: Context, where: str, name: str, stored: dict[str, Any] | None, right: Mapping[str, Any]
 ) -> None:
     if stored is None:
-        context.audit.add("broken", where, f"{name} is missing.")
+        context.audit.broken(where, f"{name} is missing.")
     else:
-        context.audit.broken(where, differences(name, stored, right))
+        context.audit.broken(where, *differences(name, stored, right))
+
+
+def _check_no_other_labels(context: Context, generation: Generation, ids: Collection[str]) -> None:
+    """Find labels of trees that are not the labelled ones."""
+    for table, key in (("labels", "node_id"), ("tree_labels", "rollout_id")):
+        for row in context.warehouse.rows(
+            f"SELECT {key} AS name FROM {table} WHERE iteration = ? AND generation = ? "
+            "AND rollout_id NOT IN (SELECT unnest(?)) ORDER BY ALL",
+            [generation.scope, generation.number, list(ids)],
+        ):
+            message = (
+                f"The label {row['name']} is of no tree that {context.known[generation].name} was made from."
+            )
+            context.audit.broken(f"{table} {row['name']}", message)
 
 
 def check_preferences(context: Context, written: Written) -> None:
     """Harvest the trees anew and hold what comes of it to the stored rows."""
-    settings, source = context.settings(written), written.input("rollouts")
     stored = context.rows("preference_rows", written.generation, "position")
     for record in stored:
-        context.audit.broken(f"preference_rows {record['row_id']}", row_faults(record))
+        context.audit.broken(f"preference_rows {record['row_id']}", *row_faults(record))
     context.audit.checked["training rows"] += len(stored)
-    if settings is None or source is None or context.known.get(source) is None:
-        return
-    if context.known[source].removed:
-        return
+    settings, source = context.settings(written), written.input("rollouts")
     goals = context.ancestor(written, "goals")
-    forbidden = frozenset(
-        row["goal_id"] for row in context.rows("goals", goals) if row["role"] != "train"
-    ) if goals is not None else frozenset()  # fmt: skip
-    replaced = context.replaced(source)
-    context.note_replaced(written, source, len(replaced))
-    trees = StoredTrees(context, source, replaced)
-    harvested = harvest(trees, settings.training.method, settings.harvest.mode, forbidden)
+    if settings is None or source is None or goals is None or not context.readable(source):
+        return
+    roles = [(row["goal_id"], row["source_id"], row["role"]) for row in context.rows("goals", goals)]
+    trees = StoredTrees(context, source)
+    harvested = harvested_from(trees, settings, held_out([tree.goal_id for tree in trees], roles))
     right = {row.row_id: row for row in harvested.rows}
     for record in stored:
-        if record["rollout_id"] in replaced:
-            continue
         where, name = f"preference_rows {record['row_id']}", f"Training row {record['row_id']}"
         row = right.get(record["row_id"])
         if row is None:
             message = f"{name} does not come from the trees of {source.key} generation {source.number}."
-            context.audit.add("broken", where, message)
+            context.audit.broken(where, message)
         else:
-            context.audit.broken(where, differences(name, record, row_record(row)))
+            context.audit.broken(where, *differences(name, record, _without_length(row)))
     kept = {record["row_id"] for record in stored}
-    _check_left_out(context, written, settings, _owed(harvested.rows, kept, bool(replaced)))
-    wanted = {tuple(sorted(link_record(link).items())) for link in harvested.links if link.row_id in kept}
+    _check_left_out(context, written, settings, _owed(harvested.rows, kept))
+    wanted = {tuple(sorted(asdict(one).items())) for one in harvested.origins if one.row_id in kept}
     links = {
         tuple(sorted((k, row[k]) for k in ("row_id", "node_id", "rollout_id", "part")))
         for row in context.rows("row_nodes", written.generation)
-        if row["rollout_id"] not in replaced
     }
     for link in sorted(wanted ^ links):
         one = dict(link)
         what = "is missing" if link in wanted else "does not come from the trees"
         message = f"The link from row {one['row_id']} to node {one['node_id']} ({one['part']}) {what}."
-        context.audit.add("broken", f"row_nodes {one['row_id']}/{one['node_id']}", message)
+        context.audit.broken(f"row_nodes {one['row_id']}/{one['node_id']}", message)
 
 
-def _owed(rows: Sequence[Row], kept: set[str], incomplete: bool) -> list[Row]:
+def harvested_from(trees: Collection[Tree], settings: Settings, forbidden: frozenset[str]) -> HarvestResult:
+    """Harvest trees as settings say."""
+    method = method_of(settings.training)
+    return harvest(trees, settings.training.method, method.kind, settings.harvest.mode, forbidden)
+
+
+def _without_length(row: Row) -> dict[str, Any]:
+    """Return a row's record, but for its length, which only the model's tokenizer can tell."""
+    return {name: value for name, value in row_record(row).items() if name != "tokens"}
+
+
+def _owed(rows: Sequence[Row], kept: set[str]) -> list[Row]:
     """Return the rows of a harvest that are not stored, without those that other rows keep out.
 
-    Args:
-        incomplete: trees are lacking. What one of them called good is called worse nowhere.
+    The rivals of a desirable message that was too long go with it.
     """
-    answered = {
-        prompt_id(row.tools, row.prompt)
-        for row in rows
-        if isinstance(row, KtoRow) and row.desirable and row.row_id in kept
-    }
-    found = []
-    for row in rows:
-        worse = isinstance(row, DpoRow) or (isinstance(row, KtoRow) and not row.desirable)
-        # The rivals of a desirable row that was too long go with it.
-        alone = isinstance(row, KtoRow) and worse and prompt_id(row.tools, row.prompt) not in answered
-        if row.row_id not in kept and not alone and not (worse and incomplete):
-            found.append(row)
-    return found
+    answered = {row.prompt_id for row in rows if row.good and row.row_id in kept}
+    return [row for row in rows if row.row_id not in kept and (row.good or row.prompt_id in answered)]
 
 
-def row_faults(record: dict[str, Any]) -> list[str]:
+def row_faults(record: Mapping[str, Any]) -> list[str]:
     """Say whether a stored training row is what its id says."""
     right = row_from_record(record).row_id
     if right == record["row_id"]:
         return []
-    return [f"Training row {record['row_id']} has the prompt, completion and label of row {right}."]
+    return [f"Training row {record['row_id']} has the prompt, sides and labels of row {right}."]
 
 
 def _check_left_out(context: Context, written: Written, settings: Settings, rows: list[Row]) -> None:
@@ -225,18 +216,15 @@ def _check_left_out(context: Context, written: Written, settings: Settings, rows
         message = f"{len(rows)} rows of the harvest were not kept, and without {policy['base_path']} "
         context.audit.add("unchecked", written.name, message + "their lengths cannot be counted.")
         return
-    tokens = row_length(_reader(context.home, context.warehouse, settings), policy["base_path"])
+    reader = Step(context.home, context.warehouse, settings, run_id="", progress=SilentProgress())
+    tokens = row_length(reader, policy["base_path"])
     for row in rows:
         if tokens(row) <= settings.training.max_tokens:
             message = f"Training row {row.row_id} comes from tree {row.source.rollout_id} and is missing."
-            context.audit.add("broken", f"preference_rows {row.row_id}", message)
-
-
-def _reader(home: Home, warehouse: Warehouse, settings: Settings) -> Step:
-    return Step(home, warehouse, settings, run_id="", progress=SilentProgress())
+            context.audit.broken(f"preference_rows {row.row_id}", message)
 
 
 def derives(row: Row, tree: Tree, settings: Settings) -> bool:
     """Tell whether a training row comes from a tree; what other trees say of it is not asked."""
-    alone = harvest([tree], settings.training.method, settings.harvest.mode, frozenset())
+    alone = harvested_from([tree], settings, frozenset())
     return row.row_id in {one.row_id for one in alone.rows}

@@ -1,76 +1,61 @@
 """Corpus, goals, base and policy computed anew from what they were made from."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from josh_pipeline.audit.context import Context
+from josh_pipeline.audit.context import Context, differences
 from josh_pipeline.core.ids import content_id
-from josh_pipeline.environments.toolwoz.sample import SAMPLE_SOURCE, sample_digest
 from josh_pipeline.policies.models import model_digest
 from josh_pipeline.policies.weights import policy_digest
-from josh_pipeline.stages.goals import derived_goals, goal_records
-from josh_pipeline.stages.policy import PolicyRow
+from josh_pipeline.stages.goals import task_records
+from josh_pipeline.stages.policy import policy_row
 from josh_pipeline.store.lineage import Written
 
 
 def check_corpus(context: Context, written: Written) -> None:
-    """Recompute the digest of a corpus from its dialogues and databases.
+    """Recompute the counts of a corpus, and its digest from what was read, where the environment can.
 
-    A MultiWOZ release is named by the bytes of its files, which are not in the store: its rows are held
-    to their seals, and its goals to its dialogues.
+    A corpus that is named by the bytes of its files, which are not in the store, is held to its rows'
+    digests, and its goals to its sources.
     """
     about = context.row("corpora", written.generation)
     if about is None:
         return
-    corpus = context.corpus(written.generation, dialogues=True)
-    counts = {"dialogues": len(corpus.dialogues), "entities": sum(map(len, corpus.databases.values()))}
-    for name, number in counts.items():
-        if about[name] != number:
-            message = f"It says that it has {about[name]} {name}, and has {number}."
-            context.audit.add("broken", written.name, message)
-    context.audit.checked["dialogues"] += counts["dialogues"]
-    if corpus.source == SAMPLE_SOURCE:
-        right = sample_digest(corpus.dialogues, corpus.databases)
-        if right != corpus.digest:
-            message = f"Its dialogues and databases have the digest {right}, not {corpus.digest}."
-            context.audit.add("broken", written.name, message)
+    for table in ("sources", "entities"):
+        number = len(context.rows(table, written.generation))
+        if about[table] != number:
+            context.audit.broken(
+                written.name, f"It says that it has {about[table]} {table}, and has {number}."
+            )
+        context.audit.checked[table] += number
+    environment = context.environment(written.generation, sources=True)
+    right = environment.check_digest() if environment is not None else None
+    if right not in (None, about["corpus_digest"]):
+        message = f"What it holds has the digest {right}, not {about['corpus_digest']}."
+        context.audit.broken(written.name, message)
 
 
 def check_goals(context: Context, written: Written) -> None:
-    """Derive the goals anew from the stored dialogues, and hold each to its row."""
-    source, settings = written.input("corpus"), context.settings(written)
-    if source is None or settings is None or source not in context.known:
+    """Derive the tasks anew from the stored sources, and hold each to its row."""
+    source = written.input("corpus")
+    environment = context.environment(written.generation, sources=True)
+    if source is None or environment is None:
         return
-    if context.known[source].removed or context.row("corpora", source) is None:
-        return
-    corpus = context.corpus(source, dialogues=True)
-    right = {
-        row["goal_id"]: row
-        for row in goal_records(corpus, derived_goals(corpus, settings.goals), settings.goals)
-    }
+    right = {row["goal_id"]: row for row in task_records(environment, environment.tasks())}
     stored = {row["goal_id"]: row for row in context.rows("goals", written.generation)}
     context.audit.checked["goals derived again"] += len(right)
     for goal_id, row in right.items():
         found = stored.get(goal_id)
         where = f"goals {goal_id}"
         if found is None:
-            message = f"Goal {goal_id} follows from dialogue {row['dialogue_id']} and is missing from "
-            message += f"{written.name}."
-            context.audit.add("broken", where, message)
+            message = f"Goal {goal_id} follows from source {row['source_id']} and is missing from "
+            context.audit.broken(where, f"{message}{written.name}.")
         else:
             # A position says where a goal stands among the others, not what it is.
             content = {column: value for column, value in row.items() if column != "position"}
-            context.audit.broken(where, differences(f"Goal {goal_id}", found, content))
+            context.audit.broken(where, *differences(f"Goal {goal_id}", found, content))
     for goal_id in stored.keys() - right.keys():
-        dialogue = stored[goal_id]["dialogue_id"]
-        message = f"Goal {goal_id} does not follow from dialogue {dialogue} as it is stored in {source.key}."
-        context.audit.add("broken", f"goals {goal_id}", message)
-
-
-def differences(name: str, stored: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
-    """Say which columns of a stored row are not what they should be."""
-    wrong = [column for column, value in right.items() if stored[column] != value]
-    return [f"{name} has another {column} than follows from what it was made from." for column in wrong]
+        message = (
+            f"Goal {goal_id} does not follow from source {stored[goal_id]['source_id']} as it is stored "
+        )
+        context.audit.broken(f"goals {goal_id}", f"{message}in {source.key}.")
 
 
 def check_base(context: Context, written: Written) -> None:
@@ -91,7 +76,7 @@ def check_base(context: Context, written: Written) -> None:
         expected = content_id("base", row["foundation_digest"], row["adapter_digest"])
     if expected != row["base_digest"]:
         message = f"Base {row['base_digest']} is not its foundation with its cold start: that is {expected}."
-        context.audit.add("broken", where, message)
+        context.audit.broken(where, message)
 
 
 def check_folder(context: Context, where: str, stored_path: str, digest: str) -> None:
@@ -100,12 +85,12 @@ def check_folder(context: Context, where: str, stored_path: str, digest: str) ->
     context.audit.checked["model folders"] += 1
     if not folder.is_dir():
         message = f"The files of {digest} are missing: there is no folder {stored_path}."
-        context.audit.add("broken", where, message)
+        context.audit.broken(where, message)
         return
     right = model_digest(folder)
     if right != digest:
         message = f"The files in {stored_path} have the digest {right}, not {digest}: one was altered."
-        context.audit.add("broken", where, message)
+        context.audit.broken(where, message)
 
 
 def check_policy(context: Context, written: Written) -> None:
@@ -117,7 +102,7 @@ def check_policy(context: Context, written: Written) -> None:
     right = policy_digest(row["base_digest"], row["adapter_digest"])
     if right != row["policy_digest"]:
         message = f"Policy {row['policy_digest']} is not its base with its adapter: that is {right}."
-        context.audit.add("broken", where, message)
+        context.audit.broken(where, message)
     base = context.row("base_models", written.input("cold_start"))
     goals = written.input("goals")
     corpus = context.known[goals].input("corpus") if goals in context.known else None
@@ -126,14 +111,13 @@ def check_policy(context: Context, written: Written) -> None:
     if promotion is not None:
         if not promotion["promoted"]:
             message = f"Iteration {promotion['iteration']} did not promote the policy of {row['iteration']}."
-            context.audit.add("broken", where, message)
-        linked(
-            context, where, row, promotion, ("policy_digest", "adapter_digest", "base_digest"), "promotion"
-        )
+            context.audit.broken(where, message)
+        columns = ("policy_digest", "adapter_digest", "base_digest")
+        context.linked(where, row, promotion, columns, "promotion")
     elif base is not None:
-        linked(context, where, row, base, ("base_digest", "model"), "base")
+        context.linked(where, row, base, ("base_digest", "model"), "base")
     if about is not None:
-        linked(context, where, row, about, ("corpus_digest",), "corpus")
+        context.linked(where, row, about, ("corpus_digest",), "corpus")
 
 
 def check_together(context: Context, where: str, written: Written) -> None:
@@ -141,32 +125,17 @@ def check_together(context: Context, where: str, written: Written) -> None:
     row = context.row("policies", written.input("policy"))
     if row is None:
         return
-    own = PolicyRow(**row)
+    own = policy_row(row)
     for source in written.inputs:
         if source.scope != own.iteration or source not in context.known:
             continue
         behind = context.row("policies", context.known[source].input("policy"))
-        if behind is None or PolicyRow(**behind).identity == own.identity:
+        if behind is None or policy_row(behind).identity == own.identity:
             continue
-        other = PolicyRow(**behind)
+        other = policy_row(behind)
         message = (
             f"It was made with policy {own.policy_digest} (attempt {own.attempt}, line {own.line}), and from "
             f"{source.key} generation {source.number}, which was made with policy {other.policy_digest} "
             f"(attempt {other.attempt}, line {other.line})."
         )
-        context.audit.add("broken", where, message)
-
-
-def linked(
-    context: Context,
-    where: str,
-    row: Mapping[str, Any],
-    source: Mapping[str, Any],
-    columns: tuple[str, ...],
-    name: str,
-) -> None:
-    """Note the columns in which a row is not what its source says."""
-    for column in columns:
-        if row[column] != source[column]:
-            message = f"Its {column} is {row[column]}, and that of its {name} is {source[column]}."
-            context.audit.add("broken", where, message)
+        context.audit.broken(where, message)

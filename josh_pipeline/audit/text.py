@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from josh_pipeline.audit.chain import Link, RowAudit
-from josh_pipeline.audit.dialogue import DialogueUse
-from josh_pipeline.audit.findings import Audit, Finding
+from josh_pipeline.audit.chain import Link, RowAudit, SourceUse
+from josh_pipeline.audit.context import Audit, Finding
 from josh_pipeline.audit.whole import store_digest
 from josh_pipeline.store.lineage import History, Written
 from josh_pipeline.store.warehouse import Generation
@@ -20,7 +19,7 @@ def home_lines(audit: Audit, known: History, chosen: set[Generation]) -> Iterabl
     broken = {finding.where for finding in audit.of("broken")}
     for generation, written in known.items():
         if generation in chosen:
-            yield f"{standing(audit, written, broken):>10}  {written.name}  {written.digest or ''}".rstrip()
+            yield f"{standing(audit, written, broken):>10}  {written.name}  {written.digest}"
     yield ""
     yield "Checked: " + ", ".join(f"{number:,} {what}" for what, number in audit.checked.items()) + "."
     yield from findings_lines(audit.findings)
@@ -35,9 +34,7 @@ def standing(audit: Audit, written: Written, broken: set[str]) -> str:
     if written.removed:
         return "removed"
     statuses = {finding.status for finding in audit.findings if finding.where == written.name}
-    if not written.current or "superseded" in statuses:
-        return "superseded"
-    return "unsealed" if written.digest is None else "sound"
+    return "superseded" if not written.current or "superseded" in statuses else "sound"
 
 
 def findings_lines(findings: list[Finding]) -> Iterable[str]:
@@ -55,10 +52,7 @@ def findings_lines(findings: list[Finding]) -> Iterable[str]:
 def verdict(audit: Audit) -> str:
     """The outcome in one sentence."""
     broken = audit.of("broken")
-    if broken:
-        return f"Broken: {len(broken)} links do not hold."
-    unsealed = " What is unsealed was only computed anew." if audit.of("unsealed") else ""
-    return f"Sound: every link holds.{unsealed}"
+    return f"Broken: {len(broken)} links do not hold." if broken else "Sound: every link holds."
 
 
 def row_lines(found: RowAudit) -> Iterable[str]:
@@ -74,18 +68,18 @@ def row_lines(found: RowAudit) -> Iterable[str]:
 
 def link_status(link: Link) -> str:
     """One word for a link."""
-    order = ("broken", "removed", "unsealed", "superseded", "unchecked")
+    order = ("broken", "removed", "superseded", "unchecked")
     statuses = {finding.status for finding in link.findings}
     if not statuses and link.facts.get("current") is False:
         return "superseded"
     return next((status for status in order if status in statuses), "sound")
 
 
-def dialogue_lines(use: DialogueUse) -> Iterable[str]:
-    """Print what ever saw a dialogue."""
-    yield f"Dialogue {use.dialogue_id}"
+def source_lines(use: SourceUse) -> Iterable[str]:
+    """Print what ever saw a source."""
+    yield f"Source {use.source_id}"
     for goal in use.goals:
-        yield f"  goal {goal['goal_id']}: {goal['part'] or 'whole'}, role {goal['role']}"
+        yield f"  goal {goal['goal_id']}: {goal['kind']}, role {goal['role']}"
     yield f"Adapters that were trained on it: {len({one['adapter_digest'] for one in use.adapters})}"
     for one in use.adapters:
         state = "current" if one["current"] else "superseded"

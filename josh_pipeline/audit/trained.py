@@ -5,18 +5,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from josh_pipeline.audit.context import BATCH, Context
-from josh_pipeline.audit.sources import check_folder, check_together, linked
+from josh_pipeline.audit.sources import check_folder, check_together
 from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.world import World
 from josh_pipeline.dialogue.turn import made_again
-from josh_pipeline.environments.toolwoz.world import ToolWozWorld, worlds
-from josh_pipeline.evaluation.benchmark import Episode, episode_id
-from josh_pipeline.harvest.codec import row_from_record
-from josh_pipeline.harvest.replay import with_replayed
+from josh_pipeline.evaluation.benchmark import Episode
+from josh_pipeline.harvest.harvest import with_earlier
+from josh_pipeline.harvest.rows import row_from_record
 from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.stages.episodes import episode_from_record
 from josh_pipeline.stages.promotion import decided_digests, measured_digests
 from josh_pipeline.store.lineage import Written
-from josh_pipeline.store.schema import MEMBERS
 
 TOLERANCE = 1e-9
 """Means are sums in another order: equal up to rounding."""
@@ -41,13 +40,13 @@ def check_adapter(context: Context, written: Written) -> None:
     right = policy_digest(row["base_digest"], row["adapter_digest"])
     if right != row["policy_digest"]:
         message = f"Candidate {row['policy_digest']} is not its base with its adapter: that is {right}."
-        context.audit.add("broken", where, message)
+        context.audit.broken(where, message)
     policy = context.row("policies", written.input("policy"))
     if policy is not None:
-        linked(context, where, row, policy, ("base_digest",), "policy")
+        context.linked(where, row, policy, ("base_digest",), "policy")
         if row["parent_digest"] not in (None, policy["adapter_digest"]):
             message = f"It went on from adapter {row['parent_digest']}, which is not that of its policy."
-            context.audit.add("broken", where, message)
+            context.audit.broken(where, message)
 
 
 def check_labels_of(context: Context, harvest: Written) -> None:
@@ -60,7 +59,7 @@ def check_labels_of(context: Context, harvest: Written) -> None:
     if all(ids) and ids[0] != ids[1]:
         message = f"Its labels are of the trees of {labelled.key} generation {labelled.number}, and its rows "
         message += f"of those of {trees.key} generation {trees.number}."
-        context.audit.add("broken", harvest.name, message)
+        context.audit.broken(harvest.name, message)
 
 
 def check_rows_of(
@@ -69,22 +68,22 @@ def check_rows_of(
     """Hold an adapter to the harvests that it was trained on: its own, and those that were replayed."""
     own = written.input("preferences")
     sources = [own, *written.replayed()] if own is not None else []
-    if not sources or any(one not in context.known or context.known[one].removed for one in sources):
+    if not sources or not all(context.readable(one) for one in sources):
         return
     harvests = [
         [row_from_record(record) for record in context.rows("preference_rows", one, "position")]
         for one in sources
     ]
     names = " and ".join(f"{one.key} generation {one.number}" for one in sources)
-    right = content_id(sorted(each.row_id for each in with_replayed(harvests[0], harvests[1:])))
+    right = content_id(sorted(each.row_id for each in with_earlier(harvests[0], harvests[1:])))
     if right != row["rows_digest"]:
         message = f"It was trained on rows with digest {row['rows_digest']}; those of {names} have {right}."
-        context.audit.add("broken", where, message)
+        context.audit.broken(where, message)
     digests = [context.known[one].digest for one in sources]
     committed = manifest.get("rows_generations")
-    if None not in digests and committed is not None and committed != digests:
-        message = f"Its manifest names the rows {', '.join(committed)}; those of {names} are "
-        context.audit.add("broken", where, f"{message}{', '.join(map(str, digests))}.")
+    if committed != digests:
+        message = f"Its manifest names the rows {committed}; those of {names} are {digests}."
+        context.audit.broken(where, message)
 
 
 def check_manifest(context: Context, where: str, row: dict[str, Any], manifest: dict[str, Any]) -> None:
@@ -92,7 +91,7 @@ def check_manifest(context: Context, where: str, row: dict[str, Any], manifest: 
     path = context.home.absolute(row["adapter_path"]).with_suffix(".json")
     shown = context.home.relative(path)
     if not path.is_file():
-        context.audit.add("broken", where, f"Its manifest {shown} is missing.")
+        context.audit.broken(where, f"Its manifest {shown} is missing.")
     else:
         try:
             found = json.loads(path.read_text())
@@ -103,98 +102,74 @@ def check_manifest(context: Context, where: str, row: dict[str, Any], manifest: 
             "SELECT manifest FROM trainings WHERE adapter_digest = ?", [row["adapter_digest"]]
         )
         if found not in [json.loads(one["manifest"]) for one in stored]:
-            context.audit.add("broken", where, f"Its manifest {shown} is not the one that was stored.")
+            context.audit.broken(where, f"Its manifest {shown} is not the one that was stored.")
     for column in ("adapter_digest", "base_digest", "parent_digest", "rows_digest", "rows"):
         if manifest.get(column) != row[column]:
             message = f"Its {column} is {row[column]}, and that of its manifest is {manifest.get(column)}."
-            context.audit.add("broken", where, message)
+            context.audit.broken(where, message)
 
 
 def check_evaluation(context: Context, written: Written) -> None:
     """Hold the scores of an iteration to its candidate and its conversations, and those to their calls."""
     check_together(context, written.name, written)
-    replaced = context.replaced(written.generation)
-    context.note_replaced(written, written.generation, len(replaced))
     policy = context.row("policies", written.input("policy"))
     trained = context.row("trainings", written.input("adapter"))
-    played: dict[str, list[str]] = {}
+    members = context.rows("evaluation_episodes", written.generation)
     for row in context.rows("evaluations", written.generation):
         where = f"evaluations {written.name} {row['side']}/{row['role']}"
         source = policy if row["side"] == "before" or trained is None else trained
         if source is not None:
-            linked(context, where, row, source, ("policy_digest",), "policy")
-        members = context.warehouse.rows(
-            "SELECT episode_id FROM evaluation_episodes WHERE iteration = ? AND generation = ? "
-            "AND side = ? AND role = ? AND goal_kind = ?",
-            [written.generation.scope, written.generation.number, row["side"], row["role"], row["goal_kind"]],
-        )
-        played[where] = [one["episode_id"] for one in members]
-        _check_mean(context, where, row, played[where], replaced)
-    _check_episodes(context, written, sorted({name for names in played.values() for name in names}))
+            context.linked(where, row, source, ("policy_digest",), "policy")
+        part = ("side", "role", "goal_kind")
+        ids = [one["episode_id"] for one in members if all(one[name] == row[name] for name in part)]
+        _check_mean(context, where, row, ids)
+    _check_episodes(context, written, sorted({one["episode_id"] for one in members}))
 
 
 def check_benchmark(context: Context, written: Written) -> None:
     """Hold a benchmark's scores to its conversations, and those to their calls."""
     row = context.row("benchmarks", written.generation)
     ids = [one["episode_id"] for one in context.rows("benchmark_episodes", written.generation)]
-    replaced = context.replaced(written.generation)
-    context.note_replaced(written, written.generation, len(replaced))
     if row is not None:
-        _check_mean(context, f"benchmarks {written.name}", row, ids, replaced)
+        _check_mean(context, f"benchmarks {written.name}", row, ids)
     _check_episodes(context, written, ids)
 
 
-def _check_mean(
-    context: Context, where: str, row: dict[str, Any], ids: list[str], replaced: set[str]
-) -> None:
+def _check_mean(context: Context, where: str, row: dict[str, Any], ids: list[str]) -> None:
     found = context.warehouse.rows(
         "SELECT coalesce(avg(reward), 0) AS mean_reward, coalesce(avg(success::INT), 0) AS success_rate, "
         "list(DISTINCT policy_digest) AS policies FROM episodes WHERE list_contains(?, episode_id)",
         [ids],
     )[0]
-    # A mean with a conversation that failed then and was played again since cannot be computed any more.
-    for column in () if replaced & set(ids) else ("mean_reward", "success_rate"):
+    for column in ("mean_reward", "success_rate"):
         if abs(found[column] - row[column]) > TOLERANCE:
             message = f"Its {column} is {row[column]}, and its conversations give {found[column]}."
-            context.audit.add("broken", where, message)
+            context.audit.broken(where, message)
     if found["policies"] not in (None, [], [row["policy_digest"]]):
-        message = (
-            f"Its conversations are of policies {sorted(found['policies'])}, not of {row['policy_digest']}."
-        )
-        context.audit.add("broken", where, message)
+        of = f"{sorted(found['policies'])}, not of {row['policy_digest']}"
+        context.audit.broken(where, f"Its conversations are of policies {of}.")
 
 
 def _check_episodes(context: Context, written: Written, ids: Sequence[str]) -> None:
-    listed = MEMBERS[written.generation.stage].table
+    source = context.ancestor(written, "goals")
+    environment = context.environment(source) if source is not None else None
     for begin in range(0, len(ids), BATCH):
         batch = list(ids[begin : begin + BATCH])
         records = context.warehouse.rows("SELECT * FROM episodes WHERE list_contains(?, episode_id)", [batch])
-        for missing in sorted(set(batch) - {record["episode_id"] for record in records}):
-            message = f"Conversation {missing} is missing, and {listed} of {written.name} lists it."
-            context.audit.add("broken", f"episodes {missing}", message)
-        goals = [record["goal_id"] for record in records]
-        source, corpus = context.ancestor(written, "goals"), context.ancestor(written, "corpus")
-        known = context.goals(source, goals) if source is not None else {}
+        known = context.tasks(source, [row["goal_id"] for row in records]) if source is not None else {}
         for record in records:
             episode = episode_from_record(record)
             where = f"episodes {episode.episode_id}"
             context.audit.checked["conversations"] += 1
-            right = episode_id(episode.policy_digest, episode.goal_id, episode.seed, episode.settings_digest)
-            if right != episode.episode_id:
-                message = (
-                    f"Conversation {episode.episode_id} has the policy, goal, seed and settings of {right}."
-                )
-                context.audit.add("broken", where, message)
             if record["success"] != episode.success:
                 message = f"Conversation {episode.episode_id} has reward {episode.reward} and success "
-                context.audit.add("broken", where, message + f"{record['success']}.")
-            if episode.goal_id in known and corpus is not None and episode.failure is None:
-                goal, semantics = known[episode.goal_id]
-                world = worlds(context.corpus(corpus), semantics)(goal)
-                context.audit.broken(where, episode_faults(episode, world))
+                context.audit.broken(where, f"{message}{record['success']}.")
+            if environment is not None and episode.goal_id in known and episode.failure is None:
+                world = environment.world(known[episode.goal_id])
+                context.audit.broken(where, *episode_faults(episode, world))
 
 
-def episode_faults(episode: Episode, world: ToolWozWorld) -> list[str]:
+def episode_faults(episode: Episode, world: World) -> list[str]:
     """Play a conversation's calls again and say where its rewards differ from what they earn."""
     made_again(world, episode.messages, episode.calls)
     earned, reward = tuple(sorted(world.milestones())), world.outcome(episode.messages)
@@ -220,15 +195,15 @@ def check_promotion(context: Context, written: Written) -> None:
         shown = " and ".join(f"{digest} ({side})" for side, digest in sorted(measured))
         message = f"It decided on {row['policy_digest']} against {row['previous_digest']}, and "
         message += f"{evaluation.key} generation {evaluation.number} measured {shown}."
-        context.audit.add("broken", where, message)
+        context.audit.broken(where, message)
     policy = context.row("policies", written.input("policy"))
     trained = context.row("trainings", written.input("adapter"))
     if trained is not None:
-        linked(context, where, row, trained, ("policy_digest", "adapter_digest"), "training")
+        context.linked(where, row, trained, ("policy_digest", "adapter_digest"), "training")
         if policy is not None and row["previous_digest"] != policy["policy_digest"]:
             message = (
                 f"It was held against policy {row['previous_digest']}, not against that of the iteration."
             )
-            context.audit.add("broken", where, message)
+            context.audit.broken(where, message)
     elif policy is not None:
-        linked(context, where, row, policy, ("policy_digest", "base_digest"), "policy")
+        context.linked(where, row, policy, ("policy_digest", "base_digest"), "policy")

@@ -2,15 +2,8 @@
 
 from collections.abc import Callable
 
-from josh_pipeline.audit.context import Context, Reading
-from josh_pipeline.audit.findings import Audit
-from josh_pipeline.audit.sealing import (
-    check_generation,
-    check_seals,
-    check_strays,
-    check_unsealed,
-    current_findings,
-)
+from josh_pipeline.audit.context import Audit, Context, Reading
+from josh_pipeline.audit.rows import check_generation, check_rows, check_strays, current_findings
 from josh_pipeline.audit.searched import check_preferences, check_rollouts
 from josh_pipeline.audit.sources import check_base, check_corpus, check_goals, check_policy
 from josh_pipeline.audit.trained import check_adapter, check_benchmark, check_evaluation, check_promotion
@@ -26,6 +19,7 @@ CHECKS: dict[str, Callable[[Context, Written], None]] = {
     "goals": check_goals,
     "cold_start": check_base,
     "policy": check_policy,
+    "rollouts": check_rollouts,
     "preferences": check_preferences,
     "adapter": check_adapter,
     "evaluation": check_evaluation,
@@ -53,53 +47,38 @@ def audit_home(
     with Reading(warehouse) as reading:
         known = history(warehouse)
         context = Context(home, warehouse, known, Audit(), reading)
-        chosen = _audited(context, iteration, progress)
-    return context.audit, known, chosen
+        _check(context, iteration, progress)
+    return context.audit, known, context.chosen
 
 
-def _audited(context: Context, iteration: str | None, progress: Progress) -> set[Generation]:
+def _check(context: Context, iteration: str | None, progress: Progress) -> None:
     known = context.known
     roots = [g for g, written in known.items() if written.current and iteration in (None, g.scope)]
     if not roots:
         what = "Nothing" if iteration is None else f"Nothing of iteration {iteration}"
         raise UserError(f"{what} is in this home yet: run josh iterate first.")
     descended = ancestors(known, roots)
-    chosen = set(known) if iteration is None else descended
-    progress.start("Seals", None)
-    check_seals(context, chosen)
+    context.chosen = set(known) if iteration is None else descended & known.keys()
+    progress.start("Rows", None)
+    check_rows(context, whole=iteration is None)
     if iteration is None:
         check_strays(context)
     else:
         # What is current decides on what is looked at, so a mark that was moved must not hide itself.
         for generation, written in known.items():
-            if generation.scope == iteration and generation not in chosen:
+            if generation.scope == iteration and generation not in context.chosen:
                 context.audit.findings += current_findings(known, written)
-    check_unsealed(context, None if iteration is None else chosen)
-    progress.finish("Seals")
-    progress.start("Links", len(chosen))
+    progress.finish("Rows")
+    progress.start("Links", len(context.chosen))
     for generation, written in known.items():
-        if generation in chosen:
+        if generation in context.chosen:
             check_generation(context, written)
-            # What nothing current descends from is held to its seals alone.
-            if generation in descended and not written.removed:
-                _computed_anew(context, written, chosen)
+            # What nothing current descends from is held to its digests alone.
+            if generation in descended and not written.removed and generation.stage in CHECKS:
+                CHECKS[generation.stage](context, written)
             context.reading.let_others_in()
             progress.advance("Links")
     progress.finish("Links")
-    return chosen
-
-
-def _computed_anew(context: Context, written: Written, chosen: set[Generation]) -> None:
-    generation = written.generation
-    if generation.stage == "rollouts":
-        labels = [
-            one
-            for one in chosen
-            if one.stage == "labels" and one in context.known and generation in context.known[one].inputs
-        ]
-        check_rollouts(context, written, [one for one in labels if not context.known[one].removed])
-    elif generation.stage in CHECKS:
-        CHECKS[generation.stage](context, written)
 
 
 def store_digest(known: History) -> str:

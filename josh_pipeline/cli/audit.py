@@ -9,9 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
-from josh_pipeline.audit.dialogue import dialogue_use
-from josh_pipeline.audit.row import audit_row
-from josh_pipeline.audit.text import dialogue_lines, home_lines, home_record, row_lines, row_record
+from josh_pipeline.audit.chain import audit_row, source_use
+from josh_pipeline.audit.text import home_lines, home_record, row_lines, row_record, source_lines
 from josh_pipeline.audit.whole import audit_home
 from josh_pipeline.cli.options import partition
 from josh_pipeline.core.errors import UserError
@@ -29,8 +28,8 @@ def audit(options: argparse.Namespace) -> int:
     if options.html is not None and not is_row:
         raise UserError("--html writes the page of one training row: give its id.")
     if options.source is not None:
-        use = dialogue_use(home.warehouse(), options.source)
-        show(options.json, asdict(use), dialogue_lines(use))
+        use = source_use(home.warehouse(), options.source)
+        show(options.json, asdict(use), source_lines(use))
         return 0
     if is_row:
         return _row(home, target, options)

@@ -156,10 +156,11 @@ def _unneeded(
             ).fetchall()
             for (name,) in found:
                 listed[name] = listed.get(name, False) or generation in kept
+    key = members.key
     found = connection.execute(
-        f"WITH listed AS (SELECT unnest($names) AS {members.key}, unnest($kept) AS kept), "
-        f"tries AS (SELECT {TRY}, bool_or(kept) AS kept "
-        f"FROM {members.head} JOIN listed USING ({members.key}) GROUP BY ALL) SELECT {members.key} FROM {members.head} JOIN tries USING ({TRY}) WHERE NOT kept",
+        f"WITH listed AS (SELECT unnest($names) AS {key}, unnest($kept) AS kept), "
+        f"tries AS (SELECT {TRY}, bool_or(kept) AS kept FROM {members.head} JOIN listed USING ({key}) "
+        f"GROUP BY ALL) SELECT {key} FROM {members.head} JOIN tries USING ({TRY}) WHERE NOT kept",
         {"names": list(listed), "kept": list(listed.values())},
     ).fetchall()
     return sorted(row[0] for row in found)
