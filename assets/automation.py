@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from assets.partitions import ITERATIONS
 from josh_pipeline.core.errors import UserError
@@ -15,7 +16,7 @@ from josh_pipeline.stages.stage import Stage
 from josh_pipeline.stages.step import Step
 
 
-def _job(name: str, stages: Iterable[Stage], description: str) -> dg.UnresolvedAssetJobDefinition:
+def _job(name: str, stages: Iterable[Stage], description: str) -> UnresolvedAssetJobDefinition:
     selection = dg.AssetSelection.assets(*(stage.asset for stage in stages))
     return dg.define_asset_job(name, selection=selection, description=description)
 

@@ -1,6 +1,7 @@
 """``josh``: the library's commands, and those that need Dagster."""
 
 import sys
+from collections.abc import Sequence
 
 from josh_pipeline.cli.main import main
 from josh_pipeline.cli.options import SETTINGS, positive
@@ -36,9 +37,9 @@ COMMANDS = (
 )
 
 
-def run() -> int:
-    """Run one command of all."""
-    return main(extra=COMMANDS)
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command of all; see ``josh_pipeline.cli.main``."""
+    return main(arguments, COMMANDS)
 
 
 if __name__ == "__main__":

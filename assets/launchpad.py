@@ -8,6 +8,8 @@ import dagster as dg
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from josh_pipeline.core.environment import EnvironmentSettings
+from josh_pipeline.environments.registry import BUILT_IN, environment_class
 from josh_pipeline.settings import Settings
 
 SCALARS: dict[type, Any] = {bool: dg.Bool, int: dg.Int, float: dg.Float, str: dg.String}
@@ -55,9 +57,21 @@ def kind(annotation: Any, path: str) -> Any:
         if len(inner) == 1:
             return dg.Noneable(kind(inner[0], path))
         return alternatives(inner, path)
+    if issubclass(annotation, EnvironmentSettings):
+        return environments(path)
     if issubclass(annotation, BaseModel):
         return section(annotation, path)
     return SCALARS[annotation]
+
+
+def environments(path: str) -> dg.Permissive:
+    """Return the settings of the built-in environments; one of one's own may take others."""
+    fields: dict[str, dg.Field] = {}
+    for name in BUILT_IN:
+        model = environment_class(name).Settings
+        fields |= {one: field(info, f"{path}_{one}") for one, info in model.model_fields.items()}
+    told = f"{', '.join(BUILT_IN)}, path/to/file.py:Class or package.module:Class."
+    return dg.Permissive(fields | {"name": dg.Field(str, is_required=False, description=told)})
 
 
 def alternatives(models: list[type[BaseModel]], path: str) -> dg.Shape:
@@ -83,7 +97,7 @@ def alternatives(models: list[type[BaseModel]], path: str) -> dg.Shape:
 def about(info: FieldInfo) -> str:
     """Return what the launchpad says about a setting: its meaning, its bounds and its default."""
     described = info.description or docstring(info.annotation)
-    if isinstance(info.default, BaseModel):
+    if isinstance(info.default, BaseModel | dict):
         return described
     return f"{described}{limits(info)}{stated({'': info.default})}"
 

@@ -134,7 +134,7 @@ def audit_of_a_row(home: Home) -> dict[str, Any]:
     alone = time.monotonic() - began
     assert not [one for one in found.audit.of("broken") if one.where.startswith(("nodes", "trees", "row"))]
     memory = peak()
-    command = [sys.executable, "-m", "josh_pipeline.cli.main", "audit", row, "--home", str(home.root)]
+    command = [sys.executable, "-m", "josh_pipeline.cli", "audit", row, "--home", str(home.root)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     times = []
     for _ in range(AUDITS):

@@ -27,14 +27,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
 from common import Experiment, options_of, run
-from josh_pipeline.harvest.replay import with_replayed
 
-from josh_pipeline.environments.toolwoz.roles import Role
+from josh_pipeline.core.environment import Role
 from josh_pipeline.evaluation.statistics import paired_bootstrap, wilson
-from josh_pipeline.harvest.harvest import harvest_unfiltered
-from josh_pipeline.harvest.rows import Method, Row
-from josh_pipeline.settings import TrainingSettings
-from josh_pipeline.stages.episodes import Player, played
+from josh_pipeline.harvest.harvest import harvest_unfiltered, with_earlier
+from josh_pipeline.harvest.rows import Row
+from josh_pipeline.settings import TrainingBase
+from josh_pipeline.stages.episodes import Player
 from josh_pipeline.stages.policy import policy_behind, policy_of
 from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.stages.step import Step
@@ -128,9 +127,9 @@ class Arms(Experiment):
         while before is not None and not (older := policy_of(self.step.warehouse, before)).is_baseline:
             earlier.append(self.harvested(stored_trees(self.step.warehouse, before), "sft"))
             before = older.predecessor
-        return with_replayed(self.harvested(self.trees, "sft"), earlier)
+        return with_earlier(self.harvested(self.trees, "sft"), earlier)
 
-    def settings(self, arm: Arm, rate: float) -> TrainingSettings:
+    def settings(self, arm: Arm, rate: float) -> TrainingBase:
         """The iteration's training settings, as the arm changes them."""
         settings = self.training_settings(method_of(arm), rate)
         return settings.model_copy(update={"start": "base"}) if arm in ("from_base", "replay") else settings
@@ -177,7 +176,7 @@ class Arms(Experiment):
 
     def play(self, player: Player, role: Role) -> list[float]:
         """Return the reward of each goal."""
-        return [episode.reward for episode in played(self.step, self.policy, player, self.goals(role))]
+        return [episode.reward for episode in self.episodes(player, role)]
 
     def work(self) -> None:
         """Make what is missing."""
@@ -220,7 +219,7 @@ class Arms(Experiment):
         return f"{100 * gain.diff:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
 
 
-def method_of(arm: Arm) -> Method:
+def method_of(arm: Arm) -> str:
     """How an arm trains."""
     return arm if arm in ("kto", "dpo") else "sft"
 

@@ -15,20 +15,20 @@ from typing import Any, ClassVar
 
 from common import Experiment, options_of, run
 
+from josh_pipeline.core.environment import Task
 from josh_pipeline.core.ids import derived_seed
-from josh_pipeline.dialogue.agents import make_agent
-from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.evaluation.playing import open_table
 from josh_pipeline.harvest.harvest import harvest
-from josh_pipeline.harvest.rows import Method
-from josh_pipeline.search.rollouts import RolloutSummary, rollouts
+from josh_pipeline.search.rollouts import RolloutSummary
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.stages.goals import played_kind, stored_goals
-from josh_pipeline.stages.playing import open_table, rollout_digest
+from josh_pipeline.settings import METHODS
+from josh_pipeline.stages.playing import weights
+from josh_pipeline.stages.selection import played_goals
 from josh_pipeline.stages.step import Step
+from josh_pipeline.training.methods import method_class
 
 BEAMS = (1, 2, 4, 8)
-METHODS: tuple[Method, ...] = ("sft", "kto", "dpo")
 COLUMNS = (
     "beam", "goals", "full", "any", "mean_reward", "nodes", "sft_rows", "kto_rows", "dpo_rows",
     "requests", "completion_tokens", "seconds",
@@ -44,45 +44,23 @@ class Beams(Experiment):
         super().__init__(step, key)
         self.results = {line["beam"]: line for line in self.kept()}
 
-    def searched_goals(self) -> list[Goal]:
+    def searched_goals(self) -> list[Task]:
         """The goals of the iteration's trees, in their order."""
-        kind = played_kind(self.step)
-        known = stored_goals(self.step.warehouse, self.policy.goals_scope, kind=kind, role="train")
+        known = played_goals(self.step.warehouse, self.policy.goals_scope, self.environment, "train")
         by_id = {goal.goal_id: goal for goal in known}
         return [by_id[tree.goal_id] for tree in self.trees]
 
     async def search(self, beam: int) -> tuple[RolloutSummary, list[Tree]]:
         """Search the iteration's goals at another beam."""
         step, policy = self.step, self.policy
-        settings = step.settings.model_copy(
-            update={"search": step.settings.search.model_copy(update={"beam_size": beam})}
-        )
+        search = step.settings.search.model_copy(update={"beam_size": beam})
+        settings = step.settings.model_copy(update={"search": search})
         goals = self.searched_goals()
+        seed = derived_seed("iteration", settings.seed, self.key)
         trees: list[Tree] = []
-        async with open_table(
-            step,
-            policy,
-            goals,
-            digest=policy.policy_digest,
-            adapter_path=policy.adapter_path,
-            inside_search=True,
-        ) as table:
-            summary = await rollouts(
-                goals,
-                table.world,
-                table.user,
-                table.policy,
-                make_agent(settings.policy.agent, settings.policy.results),
-                settings.search,
-                settings_digest=rollout_digest(settings),
-                seed=derived_seed("iteration", settings.seed, self.key),
-                attempt=policy.attempt,
-                done=(),
-                checkpoint=trees.extend,
-                progress=step.progress,
-                ledger=Ledger(),
-                task=f"Beam {beam}",
-            )
+        files = weights(step.home, policy.base_path, policy.adapter_path, policy.policy_digest)
+        async with open_table(settings, self.environment, files, policy.policy_digest) as table:
+            summary = await table.search(goals, seed, policy.attempt, trees.extend, step.progress, Ledger())
         order = {goal.goal_id: position for position, goal in enumerate(goals)}
         return summary, sorted(trees, key=lambda tree: order[tree.goal_id])
 
@@ -90,7 +68,9 @@ class Beams(Experiment):
         """Search at one beam and count what it gave and cost."""
         summary, trees = asyncio.run(self.search(beam))
         mode = self.step.settings.harvest.mode
-        harvests = {method: harvest(trees, method, mode, frozenset()) for method in METHODS}
+        harvests = {
+            method: harvest(trees, method, method_class(method).kind, mode, frozenset()) for method in METHODS
+        }
         return {
             "beam": beam,
             "goals": len(trees),

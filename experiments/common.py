@@ -9,30 +9,30 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from josh_pipeline.environments.toolwoz.roles import Role
-from josh_pipeline.stages.recorded import recorded_run, recorded_settings
 from pydantic import TypeAdapter
 
 from josh_pipeline.cli.options import quiet_libraries
+from josh_pipeline.core.environment import Environment, Role, Task
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import derived_seed
 from josh_pipeline.core.progress import Progress, TerminalProgress
-from josh_pipeline.environments.toolwoz.goal import Goal
-from josh_pipeline.harvest.harvest import HarvestResult, harvest
-from josh_pipeline.harvest.rows import Method, Row
+from josh_pipeline.evaluation.benchmark import Episode
+from josh_pipeline.harvest.harvest import HarvestResult, counted, harvest, without_long
+from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.settings import TrainingSettings, merged
+from josh_pipeline.settings import TrainingBase, TrainingSettings, merged
 from josh_pipeline.stages.cold_start import settle
-from josh_pipeline.stages.episodes import Player
-from josh_pipeline.stages.goals import played_kind
+from josh_pipeline.stages.episodes import Player, played_episodes
+from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy
-from josh_pipeline.stages.preferences import row_length, without_long
+from josh_pipeline.stages.preferences import row_length
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.stages.selection import evaluation_goals
-from josh_pipeline.stages.step import Step, iteration_key, start_step
+from josh_pipeline.stages.step import Step, iteration_key, recorded_run, recorded_settings, start_step
 from josh_pipeline.store.home import Home
+from josh_pipeline.training.methods import method_class
 from josh_pipeline.training.run import train
 
 INTERRUPTED = 130
@@ -55,7 +55,7 @@ class Experiment(ABC):
         self.step = step
         self.key = key
         self.policy: PolicyRow = iterating_policy(step, key)
-        rollouts = step.require("rollouts", key, "beam_rollouts")
+        rollouts = step.require("rollouts", key)
         self.about = {"policy": self.policy.policy_digest, "rollouts": rollouts.number}
         self.folder = step.home.root / "experiments"
         self.folder.mkdir(exist_ok=True)
@@ -83,34 +83,43 @@ class Experiment(ABC):
         with self.file.open("a") as sink:
             sink.write(json.dumps(self.about | line) + "\n")
 
-    def goals(self, role: Role) -> list[Goal]:
+    @cached_property
+    def environment(self) -> Environment[Any]:
+        """What the iteration plays in."""
+        return environment_of(self.step, self.policy)
+
+    def goals(self, role: Role) -> list[Task]:
         """The goals that the iteration is evaluated on."""
         evaluation = self.step.settings.evaluation
         number = evaluation.test_goals if role == "test" else evaluation.val_goals
-        kind = played_kind(self.step)
-        return evaluation_goals(self.step.warehouse, self.policy.goals_scope, kind, role, number)
+        return evaluation_goals(self.step.warehouse, self.policy.goals_scope, self.environment, role, number)
 
-    def harvested(self, trees: Sequence[Tree], method: Method) -> tuple[Row, ...]:
+    def episodes(self, player: Player, role: Role) -> list[Episode]:
+        """Play those goals with a policy."""
+        return played_episodes(self.step, self.policy, self.environment, player, self.goals(role))
+
+    def harvested(self, trees: Sequence[Tree], method: str) -> tuple[Row, ...]:
         """The rows of a method that training takes."""
-        return self.fitting(harvest(trees, method, self.step.settings.harvest.mode, frozenset()))
+        mode = self.step.settings.harvest.mode
+        return self.fitting(harvest(trees, method, method_class(method).kind, mode, frozenset()))
 
     def fitting(self, harvested: HarvestResult) -> tuple[Row, ...]:
         """Leave rows out that training would have to cut."""
         tokens = row_length(self.step, self.policy.base_path)
-        return without_long(harvested, tokens, self.step.settings.training.max_tokens).rows
+        return without_long(counted(harvested, tokens), self.step.settings.training.max_tokens).rows
 
-    def training_settings(self, method: Method, rate: float) -> TrainingSettings:
+    def training_settings(self, method: str, rate: float) -> TrainingBase:
         """The iteration's training settings at another rate, or those of another method."""
         own = self.step.settings.training.model_dump()
         values = merged({"training": own}, {"training": {"method": method}})["training"]
         if method == "kto" and not values["packed"]:
             values.setdefault("sft_weight", 0.0)  # which TRL's own KTO does not have
-        settings: TrainingSettings = TypeAdapter(TrainingSettings).validate_python(
+        settings: TrainingBase = TypeAdapter(TrainingSettings).validate_python(
             values | {"learning_rate": rate}
         )
         return settings
 
-    def trained(self, rows: Sequence[Row], settings: TrainingSettings, shown: str) -> tuple[Player, float]:
+    def trained(self, rows: Sequence[Row], settings: TrainingBase, shown: str) -> tuple[Player, float]:
         """Train from the iteration's policy; returns the candidate, and the seconds it took.
 
         The adapter lies among the results: no table knows it, so ``josh gc`` would not spare it elsewhere.

@@ -17,9 +17,9 @@ from typing import ClassVar
 from common import Experiment, options_of, run
 
 from josh_pipeline.evaluation.gate import Gate
-from josh_pipeline.harvest.rows import KtoRow
+from josh_pipeline.harvest.rows import Row
 from josh_pipeline.stages.drift import drift_record
-from josh_pipeline.stages.episodes import Player, played
+from josh_pipeline.stages.episodes import Player
 from josh_pipeline.stages.evaluation import GATE, comparison, gate_of, undisturbed
 from josh_pipeline.stages.step import Step
 
@@ -36,22 +36,24 @@ class ShuffledLabels(Experiment):
         self.rate = rate
         self.results = {(line["labels"], line["rate"]): line for line in self.kept()}
 
-    def rows(self, labels: str) -> list[KtoRow]:
+    def rows(self, labels: str) -> Sequence[Row]:
         """Return the KTO rows of the iteration's trees, labels shuffled among them where asked for."""
-        rows = [row for row in self.harvested(self.trees, "kto") if isinstance(row, KtoRow)]
+        rows = self.harvested(self.trees, "kto")
         if labels == "true":
             return rows
-        drawn = [row.desirable for row in rows]
+        drawn = [row.sides[0].label for row in rows]
         random.Random(self.seed).shuffle(drawn)
-        return [replace(row, desirable=label) for row, label in zip(rows, drawn, strict=True)]
+        return [
+            replace(row, sides=(replace(row.sides[0], label=label),))
+            for row, label in zip(rows, drawn, strict=True)
+        ]
 
-    def judged(self, rows: Sequence[KtoRow]) -> Gate:
+    def judged(self, rows: Sequence[Row]) -> Gate:
         """Train on rows and return what the gate sees of the candidate."""
         step, policy = self.step, self.policy
         before = Player(policy.policy_digest, policy.adapter_path, "before")
         after, _ = self.trained(rows, self.training_settings("kto", self.rate), "after")
-        goals = self.goals(GATE)
-        sides = [played(step, policy, player, goals) for player in (before, after)]
+        sides = [self.episodes(player, GATE) for player in (before, after)]
         reward = comparison(step, GATE, "reward", *undisturbed(*sides))
         drift = drift_record(step, policy, after.digest, after.adapter_path)
         return gate_of(asdict(reward), drift["drift"], drift["max_drift"])

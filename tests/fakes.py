@@ -140,6 +140,42 @@ class PrizeWorld(World):
         return len(self.won) / len(self.prizes)
 
 
+@dataclass
+class MoodyWorld(PrizeWorld):
+    """A prize world in which all that a world may do happens.
+
+    Asking for ``z`` makes it void. A hand-over after ``a`` was won wins ``h``, and from then on there is a
+    tool ``put`` too. The outcome is 1 where every prize was won and the agent spoke
+    of a ``gift``, else 0.25.
+    """
+
+    spoilt: bool = False
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        more = (Tool("put", "Put a prize back.", {"type": "object", "properties": {}}),)
+        return super().tools + (more if self.prizes.index("h") in self.won else ())
+
+    @property
+    def void(self) -> bool:
+        return self.spoilt
+
+    def fork(self) -> "MoodyWorld":
+        return MoodyWorld(self.prizes, self.won, self.spoilt)
+
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
+        self.spoilt = self.spoilt or arguments.get("prize") == "z"
+        return super().call(tool, arguments)
+
+    def hand_over(self) -> None:
+        if self.prizes.index("a") in self.won:
+            self.won |= {self.prizes.index("h")}
+
+    def outcome(self, conversation: Conversation) -> float:
+        spoke = any(m.role == "assistant" and "gift" in m.content for m in conversation)
+        return 1.0 if spoke and self.won == self.all_milestones else 0.25
+
+
 class TinyAgent:
     """Reads ``GET a b`` (calls), ``?`` (unreadable), and speech; results come back as ``tool`` messages.
 
@@ -211,6 +247,7 @@ def grow(
     policy: Policy,
     prizes: str = "ab",
     *,
+    world: World | None = None,
     user: User | None = None,
     seed: int = 0,
     goal: str = "goal",
@@ -222,7 +259,7 @@ def grow(
     tree = asyncio.run(
         search(
             goal,
-            world=PrizeWorld(prizes),
+            world=world or PrizeWorld(prizes),
             user=user or TinyUser(),
             policy=policy,
             agent=TinyAgent(),

@@ -50,10 +50,12 @@ def main(store: Path, delay: float) -> None:
         for tree in trees:
             print(tree.rollout_id, flush=True)
 
+    goals = [Wish(f"goal {number}", "abc"[: number % 3 + 1]) for number in range(GOALS)]
+    stored = {row["goal_id"] for row in warehouse.rows("SELECT goal_id FROM trees")}
     answers = choosing("GET a", "GET b", "GET a b", "GET x", "?", "hello", "well", "hm")
     asyncio.run(
         rollouts(
-            [Wish(f"goal {number}", "abc"[: number % 3 + 1]) for number in range(GOALS)],
+            goals,
             lambda wish: PrizeWorld(wish.prizes),
             lambda wish, seed, meter: TinyUser(),
             ScriptedPolicy(answers, delay=delay),
@@ -62,7 +64,7 @@ def main(store: Path, delay: float) -> None:
             settings_digest="settings",
             seed=1,
             attempt=0,
-            done={row["rollout_id"] for row in warehouse.rows("SELECT rollout_id FROM trees")},
+            owed=dict.fromkeys((goal.goal_id for goal in goals if goal.goal_id not in stored), 0),
             checkpoint=write,
             progress=SilentProgress(),
             ledger=Ledger(),

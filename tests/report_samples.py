@@ -84,7 +84,9 @@ def search_turn(draw: random.Random) -> tuple[tuple[Message, ...], tuple[CallRec
         [{"area": "north"}, {"area": "north", "pricerange": "cheap"}, {"stars": "4", "parking": "yes"}]
     )
     rows = [{"name": draw.choice(["lovell lodge", "acorn guest house", "city roomz"])}]
-    call = CallRecord("search_hotel", arguments, {"rows": rows}, {"matches": draw.randint(1, 9)}, False, ())
+    call = CallRecord(
+        "search_hotel", arguments, {"rows": rows}, {"matches": draw.randint(1, 9)} | rows[0], False, ()
+    )
     messages = (
         Message("assistant", str(arguments), (ToolCall("search_hotel", arguments),)),
         Message("tool", str(rows[0])),
@@ -132,7 +134,14 @@ def grown_tree(
             for path in (golden, *others):
                 wanted = GOAL.calls[earned]
                 rows = {"rows": [{"name": "lovell lodge"}]}
-                call = CallRecord(wanted.tool, wanted.parameters, rows, {"matches": 1}, False, (earned,))
+                call = CallRecord(
+                    wanted.tool,
+                    wanted.parameters,
+                    rows,
+                    {"matches": 1, "name": "lovell lodge"},
+                    False,
+                    (earned,),
+                )
                 change(path, earned=(earned,), calls=(call,), error_turn=False)
                 for length in range(len(path) + 1):
                     change(path[:length], successful=True, **({"golden": True} if path == golden else {}))
@@ -158,7 +167,7 @@ def grown_tree(
     ordered = sorted(nodes.values(), key=lambda node: (node.round, node.path))
     return Tree(
         rollout_id="5be0c7a1f4d2938e", goal_id=GOAL.goal_id, policy_digest="9a1b2c3d4e5f6071", seed=7,
-        settings_digest="77aa88bb99cc00dd", system="You help people in Cambridge.", tools=(),
+        settings_digest="77aa88bb99cc00dd", retry=0, system="You help people in Cambridge.", tools=(),
         nodes=tuple(ordered), earned=tuple(range(earned)), reward=earned / len(GOAL.calls),
         rounds=ordered[-1].round, failure=None, failure_message=None,
         usage=Usage(
@@ -184,24 +193,26 @@ def drawn_tree(tree: Tree | None = None) -> DrawnTree:
 
 def policy_score(name: str, success: float, n: int = 150, kind: str = "part", **changes: Any) -> PolicyScore:
     interval = wilson(round(success * n), n)
-    spread = (max(success - 0.1, 0.0), min(success + 0.1, 1.0))
-    booked, searched = max(success - 0.1, 0.0), min(success + 0.1, 1.0)
+    hotel, restaurant = wilson(round(success * 70), 70), wilson(round(success * 1.05 * 80), 80)
+    train = wilson(round(success * 20), 20)
     found = Score(
-        policy=f"digest-{name}", n=n, trials=1, reward=min(success + 0.1, 1.0), success=success,
-        low=interval.low, high=interval.high,
+        policy="9a1b2c3d4e5f6071", n=n, trials=1, reward=success * 0.75 + 0.2,
+        success=round(success * n) / n, low=interval.low, high=interval.high,
         by={
             "domain": (
-                Breakdown("hotel", 80, searched, success, *spread),
-                Breakdown("restaurant", 70, searched, booked, *spread),
-                Breakdown("train", 30, searched, booked, *spread),
+                Breakdown("hotel", 70, success, round(success * 70) / 70, hotel.low, hotel.high),
+                Breakdown(
+                    "restaurant", 80, success, round(success * 84) / 80, restaurant.low, restaurant.high
+                ),
+                Breakdown("train", 20, success, round(success * 20) / 20, train.low, train.high),
             ),
             "act": (
-                Breakdown("booking", 40, booked, booked, 0.0, 1.0),
-                Breakdown("search", n, searched, searched, 0.0, 1.0),
+                Breakdown("booking", 40, success - 0.1, max(success - 0.1, 0.0), 0.0, 1.0),
+                Breakdown("search", n, success + 0.1, success + 0.1, 0.0, 1.0),
             ),
             "tool": (
-                Breakdown("book_hotel", 40, booked, booked, 0.0, 1.0),
-                Breakdown("search_hotel", 70, searched, searched, 0.0, 1.0),
+                Breakdown("book_hotel", 40, success - 0.1, max(success - 0.1, 0.0), 0.0, 1.0),
+                Breakdown("search_hotel", 70, success + 0.1, success + 0.1, 0.0, 1.0),
             ),
         },
         errors={"search wrong": round((1 - success) * 90), "booking not made": round((1 - success) * 60)},
@@ -298,9 +309,9 @@ def report_data() -> ReportData:
         ),
         curves=curves,
         harvests=(
-            HarvestYield(1, "JOSH round 1", 48, 20, 15, 12, 1, {"SFT golden conversation": 35},
+            HarvestYield(1, "JOSH round 1", 48, 20, 15, 12, 1, {"SFT golden conversations": 35},
                          {r: (40 - 7 * r, max(0, 30 - 6 * r)) for r in range(1, 6)}),
-            HarvestYield(2, "JOSH round 2", 48, 35, 8, 5, 0, {"SFT golden conversation": 43},
+            HarvestYield(2, "JOSH round 2", 48, 35, 8, 5, 0, {"SFT golden conversations": 43},
                          {r: (50 - 9 * r, max(0, 25 - 6 * r)) for r in range(1, 6)}),
         ),
         costs=(

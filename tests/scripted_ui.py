@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from josh_pipeline.cli import ui
-from josh_pipeline.cli.main import main
+from assets import ui
+from assets.cli import run
 
 real_command = ui.dagster_dev
 
@@ -16,4 +16,4 @@ def scripted(host: str, port: int, root: Path) -> list[str]:
 
 if __name__ == "__main__":
     ui.dagster_dev = scripted
-    sys.exit(main(["ui", *sys.argv[1:]]))
+    sys.exit(run(["ui", *sys.argv[1:]]))

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
-from josh_pipeline.cli.iterate import iterate
 from rich.console import Console
 from tiny_loop import play_with, tiny_profile
 
+from assets.iterate import iterate
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.store.home import Home
 
@@ -101,7 +101,7 @@ def served(
     iterate(home, home.settings(str(tiny_profile(tmp_path, **changes))), 1, Console(stderr=True))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    program = [str(SCRIPTED)] if scripted else ["-m", "josh_pipeline.cli.main", "ui"]
+    program = [str(SCRIPTED)] if scripted else ["-m", "assets.cli", "ui"]
     command = [sys.executable, *program, "--port", str(port), "--home", str(home.root)]
     with (tmp_path / "ui.log").open("wb") as log:
         # The scripted workspace names its module relative to the folder that Dagster is started in.

@@ -5,8 +5,8 @@ import sys
 import pytest
 from tiny_loop import play_with
 
-from josh_pipeline.cli.main import main
+from assets.cli import run
 
 if __name__ == "__main__":
     play_with(pytest.MonkeyPatch(), lambda digest: 0.8, delay=float(sys.argv[1]))
-    sys.exit(main(sys.argv[2:]))
+    sys.exit(run(sys.argv[2:]))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from josh_pipeline.stages.state import coming_iteration, missing_preparation
 from tiny_loop import play_with, tiny_profile
 
 from assets.launch import instance_of, run_job
@@ -14,7 +13,8 @@ from josh_pipeline.audit.dialogue import dialogue_use
 from josh_pipeline.audit.whole import audit_home
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import SilentProgress
-from josh_pipeline.stages.registry import open_home
+from josh_pipeline.stages.policy import coming_iteration
+from josh_pipeline.stages.registry import missing_preparation, open_home
 from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.home import Home
@@ -34,7 +34,13 @@ class Loop:
         return Step(self.home, self.home.warehouse(), self.settings, "", SilentProgress())
 
     def run(self, job: str, partition: str | None = None, assets: list[str] | None = None) -> None:
-        run_job(self.instance, job, self.digest, partition, assets)
+        run_job(self.instance, job, self.digest, SilentProgress(), partition, assets)
+
+    def prepare(self) -> list[str]:
+        """Make what is missing; returns its assets."""
+        missing = [stage.asset for stage in missing_preparation(self.step)]
+        self.run("prepare", assets=missing)
+        return missing
 
     def rows(self, sql: str) -> list[dict[str, object]]:
         return self.home.warehouse().rows(sql)
@@ -46,7 +52,7 @@ def open_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: object
     home = open_home(tmp_path / "home")
     with instance_of(home) as instance:
         loop = Loop(home, instance, tiny_profile(tmp_path, **changes))
-        loop.run("prepare", assets=missing_preparation(loop.step))
+        loop.prepare()
         yield loop
 
 
@@ -201,8 +207,8 @@ def test_replayed_rows_train_the_next_round_too_and_the_audit_follows_them(
         trained = loop.rows("SELECT rows FROM current_trainings ORDER BY iteration")
         assert trained[0]["rows"] == own[0]["n"]
         assert trained[1]["rows"] == own[0]["n"] + own[1]["n"]  # type: ignore[operator]
-        dialogue = loop.rows("SELECT dialogue_id FROM row_lineage WHERE iteration = '001' LIMIT 1")[0]
-        uses = dialogue_use(loop.home.warehouse(), str(dialogue["dialogue_id"])).adapters
+        dialogue = loop.rows("SELECT source_id FROM row_lineage WHERE iteration = '001' LIMIT 1")[0]
+        uses = dialogue_use(loop.home.warehouse(), str(dialogue["source_id"])).adapters
         assert {(use["iteration"], use["through"]) for use in uses} >= {("001", "rows"), ("002", "rows")}
         audit, _, _ = audit_home(loop.home, None, SilentProgress())
         assert audit.sound, audit.findings
@@ -213,12 +219,9 @@ def test_settings_of_another_corpus_start_a_line_of_their_own_in_the_same_home(
 ) -> None:
     play_with(monkeypatch, lambda digest: 0.8)
     loop.run("baseline", "000")
-    other = loop.settings.model_copy(
-        update={"corpus": loop.settings.corpus.model_copy(update={"sample_dialogues": 100})}
-    )
+    other = loop.home.settings(loop.digest, {"environment": {"corpus": {"sample_dialogues": 100}}})
     loop.settings, loop.digest = other, loop.home.keep_settings(other)
-    assert missing_preparation(loop.step) == ["multiwoz_dialogues", "toolwoz_goals"]
-    loop.run("prepare", assets=missing_preparation(loop.step))
+    assert loop.prepare() == ["multiwoz_dialogues", "toolwoz_goals"]
     assert coming_iteration(loop.step) == ("002", True), "001 was opened by the first line"
 
 

@@ -8,12 +8,17 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from tiny_loop import SETTINGS, play_with, tiny_profile
 
-from josh_pipeline.cli.main import main, parser
+from assets.cli import run as main
+from josh_pipeline.cli.main import main as library_main
+from josh_pipeline.cli.main import parser
+from josh_pipeline.cli.options import settings_of
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.stages.registry import open_home
 
 COMMANDS = (
@@ -46,6 +51,31 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
         main([command, "--help"])
     assert ended.value.code == 0
     assert f"example:\n  josh {command}" in capsys.readouterr().out
+
+
+def test_the_library_has_its_commands_without_those_of_other_layers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        library_main(["iterate"])
+    assert ended.value.code == 2
+    assert "'evaluate'" in (said := capsys.readouterr().err) and "'ui'" not in said
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"josh {version('josh-pipeline')}\n"
+
+
+def test_an_environment_and_a_corpus_are_laid_over_the_settings(home: Path) -> None:
+    chosen = parser().parse_args(["evaluate", "--env", "toolwoz", "--corpus", "somewhere", "--seed", "0"])
+    settings = settings_of(open_home(), chosen)
+    assert settings.environment.model_dump()["corpus"]["source"] == "somewhere"
+    assert (settings.environment.name, settings.seed) == ("toolwoz", 0)
+    with pytest.raises(UserError, match="nowhere"):
+        settings_of(open_home(), parser().parse_args(["evaluate", "--env", "nowhere.py:None"]))
 
 
 def test_iterate_ends_with_scores_and_a_report_that_scores_and_report_repeat(
@@ -168,7 +198,7 @@ def test_ui_refuses_a_port_that_is_in_use(home: Path, capsys: pytest.CaptureFixt
 
 
 def test_goals_can_be_piped_into_a_reader_that_stops_early() -> None:
-    shell = f"{sys.executable} -m josh_pipeline.cli.main goals | head -n 1"
+    shell = f"{sys.executable} -m josh_pipeline.cli goals | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", shell], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["goal_id"]
@@ -184,7 +214,7 @@ def test_replay_reads_standard_input(
 
 def test_usage_faults_exit_with_two(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        parser().parse_args(["iterate", "--iterations", "none"])
+        parser().parse_args(["evaluate", "--number", "none"])
     assert ended.value.code == 2
     assert "whole number" in capsys.readouterr().err
 

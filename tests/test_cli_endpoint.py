@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 from tiny_loop import answering, tiny_profile
 
-from josh_pipeline.cli.main import main
+from assets.cli import run as main
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.policy import Request, Sampling
 from josh_pipeline.stages.registry import open_home

@@ -7,13 +7,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from corpus_layouts import zip_folder
+from corpus_layouts import write_corpus, zip_folder
 
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.environments.toolwoz.download import ATTEMPTS, download, public_url
-from josh_pipeline.environments.toolwoz.corpus import load_corpus
-from josh_pipeline.environments.toolwoz.records import write_corpus
+from josh_pipeline.core.progress import Progress, SilentProgress, Snapshot, ThrottledProgress
+from josh_pipeline.environments.toolwoz import download as downloads
+from josh_pipeline.environments.toolwoz.download import ATTEMPTS
+from josh_pipeline.environments.toolwoz.reader import read_corpus
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
+from josh_pipeline.environments.toolwoz.settings import public_url
+
+QUIET = SilentProgress()
+
+
+def download(url: str, cache: Path, progress: Progress = QUIET) -> Path:
+    return downloads.download(url, cache, progress)
+
 
 CONTENT = bytes(range(256)) * 2000
 
@@ -76,17 +85,20 @@ def server() -> Iterator[FileServer]:
 
 
 def test_a_file_is_fetched_once_and_then_kept(server: FileServer, tmp_path: Path) -> None:
-    seen: list[tuple[str, int, int | None]] = []
-    path = download(server.url, tmp_path, lambda *now: seen.append(now))
+    seen: list[Snapshot] = []
+    path = download(server.url, tmp_path, ThrottledProgress(seen.append, print))
     assert path.read_bytes() == CONTENT and path.name == "MultiWOZ_2.1.zip"
-    assert seen[-1] == ("download", len(CONTENT), len(CONTENT))
+    assert [(one.task, one.done, one.total) for one in seen] == [("download", len(CONTENT), len(CONTENT))]
     assert download(server.url, tmp_path) == path
     assert server.ranges == [""]
 
 
 def test_a_cut_connection_is_resumed_in_the_same_call(server: FileServer, tmp_path: Path) -> None:
     server.cuts = [100_000, 50_000]
-    assert download(server.url, tmp_path).read_bytes() == CONTENT
+    seen: list[Snapshot] = []
+    path = download(server.url, tmp_path, ThrottledProgress(seen.append, print))
+    assert path.read_bytes() == CONTENT
+    assert [one.done for one in seen] == [100_000, 150_000, len(CONTENT)]
     assert server.ranges == ["", "bytes=100000-", "bytes=150000-"]
 
 
@@ -152,7 +164,7 @@ def test_a_url_gives_the_corpus_of_its_zip(server: FileServer, tmp_path: Path) -
     sample = sample_corpus(30, 0)
     write_corpus(sample, tmp_path / "folder")
     server.content = zip_folder(tmp_path / "folder", tmp_path / "x.zip", "MultiWOZ_2.1/").read_bytes()
-    corpus = load_corpus(server.url + "?token=secret", tmp_path / "cache")
+    corpus = read_corpus(server.url + "?token=secret", tmp_path / "cache")
     assert corpus.dialogues == sample.dialogues
     assert (corpus.name, corpus.source) == ("MultiWOZ_2.1", server.url)
 
@@ -160,7 +172,7 @@ def test_a_url_gives_the_corpus_of_its_zip(server: FileServer, tmp_path: Path) -
 def test_a_page_instead_of_an_archive_is_refused_and_forgotten(server: FileServer, tmp_path: Path) -> None:
     server.content = b"<html>not here</html>"
     with pytest.raises(UserError, match="is not a zip file: give the URL of the archive itself"):
-        load_corpus(server.url, tmp_path)
+        read_corpus(server.url, tmp_path)
     assert not list(tmp_path.rglob("*.zip"))
 
 

@@ -5,15 +5,17 @@ import os
 import shutil
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from corpus_layouts import zip_folder
+from corpus_layouts import write_corpus, zip_folder
+from toolwoz_town import environment_of, through_the_store
 
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.environments.toolwoz.frames import to_frames
-from josh_pipeline.environments.toolwoz.corpus import load_corpus
-from josh_pipeline.environments.toolwoz.records import Corpus, write_corpus
+from josh_pipeline.core.progress import Snapshot, ThrottledProgress
+from josh_pipeline.environments.toolwoz.corpus import Corpus
+from josh_pipeline.environments.toolwoz.reader import read_corpus
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
 
 SAMPLE = sample_corpus(60, 0)
@@ -27,7 +29,7 @@ def official(tmp_path: Path) -> Path:
 
 
 def load(path: Path) -> Corpus:
-    return load_corpus(str(path), path.parent / "cache")
+    return read_corpus(str(path), path.parent / "cache")
 
 
 def convlab_folder(folder: Path, splits: tuple[str, ...] = ("train", "val", "test")) -> Path:
@@ -144,7 +146,7 @@ def test_odd_records_are_kept_as_empty_ones(official: Path) -> None:
         ({}, ()),
         ({"hotel": 3}, ({},)),
     ]
-    assert len(to_frames(corpus)["dialogues"]) == len(kept)
+    assert through_the_store(corpus) == corpus
 
 
 def test_a_record_that_nests_too_deep_is_read_and_written_without_its_depths(official: Path) -> None:
@@ -154,7 +156,8 @@ def test_a_record_that_nests_too_deep_is_read_and_written_without_its_depths(off
     corpus = load(official)
     (record,) = (d for d in corpus.dialogues if d.dialogue_id == "DEEP")
     assert 50 < json.dumps(record.log).count("{") < 70
-    assert len(to_frames(corpus)["dialogues"]) == len(SAMPLE.dialogues) + 1
+    assert len(corpus.dialogues) == len(SAMPLE.dialogues) + 1
+    assert through_the_store(corpus) == corpus
 
 
 def test_missing_databases_are_all_named(official: Path) -> None:
@@ -243,31 +246,39 @@ def test_a_dialogue_in_two_splits_is_refused(tmp_path: Path) -> None:
 
 
 def test_progress_names_the_files_read(official: Path) -> None:
-    seen: list[tuple[str, int, int | None]] = []
-    load_corpus(str(official), official, progress=lambda *now: seen.append(now))
-    assert ("read data.json", 7, None) in seen
-    assert len(seen) == 7
+    seen: list[Snapshot] = []
+    read_corpus(str(official), official, ThrottledProgress(seen.append, print))
+    assert "read data.json" in [one.task for one in seen]
+    assert [(one.done, one.total, one.finished) for one in seen] == [(1, 1, True)] * 7
 
 
-def test_frames_hold_every_dialogue_and_row() -> None:
-    frames = to_frames(SAMPLE)
-    dialogues, entities = frames["dialogues"], frames["entities"]
-    assert dialogues["dialogue_id"].to_list() == [d.dialogue_id for d in SAMPLE.dialogues]
-    assert dialogues["turns"].to_list() == [len(d.log) for d in SAMPLE.dialogues]
-    first = dialogues.row(0, named=True)
-    assert json.loads(first["goal_json"]) == SAMPLE.dialogues[0].goal
-    assert json.loads(first["log_json"]) == list(SAMPLE.dialogues[0].log)
-    assert first["domains"] == [d for d in first["domains"] if SAMPLE.dialogues[0].goal[d]]
-    sizes = dict(entities.group_by("domain").len().iter_rows())
-    assert sizes == {domain: len(rows) for domain, rows in SAMPLE.databases.items()}
-    assert entities.filter(domain="train")["entity_id"].str.starts_with("TR").all()
+def test_a_snapshot_holds_every_dialogue_and_row_and_gives_the_corpus_back() -> None:
+    snapshot = environment_of(SAMPLE).snapshot()
+    assert (snapshot.name, snapshot.digest, snapshot.source) == (SAMPLE.name, SAMPLE.digest, SAMPLE.source)
+    assert [(one.source_id, one.split) for one in snapshot.sources] == [
+        (dialogue.dialogue_id, dialogue.split) for dialogue in SAMPLE.dialogues
+    ]
+    first = SAMPLE.dialogues[0]
+    assert snapshot.sources[0].content == {"goal": first.goal, "log": list(first.log)}
+    assert snapshot.entities == SAMPLE.databases
+    assert through_the_store(SAMPLE) == SAMPLE
+
+
+def test_worlds_are_had_without_the_dialogues() -> None:
+    environment = environment_of(SAMPLE)
+    task = next(task for task in environment.tasks() if task.excluded is None)
+    bare = type(environment).restore(environment.settings, replace(environment.snapshot(), sources=()))
+    world = bare.world(task)
+    for call in task.calls:
+        world.call(call.tool, call.parameters)
+    assert world.outcome(()) == 1.0
 
 
 def test_the_real_validation_split_is_read_whole() -> None:
     folder = os.environ.get("JOSH_MULTIWOZ")
     if not folder:
         pytest.skip("JOSH_MULTIWOZ does not name a folder of MultiWOZ")
-    corpus = load_corpus(folder, Path(folder) / "cache")
+    corpus = read_corpus(folder, Path(folder) / "cache")
     assert len(corpus.dialogues) == 999
     assert {d.split for d in corpus.dialogues} == {"val"}
     eligible = [d for d in corpus.dialogues if not any(d.goal.get(x) for x in ("taxi", "police", "hospital"))]
@@ -279,4 +290,4 @@ def test_the_real_validation_split_is_read_whole() -> None:
         "attraction": 79,
         "train": 2828,
     }
-    assert len(to_frames(corpus)["entities"]) == 33 + 110 + 79 + 2828
+    assert through_the_store(corpus) == corpus

@@ -4,18 +4,20 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from toolwoz_town import environment_of, through_the_store
 
-from josh_pipeline.environments.toolwoz.databases import databases_of
+from josh_pipeline.core.progress import SilentProgress
+from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue
+from josh_pipeline.environments.toolwoz.environment import ToolWoz
 from josh_pipeline.environments.toolwoz.goal import Semantics
 from josh_pipeline.environments.toolwoz.goals import derive_goals
-from josh_pipeline.environments.toolwoz.corpus import load_corpus
-from josh_pipeline.environments.toolwoz.oracle import solvability
-from josh_pipeline.environments.toolwoz.records import Corpus, Dialogue
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
-from josh_pipeline.environments.toolwoz.world import ToolWozWorld
+from josh_pipeline.environments.toolwoz.settings import CorpusSettings, ToolWozSettings
+from josh_pipeline.environments.toolwoz.solvability import solvability
 
 DOMAINS = ("hotel", "restaurant", "attraction", "train")
 CORPUS = sample_corpus(700, 0)
@@ -54,6 +56,15 @@ def test_the_first_corpus_ever_generated_is_still_the_same() -> None:
     )  # another digest: other goals, scores not comparable
 
 
+def test_the_digest_of_the_sample_is_computed_anew_from_what_was_stored_and_that_of_files_is_not() -> None:
+    corpus = through_the_store(CORPUS)
+    assert environment_of(corpus).check_digest() == CORPUS.digest
+    forged = replace(corpus.dialogues[0], goal={**corpus.dialogues[0].goal, "message": ["Anything."]})
+    altered = replace(corpus, dialogues=(forged, *corpus.dialogues[1:]))
+    assert environment_of(altered).check_digest() not in (None, CORPUS.digest)
+    assert environment_of(replace(corpus, source="/a/folder")).check_digest() is None
+
+
 def test_a_longer_corpus_begins_with_the_shorter_one() -> None:
     short = {d.dialogue_id: d for d in sample_corpus(40, 0).dialogues}
     long = {d.dialogue_id: d for d in CORPUS.dialogues}
@@ -61,8 +72,8 @@ def test_a_longer_corpus_begins_with_the_shorter_one() -> None:
 
 
 def test_the_source_sample_is_the_built_in_corpus(tmp_path: Any) -> None:
-    corpus = load_corpus("sample", tmp_path, sample_dialogues=40, sample_seed=3)
-    assert corpus == sample_corpus(40, 3)
+    settings = ToolWozSettings(corpus=CorpusSettings(sample_dialogues=40, sample_seed=3))
+    assert ToolWoz.read(settings, tmp_path, SilentProgress()).corpus == sample_corpus(40, 3)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -129,9 +140,8 @@ def test_what_was_booked_satisfies_the_goal() -> None:
 @pytest.mark.parametrize("semantics", ["audited", "paper"])
 @pytest.mark.parametrize("parts", [False, True])
 def test_a_perfect_agent_solves_every_goal(semantics: Semantics, parts: bool) -> None:
-    databases = databases_of(CORPUS)
     goals = derive_goals(CORPUS, semantics, parts)
-    verdicts = solvability(goals, lambda goal: ToolWozWorld(goal, databases, semantics))
+    verdicts = solvability(CORPUS, semantics, goals)
     assert (
         len(verdicts)
         == len(goals)

@@ -13,8 +13,8 @@ from josh_pipeline.environments.toolwoz.ceiling import user_ceiling
 from josh_pipeline.environments.toolwoz.demonstrations import demonstrate
 from josh_pipeline.environments.toolwoz.goal import Goal
 from josh_pipeline.environments.toolwoz.goals import derive_goals
-from josh_pipeline.environments.toolwoz.corpus import load_corpus
-from josh_pipeline.environments.toolwoz.records import Corpus
+from josh_pipeline.environments.toolwoz.load import load_corpus
+from josh_pipeline.environments.toolwoz.corpus import Corpus
 from josh_pipeline.environments.toolwoz.world import ToolWozWorld, worlds
 from josh_pipeline.settings import ColdStartSettings
 

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from assets.evaluation import drawn
 from finished_home import copied, finished_home, step_of
 from matplotlib.figure import Figure
 from tiny_loop import play_with
 
-from assets.evaluation import drawn
 from josh_pipeline.cli.main import main
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.user import User
+from josh_pipeline.dialogue.demonstrations import Ceiling
 from josh_pipeline.dialogue.users import make_user
-from josh_pipeline.report.data import Ceiling, PolicyScore
+from josh_pipeline.report.data import PolicyScore
 from josh_pipeline.report.figures import success_by_iteration
 from josh_pipeline.stages.benchmark import benchmark, chosen_policy
 from josh_pipeline.stages.episodes import finished_ids
@@ -150,4 +151,4 @@ def test_the_figure_in_the_ui_shows_the_user_ceiling(step: Step, monkeypatch: py
 
     monkeypatch.setattr("assets.evaluation.success_by_iteration", drawing)
     assert "success by iteration" in drawn(step, "001")
-    assert seen == [Ceiling(12, 1.0)]
+    assert seen == [Ceiling(12, 12, ())]

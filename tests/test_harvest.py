@@ -1,7 +1,7 @@
 import dataclasses
 from collections.abc import Iterable
 
-from fakes import ScriptedPolicy, TinyAgent, choosing, grow, said
+from fakes import MoodyWorld, ScriptedPolicy, TinyAgent, choosing, grow, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -126,6 +126,47 @@ def test_a_successful_sibling_of_the_golden_leaf_gives_no_undesirable_row():
     tree = grow(one_of_two("GET a", "GET a b"), "abc", max_rounds=1)
     assert [node.successful for node in tree.nodes] == [True, True, True]
     assert all(row.label == "desirable" for row in harvest([tree], "kto", "partial", NOBODY).rows)
+
+
+def test_a_void_sibling_is_undesirable():
+    tree = grow(one_of_two("GET a", "GET z"), world=MoodyWorld("ah"), max_rounds=1)
+    assert tree.nodes[2].end == "void"
+    assert texts(harvest([tree], "kto", "partial", NOBODY).rows) == [
+        ("GET a", True), ("GET z", False), ("here", True),
+    ]  # fmt: skip
+
+
+def test_paper_asks_for_the_outcome_one():
+    lacking = grow(said("GET a", "here"), world=MoodyWorld("ah"))
+    whole = grow(said("GET a", "a gift"), world=MoodyWorld("ah"))
+    assert lacking.earned == whole.earned and (lacking.reward, whole.reward) == (0.25, 1.0)
+    assert harvest([lacking], "sft", "paper", NOBODY).refused == {"too_little_reward": 1}
+    assert len(harvest([lacking], "sft", "partial", NOBODY).rows) == 1
+    assert len(harvest([whole], "sft", "paper", NOBODY).rows) == 1
+
+
+def test_a_conversation_gives_a_row_for_each_stretch_in_which_the_agent_was_told_the_same():
+    tree = grow(said("GET a", "here", "hm", "GET b", "a gift"), world=MoodyWorld("ahb"), beam_size=1)
+    assert tree.reward == 1.0
+    first, second = harvest([tree], "sft", "paper", NOBODY).rows
+    assert first.tools == ({"name": "get"},) and second.tools == ({"name": "get"}, {"name": "put"})
+    assert trained_texts(first) == ["GET a", "here"]
+    assert trained_texts(second) == ["hm", "GET b", "a gift"]
+    whole = tree.conversation(tree.nodes[-1])
+    assert first.conversation(first.sides[0])[1:] == whole[:4]
+    assert second.conversation(second.sides[0])[1:] == whole
+    assert second.sides[0].messages[0].role == "user" and second.label == "golden conversation"
+    assert check((first, second)) == {}
+    for method in ("kto", "dpo"):
+        for row in harvest([tree], method, "paper", NOBODY).rows:
+            later = any(message.content in ("here", "hm") for message in row.prompt)
+            assert row.tools == (second if later else first).tools
+
+
+def test_a_stretch_of_a_single_message_is_a_conversation_too():
+    tree = grow(said("GET a", "here", "GET b"), world=MoodyWorld("ahb"), beam_size=1, step_by="action")
+    *_, last = harvest([tree], "sft", "partial", NOBODY).rows
+    assert trained_texts(last) == ["GET b"] and last.kind == "conversations"
 
 
 def test_paper_takes_full_reward_only_and_partial_takes_any():

@@ -13,7 +13,6 @@ import yaml
 from fakes import ScriptedPolicy, chance
 from josh_pipeline.dialogue.goal_user import wishes
 from josh_pipeline.dialogue.model_user import END_MARK
-from josh_pipeline.environments.toolwoz.corpus import load_corpus
 from josh_pipeline.stages.state import missing_preparation
 from tiny_model import tiny_model
 
@@ -21,6 +20,7 @@ from assets.launch import instance_of, run_job
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.policy import Policy, Request
 from josh_pipeline.core.progress import SilentProgress
+from josh_pipeline.environments.toolwoz.corpus import load_corpus
 from josh_pipeline.environments.toolwoz.goals import derive_goals
 from josh_pipeline.policies.weights import Weights, require
 from josh_pipeline.settings import PolicySettings, load_settings

@@ -18,7 +18,9 @@ from josh_pipeline.stages.labels import label_rewards
 from josh_pipeline.stages.policy import PolicyRow, policy_of, resolve_policy
 from josh_pipeline.stages.preferences import harvest_rows, training_rows
 from josh_pipeline.stages.promotion import promote
+from josh_pipeline.stages.registry import LOOP
 from josh_pipeline.stages.rollouts import roll_out, stored_trees, trees_of
+from josh_pipeline.stages.stage import Stage
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.warehouse import Generation
@@ -79,7 +81,7 @@ def test_a_candidate_that_was_trained_after_the_evaluation_is_not_promoted(home:
         promote(step, "002")
     evaluate_candidate(step, "002")
     candidate = one(home, "SELECT policy_digest FROM current_trainings WHERE iteration = '002'")
-    assert promote(step, "002").policy_digest == candidate
+    assert promote(step, "002").facts["policy digest"] == candidate
     assert audited(home).sound
 
 
@@ -90,7 +92,7 @@ def test_a_promotion_of_what_was_never_measured_is_named_by_the_audit(
     step = training_otherwise(home)
     made = train_adapter(step, "002")
     promote(step, "002")
-    assert f"It decided on {made.policy_digest} against" in said(audited(home))
+    assert f"It decided on {made.facts['policy digest']} against" in said(audited(home))
 
 
 @pytest.mark.parametrize("changed", [with_another_policy_in_002, in_another_attempt])
@@ -196,8 +198,8 @@ def held_out(iteration: str) -> str:
 
 
 def unreadable(iteration: str) -> str:
-    broken = """replace(completion::VARCHAR, '\\"name\\":', '\\"nome\\":')"""
-    return f"UPDATE preference_rows SET completion = {broken} WHERE iteration = '{iteration}'"
+    broken = """replace(sides::VARCHAR, '\\"name\\":', '\\"nome\\":')"""
+    return f"UPDATE preference_rows SET sides = {broken} WHERE iteration = '{iteration}'"
 
 
 @pytest.mark.parametrize(
@@ -257,14 +259,10 @@ def test_what_is_published_while_a_step_reads_is_not_mixed_in(
     assert trees_of(step.warehouse, Generation("rollouts", "002", 1)) == first
 
 
-@pytest.mark.parametrize(
-    "work", [resolve_policy, label_rewards, harvest_rows, train_adapter, evaluate_candidate, promote]
-)
-def test_a_second_run_of_an_iteration_is_told_that_the_first_one_works(
-    work: Callable[[Step, str], object], home: Home
-) -> None:
+@pytest.mark.parametrize("stage", LOOP, ids=lambda stage: stage.name)
+def test_a_second_run_of_an_iteration_is_told_that_the_first_one_works(stage: Stage, home: Home) -> None:
     step = step_of(home, home.settings(), "second")
     (home.root / "locks").mkdir(exist_ok=True)
     taken = alone(home.root / "locks" / "iteration-002.lock", "taken")
     with taken, pytest.raises(UserError, match="Another run works on iteration 002"):
-        work(step, "002")
+        stage.run(step, "002")

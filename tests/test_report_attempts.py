@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from josh_pipeline.report.scores import score_table
 from rich.console import Console
 from written_home import (
     copied_step,
@@ -17,10 +18,10 @@ from written_home import (
     written_home,
 )
 
+from josh_pipeline.cli.show import score_table
 from josh_pipeline.report.html import report_page
 from josh_pipeline.report.load import load_report
 from josh_pipeline.report.load_scores import home_scores
-from josh_pipeline.report.scores import score_table
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Warehouse
 
@@ -40,7 +41,7 @@ def test_a_refused_attempt_stays_in_scores_and_decisions_when_the_next_one_is_ev
     write_policy(step, "002", "one", "001", attempt=2)
     write_round(step, "002", "one", "three")
     warehouse.publish("preferences", "002", step.run_id, {})
-    assert [(s.policy, s.attempt, s.rows, s.promoted) for s in home_scores(warehouse)] == [
+    assert [(s.score.policy, s.attempt, s.rows, s.promoted) for s in home_scores(warehouse)] == [
         ("base", 1, None, None),
         ("one", 1, 5, True),
         ("two", 1, 5, False),
@@ -59,8 +60,8 @@ def test_a_refused_attempt_stays_in_scores_and_decisions_when_the_next_one_is_ev
         ("JOSH round 2, attempt 1", False, "Said of two."),
         ("JOSH round 2, attempt 2", True, "Said of three."),
     ]
-    assert [s.policy for s in data.main] == ["base", "one", "three"], "figures show what stands"
-    of_two = [(c.round, c.step, c.requests) for c in data.costs if c.iteration == 2]
+    assert [s.score.policy for s in data.main] == ["base", "one", "three"], "figures show what stands"
+    of_two = [(c.round, c.step, c.usage.requests) for c in data.costs if c.iteration == 2]
     steps = ("rollouts", "training", "evaluation")
     assert [(name, step) for name, step, _ in of_two] == [
         (f"JOSH round 2, attempt {attempt}", step) for attempt in (1, 2) for step in steps
@@ -75,9 +76,9 @@ def test_a_refused_attempt_stays_in_scores_and_decisions_when_the_next_one_is_ev
 
 def test_two_candidates_of_one_search_share_its_cost(step: Step) -> None:
     warehouse = step.warehouse
-    training = warehouse.rows("SELECT * EXCLUDE (iteration, generation) FROM current_trainings ORDER BY ALL")[
-        -1
-    ]
+    training = warehouse.rows(
+        "SELECT * EXCLUDE (iteration, generation, digest) FROM current_trainings ORDER BY ALL"
+    )[-1]
     again = training | {"policy_digest": "three", "adapter_digest": "a-three"}
     tables = {"trainings": pl.DataFrame([again], schema_overrides={"parent_digest": pl.String})}
     warehouse.publish("adapter", "002", step.run_id, tables, made_from(step, "002", "policy", "preferences"))

@@ -6,16 +6,15 @@ from pathlib import Path
 import pytest
 from written_home import GOALS, copied_step, written_home
 
-from josh_pipeline.cli.scores import print_scores
+from josh_pipeline.cli.show import print_scores, score_record
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.report.data import ReportData
-from josh_pipeline.report.html import report_page
+from josh_pipeline.report.html import report_page, write_report
 from josh_pipeline.report.lines import line_of_iteration
 from josh_pipeline.report.load import load_report
 from josh_pipeline.report.load_scores import home_scores
-from josh_pipeline.report.load_tree import load_drawn_tree
-from josh_pipeline.report.scores import score_record
-from josh_pipeline.report.write import write_report
+from josh_pipeline.report.tree import load_drawn_tree
+from josh_pipeline.stages.registry import LAYOUT
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Warehouse
 
@@ -37,7 +36,9 @@ def data(warehouse: Warehouse) -> ReportData:
 
 def test_scores_name_each_policy_once_with_what_it_was_trained_on(warehouse: Warehouse) -> None:
     scores = home_scores(warehouse)
-    found = [(s.iteration, s.name, s.goals, s.role, s.n, s.success, s.promoted) for s in scores]
+    found = [
+        (s.iteration, s.name, s.goals.short, s.role, s.score.n, s.score.success, s.promoted) for s in scores
+    ]
     assert found == [
         (0, "cold start", "parts", "test", GOALS, 2 / 8, None),
         (1, "JOSH round 1", "parts", "test", GOALS, 6 / 8, True),
@@ -59,15 +60,15 @@ def test_the_report_tells_of_a_line_up_to_the_iteration_asked_for(warehouse: War
 
 
 def test_rounds_are_compared_with_what_came_before_and_the_last_with_the_base(data: ReportData) -> None:
-    changes = [(c.before, c.after, c.metric, c.won, c.lost) for c in data.comparisons]
+    changes = [(c.before, c.after, c.metric, c.won, c.lost) for c in data.changes]
     assert changes == [
         ("cold start", "JOSH round 1", "success", 4, 0),
         ("JOSH round 1", "JOSH round 2", "success", 0, 2),
         ("cold start", "JOSH round 2", "success", 3, 1),
         ("cold start", "JOSH round 2", "reward", 3, 1),
     ]
-    assert data.comparisons[2].difference == pytest.approx(2 / 8)
-    assert [c.both + c.neither + c.won + c.lost for c in data.comparisons] == [GOALS] * 4
+    assert data.changes[2].difference == pytest.approx(2 / 8)
+    assert [c.both + c.neither + c.won + c.lost for c in data.changes] == [GOALS] * 4
 
 
 def test_harvest_curves_costs_and_injected_faults_come_from_the_rows(data: ReportData) -> None:
@@ -83,19 +84,19 @@ def test_harvest_curves_costs_and_injected_faults_come_from_the_rows(data: Repor
     ]
     assert data.injected is not None
     assert (data.injected.conversations, data.injected.full_reward) == (4, 0.5)
-    assert data.injected.claimed_bookings == 0.5
+    assert data.injected.careless.claimed == 0.5
     steps = [(c.iteration, c.step) for c in data.costs]
     assert steps[:3] == [(0, "cold start"), (0, "evaluation"), (1, "rollouts")]
     assert all(c.seconds is not None and c.seconds >= 0 for c in data.costs)
-    assert data.costs[2].prompt_tokens == 2 * 41_250
-    evaluations = [c for c in data.costs if c.step == "evaluation"]
-    assert [(c.requests, c.prompt_tokens) for c in evaluations] == [(3 * GOALS, 1_200 * GOALS)] * 3, (
-        "what a round compares with was counted where it was played"
-    )
-    assert evaluations[0].money == pytest.approx(0.02 * GOALS)
+    assert data.costs[2].usage.prompt_tokens == 2 * 41_250
+    evaluations = [c.usage for c in data.costs if c.step == "evaluation"]
+    assert [(used.requests, used.prompt_tokens) for used in evaluations] == [
+        (3 * GOALS, 1_200 * GOALS)
+    ] * 3, "what a round compares with was counted where it was played"
+    assert evaluations[0].cost == pytest.approx(0.02 * GOALS)
     assert data.ceiling is not None
     assert data.ceiling.n == GOALS
-    assert data.ceiling.success > 0.5
+    assert data.ceiling.share > 0.5
 
 
 def test_drifts_and_decisions_of_the_gate_are_told_of_every_policy(data: ReportData) -> None:
@@ -165,7 +166,7 @@ def test_a_tree_whose_goal_is_gone_is_one_sentence(step: Step) -> None:
 
 
 def test_an_empty_home_has_no_scores_and_no_report(tmp_path: Path) -> None:
-    warehouse = Warehouse(tmp_path / "josh.duckdb")
+    warehouse = Warehouse(tmp_path / "josh.duckdb", LAYOUT)
     assert home_scores(warehouse) == []
     with pytest.raises(UserError, match="run josh iterate first"):
         write_report(warehouse, tmp_path)

@@ -2,8 +2,9 @@ import asyncio
 import dataclasses
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from fakes import (
@@ -21,6 +22,8 @@ from fakes import (
 from josh_pipeline.core.policy import Policy, Request
 from josh_pipeline.core.progress import Progress, SilentProgress
 from josh_pipeline.core.user import User
+from josh_pipeline.environments.registry import environment_class
+from josh_pipeline.evaluation.playing import rollout_digest
 from josh_pipeline.search.checkpoint import Checkpointer
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter
 from josh_pipeline.search.rollouts import (
@@ -31,8 +34,7 @@ from josh_pipeline.search.rollouts import (
 )
 from josh_pipeline.search.spending import Budget, Ledger
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.settings import Prices, SearchSettings, Settings
-from josh_pipeline.stages.playing import rollout_digest
+from josh_pipeline.settings import Prices, SearchSettings, Settings, load_settings
 
 MIXED = choosing("GET a", "GET b", "GET a b", "GET x", "?", "hello", "well", "hm")
 
@@ -70,13 +72,15 @@ def running(
     policy: Policy,
     checkpoint: Callable[[list[Tree]], None],
     *,
-    done: object = frozenset(),
+    done: Collection[str] = (),
+    retry: int = 0,
     user: User | None = None,
     wishes: list[Wish] = WISHES,
     budget: Budget | None = None,
     progress: Progress | None = None,
     **options: object,
 ):
+    """Search wishes but those of ``done``, each of the others for the time after ``retry`` failed ones."""
     return rollouts(
         wishes,
         lambda wish: PrizeWorld(wish.prizes),
@@ -87,7 +91,7 @@ def running(
         settings_digest="settings",
         seed=1,
         attempt=0,
-        done=frozenset(done),  # type: ignore[call-overload]
+        owed={wish.goal_id: retry for wish in wishes if wish.goal_id not in done},
         checkpoint=checkpoint,
         progress=progress or SilentProgress(),
         ledger=Ledger(budget or Budget(), Prices(prompt=1.0, completion=2.0)),
@@ -115,19 +119,31 @@ def test_every_goal_gives_the_tree_that_it_gives_alone():
 def test_stored_trees_are_not_owed():
     first, second = Shelf(), Shelf()
     run(ScriptedPolicy(MIXED), first)
-    kept = sorted(first.trees)[:5]
+    kept = [wish.goal_id for wish in WISHES[:5]]
     summary = run(ScriptedPolicy(MIXED), second, done=kept)
     assert (summary.stored, summary.finished) == (5, 7)
-    assert second.trees == {name: tree for name, tree in first.trees.items() if name not in kept}
+    assert second.trees == {n: tree for n, tree in first.trees.items() if tree.goal_id not in kept}
 
 
-def test_trees_of_another_policy_or_attempt_are_owed():
-    shelf = Shelf()
+def test_trees_of_another_policy_or_attempt_have_other_names():
+    shelf, other = Shelf(), Shelf()
     run(ScriptedPolicy(MIXED), shelf)
-    other = Shelf()
-    run(ScriptedPolicy(MIXED, digest="another"), other, done=shelf.trees)
+    run(ScriptedPolicy(MIXED, digest="another"), other)
     assert len(other.trees) == 12 and not set(other.trees) & set(shelf.trees)
     assert rollout_seed(1, 0) != rollout_seed(1, 1)
+
+
+def test_a_search_that_is_tried_again_asks_the_same_and_gives_a_tree_of_another_name():
+    first, again = Shelf(), Shelf()
+    policy, same = ScriptedPolicy(MIXED), ScriptedPolicy(MIXED)
+    run(policy, first)
+    run(same, again, retry=1)
+    assert not set(first.trees) & set(again.trees) and {tree.retry for tree in again.trees.values()} == {1}
+    assert sorted(request.seed for request in policy.asked) == sorted(request.seed for request in same.asked)
+    rewards = [
+        {t.goal_id: (t.reward, len(t.nodes)) for t in shelf.trees.values()} for shelf in (first, again)
+    ]
+    assert rewards[0] == rewards[1]
 
 
 def test_conversations_are_opened_only_as_the_limit_has_room():
@@ -229,11 +245,11 @@ def test_a_spent_budget_stops_the_run_cleanly_with_what_it_has():
     shelf, policy = Shelf(), ScriptedPolicy(lambda r: "hm")
     summary = run(policy, shelf, in_flight=4, budget=Budget(max_tokens=10_000), max_failed_share=0.0)
     assert 0 < summary.finished < 12 and summary.finished == len(shelf.trees) and not summary.failures
-    cut = {name for name, tree in shelf.trees.items() if tree.failure == "budget"}
+    cut = {tree.goal_id for tree in shelf.trees.values() if tree.failure == "budget"}
     assert 0 < len(cut) == summary.cut < summary.finished
     assert 10_000 <= summary.usage.prompt_tokens + summary.usage.completion_tokens < 12_000
     again = Shelf()
-    run(policy, again, done=set(shelf.trees) - cut)
+    run(policy, again, done={tree.goal_id for tree in shelf.trees.values()} - cut)
     assert len(again.trees) == 12 - summary.finished + summary.cut
     assert all(tree.failure is None for tree in again.trees.values())
 
@@ -319,7 +335,7 @@ def test_what_failed_is_weighed_against_all_goals_however_few_are_owed():
 
     kept: list[Tree] = []
     run(ScriptedPolicy(answer), kept.extend, max_failed_share=1.0)
-    done = [tree.rollout_id for tree in kept[:10]]
+    done = [tree.goal_id for tree in kept[:10]]
     summary = run(ScriptedPolicy(answer), lambda batch: None, done=done, max_failed_share=0.2)
     assert (summary.owed, summary.failures) == (2, {"context_length": 2})
 
@@ -332,17 +348,22 @@ def test_a_write_that_fails_stops_the_run():
         run(ScriptedPolicy(MIXED), full)
 
 
+def digest_of(settings: Settings) -> str:
+    environment = environment_class(settings.environment.name)
+    return rollout_digest(settings, environment.read(settings.environment, Path(), SilentProgress()))
+
+
 def test_only_settings_that_change_trees_change_their_digest():
-    plain = Settings(profile="p")
+    plain = load_settings("quickstart")
     busier = plain.search.model_copy(update={"goals": 5, "in_flight": 3, "max_failed_share": 0.9})
     wider = plain.search.model_copy(update={"beam_size": 4})
-    assert rollout_digest(plain) == rollout_digest(plain.model_copy(update={"search": busier}))
-    assert rollout_digest(plain) != rollout_digest(plain.model_copy(update={"search": wider}))
-    assert rollout_digest(plain) == rollout_digest(plain.model_copy(update={"seed": 7}))
+    assert digest_of(plain) == digest_of(plain.model_copy(update={"search": busier}))
+    assert digest_of(plain) != digest_of(plain.model_copy(update={"search": wider}))
+    assert digest_of(plain) == digest_of(plain.model_copy(update={"seed": 7}))
 
 
 def test_trees_under_other_words_of_the_agent_have_another_digest(monkeypatch):
-    plain = Settings(profile="p")
-    before = rollout_digest(plain)
+    plain = load_settings("quickstart")
+    before = digest_of(plain)
     monkeypatch.setattr("josh_pipeline.dialogue.compact.RULES", "Do as you like.")
-    assert rollout_digest(plain) != before
+    assert digest_of(plain) != before

@@ -100,7 +100,6 @@ async def play(server: FaultyServer, trees: list[Tree]) -> RolloutSummary:
             settings_digest="settings",
             seed=0,
             attempt=0,
-            done=(),
             checkpoint=trees.extend,
             progress=SilentProgress(),
             ledger=Ledger(),

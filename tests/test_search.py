@@ -2,7 +2,18 @@ import asyncio
 import random
 
 import pytest
-from fakes import ScriptedPolicy, TinyUser, after_call, chance, choosing, failing, grow, last_text, said
+from fakes import (
+    MoodyWorld,
+    ScriptedPolicy,
+    TinyUser,
+    after_call,
+    chance,
+    choosing,
+    failing,
+    grow,
+    last_text,
+    said,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -313,3 +324,101 @@ def assert_sound(tree: Tree, beam: int) -> None:
 def test_different_seeds_give_different_trees():
     trees = [grow(ScriptedPolicy(MIXED), seed=seed, max_rounds=3) for seed in range(5)]
     assert len({str([node.messages for node in tree.nodes]) for tree in trees}) == 5
+
+
+def left_and_right(left: str, right: str) -> ScriptedPolicy:
+    """In the first turn the left child says one thing and the right one another; after that both speak."""
+
+    def answer(request: Request) -> str:
+        if request.messages[-1].role == "tool" or len(openings) == 2:
+            return "here"
+        openings.append(left if not openings else right)
+        return openings[-1]
+
+    openings: list[str] = []
+    return ScriptedPolicy(answer)
+
+
+@pytest.mark.parametrize("step_by", ["turn", "action"])
+def test_a_void_branch_ends_so_earns_nothing_and_is_not_expanded(step_by: str):
+    tree = grow(left_and_right("GET a z", "hello"), world=MoodyWorld("ah"), max_rounds=3, step_by=step_by)
+    spoilt, other = in_round(tree, 1)
+    assert (spoilt.end, spoilt.earned, spoilt.golden, spoilt.successful) == ("void", (), False, False)
+    assert spoilt.failure is None and spoilt.calls[0].earned == (0,)
+    assert spoilt.messages[-1].role != "user", "the user is not asked"
+    assert not any(node.parent_id == spoilt.node_id for node in tree.nodes)
+    assert other.end != "void" and len(in_round(tree, 2)) == 2
+    assert tree.reward == 0.0 and tree.earned == () and tree.failure is None
+
+
+def test_a_tree_whose_branches_are_all_void_has_not_failed():
+    tree = grow(left_and_right("GET z", "GET z"), world=MoodyWorld("ah"), max_rounds=3)
+    assert [node.end for node in in_round(tree, 1)] == ["void", "void"] and tree.rounds == 1
+    assert tree.failure is None and tree.reward == 0.0
+
+
+@pytest.mark.parametrize("step_by", ["turn", "action"])
+def test_a_milestone_of_the_hand_over_counts_in_the_turn_that_it_ends(step_by: str):
+    tree = grow(said("GET a", "a gift"), world=MoodyWorld("ah"), beam_size=1, max_rounds=2, step_by=step_by)
+    golden = tree.golden_end
+    assert golden is not None and tree.earned == (0, 1) and golden.end == "solved"
+    assert golden.earned == ((0, 1) if step_by == "turn" else (1,))
+    calls = [call for node in tree.walk(golden) for call in node.calls]
+    assert [call.earned for call in calls] == [(0,)], "no call earned what the hand-over did"
+
+
+def test_an_error_turn_hands_over_too():
+    tree = grow(said("GET a", "GET x"), world=MoodyWorld("ah"), beam_size=1, step_by="action", max_requests=2)
+    golden = tree.golden_end
+    assert golden is not None and golden.error_turn and golden.earned == (1,)
+
+
+def test_the_reward_of_a_tree_is_the_outcome_of_its_golden_conversation():
+    for speech, reward in (("a gift", 1.0), ("here", 0.25)):
+        tree = grow(said("GET a", speech), world=MoodyWorld("ah"), max_rounds=2)
+        assert tree.golden_end is not None and tree.earned == (0, 1)
+        assert tree.reward == reward
+    assert grow(said("hello"), world=MoodyWorld("ah"), max_rounds=2).reward == 0.0, "nothing was earned"
+
+
+def test_a_node_keeps_what_its_agent_was_told_where_that_is_not_the_head_of_its_tree():
+    tree = grow(said("GET a", "here", "hm"), world=MoodyWorld("ahb"), beam_size=1, max_rounds=2)
+    _, first, second = tree.nodes
+    assert tree.tools == ({"name": "get"},) and first.told is None
+    assert tree.told(first) == (tree.system, tree.tools)
+    assert second.told == (tree.system, ({"name": "get"}, {"name": "put"})) == tree.told(second)
+
+
+def test_an_outcome_that_breaks_is_a_failure_of_the_tree_and_no_crash():
+    class Broken(MoodyWorld):
+        def fork(self) -> "Broken":
+            return Broken(self.prizes, self.won, self.spoilt)
+
+        def outcome(self, conversation: Conversation) -> float:
+            raise ZeroDivisionError("a bug of the world")
+
+    tree = grow(said("GET a", "a gift"), world=Broken("ah"), max_rounds=2)
+    assert tree.failure == "world" and "The outcome raised ZeroDivisionError" in str(tree.failure_message)
+    assert tree.reward == 0.0 and tree.earned == (0, 1)
+
+
+@pytest.mark.parametrize("step_by", ["turn", "action"])
+def test_a_world_that_breaks_at_the_hand_over_ends_its_branch_with_nothing_kept(step_by: str):
+    class Broken(MoodyWorld):
+        def fork(self) -> "Broken":
+            return Broken(self.prizes, self.won, self.spoilt)
+
+        def hand_over(self) -> None:
+            raise ZeroDivisionError("a bug of the world")
+
+    tree = grow(
+        said("GET a", "GET b"),
+        world=Broken("abh"),
+        beam_size=1,
+        step_by=step_by,
+        max_requests=2,
+        max_rounds=3,
+    )
+    failed = next(node for node in tree.nodes if node.failure)
+    assert failed.failure == "world" and failed.end == "failed"
+    assert (failed.messages, failed.calls, failed.earned) == ((), (), ())

@@ -1,7 +1,7 @@
 import dataclasses
 
 import pytest
-from fakes import PrizeWorld, ScriptedPolicy, TinyUser, chance, choosing, failing, grow, said
+from fakes import MoodyWorld, PrizeWorld, ScriptedPolicy, TinyUser, chance, choosing, failing, grow, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +25,21 @@ def test_labels_derived_from_the_calls_alone_agree_with_the_search(seed, beam, s
     labels = relabel(tree, PrizeWorld("abc"))
     assert disagreements(tree, labels) == []
     assert labels.earned == tree.earned and labels.reward == tree.reward
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), beam=st.integers(1, 9), step_by=st.sampled_from(["turn", "action"]))
+def test_labels_know_of_void_branches_hand_overs_and_outcomes(seed, beam, step_by):
+    answers = choosing("GET a", "GET b", "GET a z", "?", "hello", "a gift")
+    tree = grow(
+        ScriptedPolicy(answers), world=MoodyWorld("abh"), seed=seed, beam_size=beam, step_by=step_by,
+        max_rounds=6, max_requests=2,
+    )  # fmt: skip
+    labels = relabel(tree, MoodyWorld("abh"))
+    assert disagreements(tree, labels) == []
+    assert labels.reward == tree.reward in (0.0, 0.25, 1.0)
+    assert (tree.reward == 0.0) == (tree.golden_end is None)
+    assert not any(node.earned or node.golden for node in tree.nodes if node.end == "void")
 
 
 def test_a_failed_tree_has_labels_too():

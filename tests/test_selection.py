@@ -5,8 +5,10 @@ from collections import Counter
 import pytest
 from finished_home import finished_home, step_of
 
+from josh_pipeline.search.selection import rollout_goals
+from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import policy_of
-from josh_pipeline.stages.selection import played_before, rollout_goals
+from josh_pipeline.stages.selection import played_before, solvable_goals
 from josh_pipeline.stages.step import Step
 
 
@@ -24,8 +26,10 @@ def searched(step: Step, iteration: str) -> list[str]:
 
 
 def chosen(step: Step, number: int, played: dict[str, int]) -> list[str]:
-    scope = policy_of(step.warehouse, "001").goals_scope
-    goals = rollout_goals(step.warehouse, scope, "part", number, set(), step.settings.seed, played)
+    policy = policy_of(step.warehouse, "001")
+    environment = environment_of(step, policy)
+    known = solvable_goals(step.warehouse, policy.goals_scope, environment)
+    goals = rollout_goals(known, number, set(), step.settings.seed, played)
     return [goal.goal_id for goal in goals]
 
 

@@ -25,7 +25,7 @@ from josh_pipeline.evaluation.benchmark import Episode, evaluate
 from josh_pipeline.evaluation.gate import Gate
 from josh_pipeline.evaluation.statistics import paired_bootstrap, paired_values
 from josh_pipeline.harvest.harvest import harvest
-from josh_pipeline.harvest.rows import KtoRow
+from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.local import LocalPolicy
 from josh_pipeline.policies.models import pad_id
@@ -114,7 +114,7 @@ def taught(folder: Path) -> Path:
 def policy_of(weights: Weights) -> LocalPolicy:
     renderer = ChatRenderer(weights.base)
     engine = TransformersEngine(
-        weights, stop_ids=renderer.stop_ids, pad_id=pad_id(weights.base), max_batch=32, quantization=None
+        weights, stop_ids=renderer.stop_ids, pad_id=pad_id(weights.base), max_batch=32, quantization="none"
     )
     return LocalPolicy(renderer, engine, weights.merged.name, 512)
 
@@ -132,7 +132,6 @@ def searched(weights: Weights, goals: Sequence[Wish]) -> list[Tree]:
             settings_digest="settings",
             seed=0,
             attempt=1,
-            done=(),
             checkpoint=trees.extend,
             progress=SilentProgress(),
             ledger=Ledger(),
@@ -172,10 +171,13 @@ def gate(before: Sequence[Episode], after: Sequence[Episode]) -> Gate:
     return Gate(found.n, *means, found.diff, found.low, found.high, drift=None, max_drift=1.5)
 
 
-def shuffled(rows: Sequence[KtoRow]) -> list[KtoRow]:
-    labels = [row.desirable for row in rows]
+def shuffled(rows: Sequence[Row]) -> list[Row]:
+    labels = [row.sides[0].label for row in rows]
     random.Random(0).shuffle(labels)
-    return [replace(row, desirable=label) for row, label in zip(rows, labels, strict=True)]
+    return [
+        replace(row, sides=(replace(row.sides[0], label=label),))
+        for row, label in zip(rows, labels, strict=True)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -185,13 +187,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_shuffled_labels_are_stopped_by_the_gate_and_true_ones_pass(base: Path, tmp_path: Path) -> None:
     trees = searched(Weights(base, None, base), wishes(TRAIN_WORDS, 6))
-    rows = [row for row in harvest(trees, "kto", "paper", frozenset()).rows if isinstance(row, KtoRow)]
-    assert min(sum(row.desirable for row in rows), sum(not row.desirable for row in rows)) > 30
+    rows = harvest(trees, "kto", "messages", "paper", frozenset()).rows
+    good = sum(row.good is not None for row in rows)
+    assert min(good, len(rows) - good) > 30
     goals = wishes(VAL_WORDS, 1)
     before = played(Weights(base, None, base), goals)
     assert sum(episode.reward for episode in before) > 0.6 * len(before), "the base knows the task"
 
-    def candidate(name: str, labelled: Sequence[KtoRow]) -> Gate:
+    def candidate(name: str, labelled: Sequence[Row]) -> Gate:
         adapter = train(labelled, base, None, tmp_path, KTO, 0, SilentProgress(), "none").adapter
         return gate(before, played(Weights(base, adapter, tmp_path / name), goals))
 

@@ -16,7 +16,7 @@ from report_samples import GOAL
 from josh_pipeline.core.policy import Completion, Request
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.dialogue.agents import make_agent
-from josh_pipeline.environments.toolwoz.records import write_corpus
+from josh_pipeline.environments.toolwoz.corpus import write_corpus
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
 from josh_pipeline.policies.endpoint import EndpointPolicy, read_completion
 from josh_pipeline.search.codec import node_records, tree_record, trees_from_records

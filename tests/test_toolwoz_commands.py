@@ -6,6 +6,7 @@ import random
 
 import pytest
 from josh_pipeline.commands import goals, replay, solvability
+from josh_pipeline.environments.toolwoz.load import load_corpus
 from toolwoz_town import (
     INDIAN,
     RESTAURANTS,
@@ -18,9 +19,8 @@ from toolwoz_town import (
 
 from josh_pipeline.cli.main import main
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.environments.toolwoz.corpus import write_corpus
 from josh_pipeline.environments.toolwoz.goals import derive_goals
-from josh_pipeline.environments.toolwoz.corpus import load_corpus
-from josh_pipeline.environments.toolwoz.records import write_corpus
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
 from josh_pipeline.environments.toolwoz.tools import TOOLS
 

@@ -6,12 +6,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from toolwoz_town import real_corpus
+from toolwoz_town import real_corpus, world_in
 
 from josh_pipeline.environments.toolwoz.goals import REASONS, derive_goals
-from josh_pipeline.environments.toolwoz.repairs import CAUSES, REPAIRS, misses, repaired_goals
-from josh_pipeline.environments.toolwoz.tools import TOOLS
-from josh_pipeline.environments.toolwoz.world import worlds
+from josh_pipeline.environments.toolwoz.solvability import CAUSES, REPAIRS, misses, repaired_goals
+from josh_pipeline.environments.toolwoz.tools import PARAMETERS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "toolwoz.md").read_text()
 EXAMPLE = re.compile(r"^\| `(\w+)` \| `(\{.*\})` \| (.*) \| (.*) \|$", re.MULTILINE)
@@ -24,7 +23,7 @@ def test_the_worked_examples_return_and_earn_what_the_page_says(semantics):
     examples = EXAMPLE.findall(PAGE)
     assert len(examples) == 9
     for tool, arguments, returned, reward in examples:
-        world = worlds(corpus, semantics)(goal)
+        world = world_in(corpus, goal, semantics)
         payload = world.call(tool, json.loads(arguments)).payload
         name = payload["rows"][0]["name"] if "rows" in payload else payload["entity"]
         assert (name or "nothing") == returned
@@ -32,8 +31,8 @@ def test_the_worked_examples_return_and_earn_what_the_page_says(semantics):
 
 
 def test_the_page_names_every_tool_parameter_reason_cause_and_repair():
-    for tool in TOOLS:
-        assert f"| `{tool.name}` | {', '.join(tool.parameters) or 'none; never rewarded'} |" in PAGE
+    for tool, parameters in PARAMETERS.items():
+        assert f"| `{tool}` | {', '.join(parameters) or 'none; never rewarded'} |" in PAGE
     for name in (*REASONS, *CAUSES, *REPAIRS):
         assert f"`{name}`" in PAGE
 

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from josh_pipeline.environments.toolwoz.message import instructions, line_domains
+from josh_pipeline.environments.toolwoz.records import Dialogue
 from toolwoz_town import (
     INDIAN,
     RIDE,
@@ -15,10 +17,9 @@ from toolwoz_town import (
     real_corpus,
 )
 
-from josh_pipeline.environments.toolwoz.goal import GroundTruthCall
+from josh_pipeline.environments.toolwoz.corpus import Dialogue
+from josh_pipeline.environments.toolwoz.goal import GroundTruthCall, instructions, line_domains
 from josh_pipeline.environments.toolwoz.goals import REASONS, derive_goals
-from josh_pipeline.environments.toolwoz.message import instructions, line_domains
-from josh_pipeline.environments.toolwoz.records import Dialogue
 
 MESSAGE = [
     "You are planning your trip in Cambridge",

@@ -6,15 +6,25 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toolwoz_town import ATTRACTIONS, DATABASES, HOTELS, INDIAN, RESTAURANTS, TRAINS, corpus_of, dialogue
+from toolwoz_town import (
+    ATTRACTIONS,
+    DATABASES,
+    HOTELS,
+    INDIAN,
+    RESTAURANTS,
+    TRAINS,
+    corpus_of,
+    dialogue,
+    world_in,
+)
 
 from josh_pipeline.environments.toolwoz.databases import Database
 from josh_pipeline.environments.toolwoz.goal import DOMAINS, Goal, Semantics
 from josh_pipeline.environments.toolwoz.goals import derive_goals
-from josh_pipeline.environments.toolwoz.semantics import AUDITED, PAPER
+from josh_pipeline.environments.toolwoz.rules import AUDITED, PAPER
 from josh_pipeline.environments.toolwoz.tools import TOOLS, search_parameters
 from josh_pipeline.environments.toolwoz.values import minutes, normalise
-from josh_pipeline.environments.toolwoz.world import ToolWozWorld, worlds
+from josh_pipeline.environments.toolwoz.world import ToolWozWorld
 
 RECORD = dialogue(
     {
@@ -75,7 +85,7 @@ def calls_with(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Call]]:
     one = st.sampled_from(TOOLS).flatmap(
         lambda tool: st.tuples(
             st.just(tool.name),
-            st.fixed_dictionaries({}, optional=dict.fromkeys(tool.parameters, values)),
+            st.fixed_dictionaries({}, optional=dict.fromkeys(tool.properties, values)),
         )
     )
     return st.lists(one, max_size=8)
@@ -87,7 +97,7 @@ SOME_CALLS = calls_with(st.sampled_from(PLAIN + TIMES) | st.none() | st.integers
 
 def fresh(semantics: Semantics, corpus=TIMED) -> ToolWozWorld:
     (goal,) = derive_goals(corpus, semantics)
-    return worlds(corpus, semantics)(goal)
+    return world_in(corpus, goal, semantics)
 
 
 def played(world: ToolWozWorld, calls: list[Call]) -> list[Mapping[str, Any]]:
@@ -105,7 +115,7 @@ def test_both_semantics_agree_where_no_repair_applies(calls):
 @given(SOME_CALLS, SEMANTICS, st.sampled_from([CORPUS, TIMED]), st.booleans())
 def test_the_reward_never_falls_when_a_call_is_added(calls, semantics, corpus, inside_search):
     (goal,) = derive_goals(corpus, semantics)
-    world = worlds(corpus, semantics, inside_search)(goal)
+    world = world_in(corpus, goal, semantics, inside_search)
     before = 0.0
     for tool, arguments in calls:
         world.call(tool, arguments)
@@ -198,12 +208,13 @@ def test_indexes_find_what_a_scan_finds(domain, data):
     arguments = data.draw(
         st.fixed_dictionaries({}, optional=dict.fromkeys(search_parameters(domain), values))
     )
-    assert PAPER.matching(INDEXED[domain], arguments) == scanned(TOWN[domain], arguments, "paper")
-    assert AUDITED.matching(INDEXED[domain], arguments) == scanned(TOWN[domain], arguments, "audited")
+    for rules in (PAPER, AUDITED):
+        found = rules.matching(INDEXED[domain], rules.served(arguments))
+        assert found == scanned(TOWN[domain], arguments, rules.name)
 
 
 def test_forks_and_worlds_share_their_databases():
     goals: list[Goal] = derive_goals(CORPUS, "audited")
-    first, second = worlds(CORPUS, "audited")(goals[0]), worlds(CORPUS, "audited")(goals[0])
+    first, second = (world_in(CORPUS, goals[0], "audited") for _ in range(2))
     assert first._databases is second._databases is first.fork()._databases
     assert set(first._databases) == set(DATABASES)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from josh_pipeline.report.load_tree import load_drawn_tree, telling_tree
 from josh_pipeline.stages.state import coming_iteration, missing_preparation
 from line_worker import HARVEST
 from tiny_loop import play_with, tiny_profile
@@ -14,7 +15,6 @@ from tiny_loop import play_with, tiny_profile
 from assets.launch import instance_of, run_job
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.report.load_scores import home_scores
-from josh_pipeline.report.load_tree import load_drawn_tree, telling_tree
 from josh_pipeline.report.tree_view import tree_page
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.step import Step

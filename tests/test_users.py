@@ -14,7 +14,7 @@ from josh_pipeline.dialogue.users import make_user, user_digest
 from josh_pipeline.environments.toolwoz.agenda import PATIENCE, AgendaUser
 from josh_pipeline.environments.toolwoz.goal import DomainTask, Goal, GroundTruthCall
 from josh_pipeline.environments.toolwoz.hearing import contradictions, hear
-from josh_pipeline.environments.toolwoz.records import Dialogue
+from josh_pipeline.environments.toolwoz.corpus import Dialogue
 from josh_pipeline.settings import UserSettings
 
 INFO = {"food": "italian", "area": "centre", "pricerange": "cheap"}

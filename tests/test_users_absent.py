@@ -10,7 +10,7 @@ from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.core.user import User
 from josh_pipeline.dialogue.script_user import ScriptUser
 from josh_pipeline.environments.toolwoz.goal import Goal
-from josh_pipeline.environments.toolwoz.records import Dialogue
+from josh_pipeline.environments.toolwoz.corpus import Dialogue
 from josh_pipeline.evaluation.benchmark import evaluate
 from josh_pipeline.search.rollouts import rollouts
 from josh_pipeline.search.spending import Ledger

@@ -6,10 +6,7 @@ from pathlib import Path
 
 import pytest
 from finished_home import copied, step_of
-
-from josh_pipeline.settings import Settings, UserSettings
 from josh_pipeline.stages.scopes import corpus_scope, goals_scope
-from josh_pipeline.stages.step import Step
 from josh_pipeline.stages.verdicts import (
     Verdict,
     calls_unseen,
@@ -21,6 +18,9 @@ from josh_pipeline.stages.verdicts import (
     nothing_leaks,
     trees_rewarded,
 )
+
+from josh_pipeline.settings import Settings, UserSettings
+from josh_pipeline.stages.step import Step
 from josh_pipeline.store.home import Home
 
 ITERATION = "002"

@@ -4,15 +4,19 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue, Split
+from josh_pipeline.environments.toolwoz.databases import databases_of
+from josh_pipeline.environments.toolwoz.environment import ToolWoz
 from josh_pipeline.environments.toolwoz.goal import Goal, Semantics
 from josh_pipeline.environments.toolwoz.goals import derive_goals
-from josh_pipeline.environments.toolwoz.records import Corpus, Dialogue, Split
-from josh_pipeline.environments.toolwoz.world import ToolWozWorld, worlds
+from josh_pipeline.environments.toolwoz.settings import GoalSettings, ToolWozSettings
+from josh_pipeline.environments.toolwoz.world import ToolWozWorld
 
 WOK, BOAT, DOJO, CHOP, CURRY, PALACE = range(6)
 
@@ -109,7 +113,27 @@ def goal_of(record: Dialogue, semantics: Semantics) -> Goal:
 def world_of(record: Dialogue, semantics: Semantics, inside_search: bool = False) -> ToolWozWorld:
     corpus = corpus_of(record)
     (goal,) = derive_goals(corpus, semantics)
-    return worlds(corpus, semantics, inside_search)(goal)
+    return world_in(corpus, goal, semantics, inside_search)
+
+
+def world_in(corpus: Corpus, goal: Goal, semantics: Semantics, inside_search: bool = False) -> ToolWozWorld:
+    return ToolWozWorld(goal, databases_of(corpus), semantics, inside_search)
+
+
+def environment_of(corpus: Corpus, semantics: Semantics = "audited", parts: bool = True) -> ToolWoz:
+    return ToolWoz(ToolWozSettings(goals=GoalSettings(semantics=semantics, parts=parts)), corpus)
+
+
+def through_the_store(corpus: Corpus) -> Corpus:
+    """A corpus written as JSON and restored, as a store does it."""
+    environment = environment_of(corpus)
+    snapshot = environment.snapshot()
+    sources = tuple(replace(one, content=json.loads(json.dumps(one.content))) for one in snapshot.sources)
+    entities = {
+        name: tuple(json.loads(json.dumps(row)) for row in rows) for name, rows in snapshot.entities.items()
+    }
+    kept = replace(snapshot, sources=sources, entities=entities)
+    return ToolWoz.restore(environment.settings, kept).corpus
 
 
 def real_corpus() -> Corpus:

@@ -10,10 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
-from josh_pipeline.stages.corpus import store_corpus
-from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
 from report_samples import conversation, grown_tree
 
+from josh_pipeline.core.environment import Task
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.environments.toolwoz.goal import Goal
 from josh_pipeline.evaluation.benchmark import Episode
@@ -23,12 +22,12 @@ from josh_pipeline.search.codec import node_records, tree_record
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import load_settings
 from josh_pipeline.stages.drift import drift_frame
+from josh_pipeline.stages.environment import stored_tasks
 from josh_pipeline.stages.episodes import EPISODE_SCHEMA, episode_record
 from josh_pipeline.stages.evaluation import score_record
-from josh_pipeline.stages.goals import store_goals, stored_goals
-from josh_pipeline.stages.registry import open_home
+from josh_pipeline.stages.registry import BY_NAME, open_home
 from josh_pipeline.stages.rollouts import NODE_SCHEMA, TREE_SCHEMA
-from josh_pipeline.stages.step import Step, start_step
+from josh_pipeline.stages.step import Step, base_scope, corpus_scope, goals_scope, start_step
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 SUCCESSES = {"base": 2, "one": 6, "two": 5, "three": 7}
@@ -36,13 +35,13 @@ GOALS = 8
 STRINGS = dict.fromkeys(("predecessor", "adapter_digest", "adapter_path", "previous_digest"), pl.String)
 
 
-def episodes(goals: Sequence[Goal], policy: str) -> list[Episode]:
+def episodes(goals: Sequence[Task], policy: str) -> list[Episode]:
     """The first goals are solved; round two loses goal 0, which the others solve."""
     solved = set(range(SUCCESSES[policy])) ^ ({0} if policy == "two" else set())
     return [
         Episode(
             episode_id=f"{policy}-{goal.goal_id}", goal_id=goal.goal_id, policy_digest=policy, seed=index,
-            settings_digest="s", trial=0, messages=conversation(f"I am policy {policy}."), calls=(),
+            settings_digest="s", trial=0, retry=0, messages=conversation(f"I am policy {policy}."), calls=(),
             earned=tuple(range(len(goal.calls))) if index in solved else (),
             reward=1.0 if index in solved else 0.0, turns=2, error_turns=0, user_done=True, failure=None,
             failure_message=None, usage=Usage(3, 0, 1_200, 900, 60, 0, 0, 0, 0, 0.02, 1.5),
@@ -59,7 +58,7 @@ def write_base(step: Step) -> None:
         "demonstrations": 4, "tokens": 900, "seconds": 12.5, "record": "{}",
     }  # fmt: skip
     demonstrations = [
-        {"position": i, "goal_id": "g", "dialogue_id": "d", "messages": "[]", "reward": r}
+        {"position": i, "goal_id": "g", "source_id": "d", "messages": "[]", "reward": r}
         for i, r in enumerate((1.0, 1.0, 0.5, 0.0))
     ]
     curve = [{"step": s, "point": json.dumps({"step": s, "loss": 2.0 / s})} for s in (1, 2, 3)]
@@ -87,7 +86,7 @@ def write_policy(
     row = {
         "policy_digest": digest, "kind": "adapter", "attempt": attempt, "line": line,
         "predecessor": predecessor,
-        "corpus": "sample-40", "corpus_digest": "c", "corpus_scope": corpus_scope(step.settings.corpus),
+        "corpus": "sample-40", "corpus_digest": "c", "corpus_scope": corpus_scope(step.settings),
         "goals_scope": goals_scope(step.settings), "base_scope": base_scope(step.settings),
         "base_digest": "base", "base_path": "models/base", "adapter_digest": None, "adapter_path": None,
         "model": "smollm2",
@@ -98,7 +97,7 @@ def write_policy(
 
 def write_round(step: Step, iteration: str, trained_from: str, candidate: str) -> None:
     warehouse = step.warehouse
-    goal = stored_goals(warehouse, goals_scope(step.settings), kind="part", role="train")[0]
+    goal = stored_tasks(warehouse, goals_scope(step.settings), kind="part", role="train")[0]
     whole = replace(
         grown_tree(rounds=6, collapses=(4,), seed=int(iteration)), rollout_id=f"tree-{iteration}",
         goal_id=goal.goal_id, reward=1.0, policy_digest=trained_from,
@@ -123,7 +122,7 @@ def write_round(step: Step, iteration: str, trained_from: str, candidate: str) -
         {
             "position": i, "row_id": row, "method": "kto", "goal_id": goal.goal_id,
             "rollout_id": whole.rollout_id, "policy_digest": "p", "tools": "[]", "prompt": "[]",
-            "completion": "{}", "rejected": None, "desirable": desirable,
+            "sides": "[]", "label": "desirable" if desirable else "undesirable", "tokens": 100,
         }
         for i, (row, _, desirable) in enumerate(links)
     ]  # fmt: skip
@@ -132,7 +131,7 @@ def write_round(step: Step, iteration: str, trained_from: str, candidate: str) -
         for row, node, _ in links
     ]
     tables = {
-        "preference_rows": pl.DataFrame(rows, schema_overrides={"rejected": pl.String}),
+        "preference_rows": pl.DataFrame(rows),
         "row_nodes": pl.DataFrame(nodes_),
     }
     inputs = made_from(step, iteration, "policy", "rollouts")
@@ -154,7 +153,9 @@ def write_round(step: Step, iteration: str, trained_from: str, candidate: str) -
 
 
 def write_evaluation(step: Step, iteration: str, before: str | None, after: str) -> None:
-    goals = stored_goals(step.warehouse, goals_scope(step.settings), kind="part", role="test")[:GOALS]
+    goals = stored_tasks(step.warehouse, goals_scope(step.settings), of=Goal, kind="part", role="test")[
+        :GOALS
+    ]
     by_id = {goal.goal_id: goal for goal in goals}
     sides = {"after": after} | ({"before": before} if before else {})
     played = {side: episodes(goals, policy) for side, policy in sides.items()}
@@ -173,7 +174,8 @@ def write_evaluation(step: Step, iteration: str, before: str | None, after: str)
         ),
         "evaluations": pl.DataFrame(
             [
-                {"side": side, "role": role, "goal_kind": "part"} | score_record(score(found, by_id), found)
+                {"side": side, "role": role, "goal_kind": "part"}
+                | score_record(score(found, by_id, lambda call: "refused"), found)
                 for side, found in played.items()
                 for role in ("val", "test")
             ]
@@ -192,10 +194,10 @@ def write_evaluation(step: Step, iteration: str, before: str | None, after: str)
         "policy_digest": after, "foundation_digest": "f", "texts_digest": "t",
         "drift": 0.5 + 0.1 * int(iteration),
         "low": 0.4, "high": 0.9, "texts": 40, "tokens": 651, "by_kind": '{"chat": 0.8, "code": 0.4}',
-        "seconds": 9.0, "reason": None, "max_drift": 1.5,
+        "reason": None, "max_drift": 1.5,
     }  # fmt: skip
     if after == "two":
-        drift |= dict.fromkeys(("drift", "low", "high", "texts", "tokens", "by_kind", "seconds"))
+        drift |= dict.fromkeys(("drift", "low", "high", "texts", "tokens", "by_kind"))
         drift |= {"reason": "The weights are elsewhere."}
     tables["drifts"] = drift_frame(drift)
     inputs = made_from(step, iteration, "policy", "adapter")
@@ -218,8 +220,10 @@ def open_step(folder: Path) -> Step:
     settings = load_settings(
         "quickstart",
         {
-            "corpus": {"sample_dialogues": 60},
-            "goals": {"domains": ["hotel", "restaurant", "attraction", "train"]},
+            "environment": {
+                "corpus": {"sample_dialogues": 60},
+                "goals": {"domains": ["hotel", "restaurant", "attraction", "train"]},
+            },
             "evaluation": {"bootstrap": 200},
         },
     )
@@ -229,8 +233,8 @@ def open_step(folder: Path) -> Step:
 def written_home(folder: Path) -> Warehouse:
     """Write the home."""
     step = open_step(folder)
-    store_corpus(step)
-    store_goals(step)
+    for stage in ("corpus", "goals"):
+        BY_NAME[stage].run(step, None)
     write_base(step)
     write_policy(step, "000", "base", None)
     write_evaluation(step, "000", None, "base")

@@ -2,13 +2,14 @@
 
 import argparse
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from josh_pipeline.core.command import HOME, argument
 from josh_pipeline.environments.registry import BUILT_IN, DEFAULT
 from josh_pipeline.settings import Settings, profile_names
-from josh_pipeline.stages.step import iteration_key
-from josh_pipeline.store.home import Home
+
+if TYPE_CHECKING:
+    from josh_pipeline.store.home import Home
 
 
 def positive(text: str) -> int:
@@ -24,6 +25,9 @@ def positive(text: str) -> int:
 
 def partition(iteration: str | None) -> str | None:
     """Return the partition key of an iteration that was given as a number; anything else as it is."""
+    # Imported where it is used: every start of josh reads this module, and the store takes a while.
+    from josh_pipeline.stages.step import iteration_key
+
     return iteration_key(int(iteration)) if iteration is not None and iteration.isdigit() else iteration
 
 
@@ -57,7 +61,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
 
 
-def settings_of(home: Home, options: argparse.Namespace) -> Settings:
+def settings_of(home: "Home", options: argparse.Namespace) -> Settings:
     """Lay the options of ``SETTINGS`` over the profile, or over the settings of the home's last run.
 
     Raises:

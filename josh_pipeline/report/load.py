@@ -37,6 +37,8 @@ STEPS = (
     ("evaluation", "evaluation", "adapter"),
 )
 """Stages whose cost is shown: (stage, its name for people, the stage before it)."""
+PLURALS = {"golden conversation": "golden conversations", "pair": "pairs"}
+"""Labels of rows that have one."""
 
 
 def load_report(
@@ -168,8 +170,8 @@ def harvest_of(warehouse: Warehouse, iteration: str, name: str | None = None) ->
         [iteration],
     )[0]
     rows = warehouse.rows(
-        "SELECT upper(method) || ' ' || label AS label, count(*) AS n FROM current_preference_rows "
-        "WHERE iteration = ? GROUP BY 1 ORDER BY 1",
+        "SELECT method, label, count(*) AS n FROM current_preference_rows WHERE iteration = ? "
+        "GROUP BY ALL ORDER BY method, label",
         [iteration],
     )
     by_round: dict[int, list[int]] = {}
@@ -184,7 +186,7 @@ def harvest_of(warehouse: Warehouse, iteration: str, name: str | None = None) ->
     return HarvestYield(
         iteration=int(iteration),
         name=name or f"iteration {iteration}",
-        rows={row["label"]: row["n"] for row in rows},
+        rows={f"{row['method'].upper()} {PLURALS.get(row['label'], row['label'])}": row["n"] for row in rows},
         by_round={round_: (good, bad) for round_, (good, bad) in by_round.items()},
         **trees,
     )

@@ -70,7 +70,8 @@ def bubbles(conversation: Conversation, marked: Collection[int] = ()) -> tuple[B
         marked: places of messages that are drawn as those that count.
     """
     found = []
-    for place, (message, following) in enumerate(zip(conversation, (*conversation[1:], None), strict=True)):
+    for place, message in enumerate(conversation):
+        following = conversation[place + 1] if place + 1 < len(conversation) else None
         mark = " earned" if place in marked else ""
         heard = ends_turn(message, following)
         if message.role != "assistant":

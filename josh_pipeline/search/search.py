@@ -208,9 +208,10 @@ class _Search:
 
         A leaf that ends so earns nothing.
         """
-        told: Told = (self.agent.system(leaf.world).content, self.agent.schemas(leaf.world))
-        leaf.told = None if told == self.told else told
         try:
+            with failing_as("world", "What the agent is told"):
+                told: Told = (self.agent.system(leaf.world).content, self.agent.schemas(leaf.world))
+            leaf.told = None if told == self.told else told
             if self.settings.step_by == "turn":
                 await self.take_turn(leaf)
             else:
@@ -249,16 +250,16 @@ class _Search:
             sampling=self.sampling,
             seed=self.request_seed(leaf, 0),
         )
-        leaf.messages, leaf.completions, leaf.calls = step.messages, (step.completion,), step.calls
-        leaf.open_requests += 1
-        if not step.spoke:
-            if leaf.open_requests < self.settings.max_requests:
-                return
+        messages, made = step.messages, leaf.open_requests + 1
+        spent = not step.spoke and made >= self.settings.max_requests
+        if spent:
             hand_over(leaf.world)
-            leaf.error_turn = True
-            leaf.messages = (*leaf.messages, Message("assistant", ERROR_SENTENCE, error=True))
-        leaf.open_requests = 0
-        leaf.turns += 1
+            messages = (*messages, Message("assistant", ERROR_SENTENCE, error=True))
+        leaf.messages, leaf.completions, leaf.calls = messages, (step.completion,), step.calls
+        leaf.error_turn = spent
+        ended = step.spoke or spent
+        leaf.open_requests = 0 if ended else made
+        leaf.turns += ended
 
     def reward(self, leaves: list[_Branch]) -> _Branch | None:
         """Mark and collapse: return the golden leaf if any leaf earned something in this round."""
