@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from josh_pipeline.core.errors import RolloutError, UserError
+from josh_pipeline.core.errors import RolloutError
 from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.messages import Message, ToolCall, visible
 from josh_pipeline.core.policy import Completion, Request, Sampling
@@ -412,8 +412,3 @@ def test_a_policy_failure_leaves_the_turn_as_a_typed_error() -> None:
     )
     with pytest.raises(RolloutError, match="gone"):
         asyncio.run(talk)
-
-
-def test_an_unknown_agent_is_refused_by_name() -> None:
-    with pytest.raises(UserError, match="use one of compact"):
-        make_agent("verbose", "full")
