@@ -119,7 +119,6 @@ async def searched(
             settings_digest="benchmark",
             seed=0,
             attempt=0,
-            done=(),
             checkpoint=trees.extend,
             progress=TerminalProgress(),
             ledger=Ledger(),

@@ -165,7 +165,6 @@ async def many_trees(url: str, play: Play) -> list[Tree]:
             settings_digest="benchmark",
             seed=0,
             attempt=0,
-            done=(),
             checkpoint=trees.extend,
             progress=SilentProgress(),
             ledger=Ledger(),

@@ -43,7 +43,6 @@ def test_a_user_that_cannot_be_made_leaves_a_failed_tree_and_the_others_grow() -
             settings_digest="settings",
             seed=0,
             attempt=0,
-            done=(),
             checkpoint=trees.extend,
             progress=SilentProgress(),
             ledger=Ledger(),

@@ -17,7 +17,7 @@ from josh_pipeline.stages.preferences import stored_rows
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.lineage import history
 from josh_pipeline.store.run_record import git_commit
-from josh_pipeline.store.schema import GLOBAL_STAGES, MEMBERS, SCHEMA_VERSION, STAGE_TABLES
+from josh_pipeline.store.schema import SCHEMA_VERSION
 from josh_pipeline.store.warehouse import Warehouse
 
 MANIFEST = "manifest.json"
@@ -83,10 +83,11 @@ def export_tables(warehouse: Warehouse, iteration: str | None, folder: Path) -> 
     """Write every table as ``tables/<table>.parquet``: the current rows, in no particular order."""
     (folder / "tables").mkdir(exist_ok=True)
     queries: dict[str, str] = {}
-    for stage, tables in STAGE_TABLES.items():
-        where = "" if iteration is None or stage in GLOBAL_STAGES else f" WHERE iteration = '{iteration}'"
-        queries |= {table: f"FROM current_{table}{where}" for table in tables}
-    for members in MEMBERS.values():
+    for stage in warehouse.layout.stages.values():
+        chosen = iteration is not None and stage.scope == "iteration"
+        where = f" WHERE iteration = '{iteration}'" if chosen else ""
+        queries |= {table: f"FROM current_{table}{where}" for table in stage.tables}
+    for members in (stage.members for stage in warehouse.layout.member_lists if stage.members):
         listed = f"SELECT {members.key} {queries[members.table]}"
         for table in members.content:
             others = queries.get(table)
@@ -163,7 +164,8 @@ def manifest_of(
     wanted = [
         written
         for generation, written in known.items()
-        if written.current and (iteration in (None, generation.scope) or generation.stage in GLOBAL_STAGES)
+        if written.current
+        and (iteration in (None, generation.scope) or home.layout.scope_column(generation.stage) == "scope")
     ]
     return {
         "made_by": f"josh export{f' {iteration}' if iteration else ''}, formats {' and '.join(formats)}",
