@@ -24,26 +24,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from josh_pipeline.audit.row import audit_row
-from josh_pipeline.harvest.codec import link_record, row_record
-from josh_pipeline.stages.corpus import store_corpus, stored_corpus
-from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
 
+from josh_pipeline.audit.chain import audit_row
+from josh_pipeline.core.environment import Environment, Role, Task
 from josh_pipeline.core.ids import content_id, derived_seed
 from josh_pipeline.core.messages import Message, ToolCall
 from josh_pipeline.core.policy import Completion
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.core.world import CallRecord
-from josh_pipeline.environments.toolwoz.goal import Goal
-from josh_pipeline.environments.toolwoz.world import ToolWozWorld, worlds
 from josh_pipeline.evaluation.benchmark import Episode, episode_id
 from josh_pipeline.evaluation.summary import score
 from josh_pipeline.harvest.harvest import harvest
 from josh_pipeline.harvest.labels import relabel
+from josh_pipeline.harvest.rows import row_record
 from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.report.load import load_report
 from josh_pipeline.search.codec import node_records, tree_record
@@ -51,12 +49,14 @@ from josh_pipeline.search.rollouts import rollout_seed
 from josh_pipeline.search.search import rollout_id
 from josh_pipeline.search.tree import Node, Tree, Usage
 from josh_pipeline.settings import Settings, load_settings
+from josh_pipeline.stages.environment import stored_environment, stored_tasks
 from josh_pipeline.stages.episodes import EPISODE_SCHEMA, episode_record
 from josh_pipeline.stages.evaluation import score_record
-from josh_pipeline.stages.goals import store_goals, stored_goals
-from josh_pipeline.stages.registry import open_home
+from josh_pipeline.stages.labels import label_records, tree_label_record
+from josh_pipeline.stages.registry import BY_NAME, open_home
 from josh_pipeline.stages.rollouts import NODE_SCHEMA, TREE_SCHEMA
-from josh_pipeline.stages.step import Step, start_step
+from josh_pipeline.stages.step import Step, base_scope, corpus_scope, goals_scope, start_step
+from josh_pipeline.store.columns import columns
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
@@ -158,8 +158,7 @@ def rerun(home: Home) -> dict[str, Any]:
     frames = {
         stage: {
             table: warehouse.query(
-                f"SELECT * EXCLUDE (iteration, generation) FROM current_{table} WHERE iteration = ?",
-                [ITERATION],
+                f"SELECT {_written(table)} FROM current_{table} WHERE iteration = ?", [ITERATION]
             )
             for table in tables
         }
@@ -181,6 +180,12 @@ def rerun(home: Home) -> dict[str, Any]:
     return {"seconds": whole, "peak": peak(), "details": details}
 
 
+def _written(table: str) -> str:
+    """The columns of a table that a stage gives."""
+    made_on_insert = {"iteration", "generation", "digest", "tree_digest"}
+    return ", ".join(f'"{one.name}"' for one in columns()[table] if one.name not in made_on_insert)
+
+
 def report_queries(home: Home) -> dict[str, Any]:
     """Load the report, each query timed."""
     timed: list[tuple[float, str]] = []
@@ -193,7 +198,7 @@ def report_queries(home: Home) -> dict[str, Any]:
             return found
 
     began = time.monotonic()
-    load_report(Watched(home.store), None, "trees")
+    load_report(Watched(home.store, home.layout), None, "trees")
     whole = time.monotonic() - began
     memory = peak()
     slowest = sorted(timed, reverse=True)[:3]
@@ -213,15 +218,16 @@ def make(home: Home, nodes: int, batch: int) -> None:
     """Write the home."""
     settings = load_settings("quickstart", {"training": {"method": "kto"}})
     step = start_step(home, settings, "benchmark", SilentProgress())
-    store_corpus(step)
-    store_goals(step)
+    for stage in ("corpus", "goals"):
+        BY_NAME[stage].run(step, None)
     write_base(step)
     baseline = write_policy(step, "000", None)
     write_evaluation(step, "000", None, "base", [baseline])
     policy = write_policy(step, ITERATION, "000")
-    corpus = stored_corpus(step.warehouse, corpus_scope(settings.corpus), dialogues=False)
-    world_of = worlds(corpus, settings.goals.semantics, inside_search=True)
-    goals = stored_goals(step.warehouse, goals_scope(settings), kind="part", role="train")
+    environment = stored_environment(
+        step.warehouse, settings.environment, corpus_scope(settings), sources=False
+    )
+    goals = goals_of(step, environment, "train")
     written = 0
     ids: list[str] = []
     collected: Frames = {"labels": [], "tree_labels": [], "preference_rows": [], "row_nodes": []}
@@ -229,7 +235,8 @@ def make(home: Home, nodes: int, batch: int) -> None:
     checkpointing = 0.0
     while written < nodes:
         trees = [
-            grown(settings, goals[(len(ids) + n) % len(goals)], len(ids) + n, world_of) for n in range(batch)
+            grown(settings, goals[(len(ids) + n) % len(goals)], len(ids) + n, environment)
+            for n in range(batch)
         ]
         ids += [tree.rollout_id for tree in trees]
         written += sum(len(tree.nodes) for tree in trees)
@@ -245,7 +252,7 @@ def make(home: Home, nodes: int, batch: int) -> None:
         start = time.monotonic()
         step.warehouse.append(frames, key="rollout_id")
         checkpointing += time.monotonic() - start
-        collect(collected, trees, goals, world_of)
+        collect(collected, trees, goals, environment)
     print(
         f"made {written:,} nodes in {len(ids):,} trees in {time.monotonic() - began:.0f} s, "
         f"of which {checkpointing:.0f} s checkpoints",
@@ -254,35 +261,28 @@ def make(home: Home, nodes: int, batch: int) -> None:
     publish_rows(step, ids, collected, policy)
 
 
-def collect(
-    frames: Frames, trees: list[Tree], goals: list[Goal], world_of: Callable[[Goal], ToolWozWorld]
-) -> None:
+def goals_of(step: Step, environment: Environment[Any], role: Role) -> list[Any]:
+    """Return the goals of a role."""
+    scope = goals_scope(step.settings)
+    return stored_tasks(step.warehouse, scope, of=environment.Task, kind=environment.played, role=role)
+
+
+def collect(frames: Frames, trees: list[Tree], goals: list[Task], environment: Environment[Any]) -> None:
     """Label and harvest a batch, as the steps do."""
     by_id = {goal.goal_id: goal for goal in goals}
     nodes, whole = [], []
     for tree in trees:
-        labels = relabel(tree, world_of(by_id[tree.goal_id]))
-        nodes += [
-            {
-                "rollout_id": tree.rollout_id, "node_id": node_id, "golden": label.golden,
-                "successful": label.successful, "earned": json.dumps(label.earned),
-                "call_earned": json.dumps(label.calls), "agrees": True, "difference": None,
-            }
-            for node_id, label in labels.nodes.items()
-        ]  # fmt: skip
-        whole.append(
-            {
-                "rollout_id": tree.rollout_id, "goal_id": tree.goal_id, "earned": json.dumps(labels.earned),
-                "reward": labels.reward, "agrees": True,
-            }
-        )  # fmt: skip
-    found = harvest(trees, "kto", "partial", frozenset())
+        labels = relabel(tree, environment.world(by_id[tree.goal_id], searching=True))
+        about = {"rollout_id": tree.rollout_id, "agrees": True, "difference": None}
+        nodes += [about | record for record in label_records(labels)]
+        whole.append(tree_label_record(tree, labels) | {"agrees": True})
+    found = harvest(trees, "kto", "messages", "partial", frozenset())
     begin = sum(frame.height for frame in frames["preference_rows"])
     rows = [row_record(row) | {"position": begin + n} for n, row in enumerate(found.rows)]
     frames["labels"].append(pl.DataFrame(nodes, schema_overrides={"difference": pl.String}))
     frames["tree_labels"].append(pl.DataFrame(whole))
-    frames["preference_rows"].append(pl.DataFrame(rows, schema_overrides={"rejected": pl.String}))
-    frames["row_nodes"].append(pl.DataFrame([link_record(link) for link in found.links]))
+    frames["preference_rows"].append(pl.DataFrame(rows, infer_schema_length=None))
+    frames["row_nodes"].append(pl.DataFrame([asdict(origin) for origin in found.origins]))
 
 
 def publish_rows(step: Step, ids: list[str], frames: Frames, policy: Generation) -> None:
@@ -311,12 +311,12 @@ def publish_rows(step: Step, ids: list[str], frames: Frames, policy: Generation)
     write_evaluation(step, ITERATION, "base", str(training["policy_digest"]), [policy, trained])
 
 
-def grown(settings: Settings, goal: Goal, number: int, world_of: Callable[[Goal], ToolWozWorld]) -> Tree:
+def grown(settings: Settings, goal: Task, number: int, environment: Environment[Any]) -> Tree:
     """Grow a tree: talk in every branch, then the first ones search rightly and the tree collapses."""
     draw = random.Random(number)
     seed = rollout_seed(derived_seed("iteration", settings.seed, ITERATION), number)
     name = rollout_id("base", goal.goal_id, seed, "benchmark")
-    world = world_of(goal)
+    world = environment.world(goal, searching=True)
     wanted = goal.calls[0]
     arguments = dict(wanted.parameters)
     result = world.call(wanted.tool, arguments)
@@ -338,7 +338,7 @@ def grown(settings: Settings, goal: Goal, number: int, world_of: Callable[[Goal]
                 Message("assistant", "I found one."),
                 Message("user", "Thank you."),
             )
-            calls = (CallRecord(wanted.tool, arguments, result.payload, result.matches, earned),)
+            calls = (CallRecord(wanted.tool, arguments, result.payload, result.brief, result.error, earned),)
         completions = tuple(
             Completion(
                 text=message.content, tool_calls=(), token_ids=draw.choice(TOKENS),
@@ -353,7 +353,7 @@ def grown(settings: Settings, goal: Goal, number: int, world_of: Callable[[Goal]
                 node_id=content_id(name, path), parent_id=content_id(name, path[:-1]) if path else None,
                 path=path, round=len(path), messages=messages, completions=completions, calls=calls,
                 earned=earned if searching else (), golden=on_path, successful=on_path, error_turn=False,
-                failure=None, failure_message=None, end="rounds_spent" if last else None,
+                failure=None, failure_message=None, end="rounds_spent" if last else None, told=None,
             )
         )  # fmt: skip
 
@@ -412,7 +412,10 @@ def write_evaluation(
     step: Step, iteration: str, before: str | None, after: str, inputs: list[Generation]
 ) -> None:
     """Write an evaluation of both sides on test goals: 150 conversations each."""
-    goals = stored_goals(step.warehouse, goals_scope(step.settings), kind="part", role="test")[:150]
+    environment = stored_environment(
+        step.warehouse, step.settings.environment, corpus_scope(step.settings), sources=False
+    )
+    goals = goals_of(step, environment, "test")[:150]
     by_id = {goal.goal_id: goal for goal in goals}
     sides = {"after": after} | ({"before": before} if before else {})
     members, scores = [], []
@@ -423,12 +426,12 @@ def write_evaluation(
         step.warehouse.append({"episodes": frame}, key="episode_id")
         about = {"side": side, "role": "test", "goal_kind": "part"}
         members += [about | {"episode_id": one.episode_id} for one in played]
-        scores.append(about | score_record(score(played, by_id), played))
+        scores.append(about | score_record(score(played, by_id, environment.fault), played))
     tables = {"evaluation_episodes": pl.DataFrame(members), "evaluations": pl.DataFrame(scores)}
     step.warehouse.publish("evaluation", iteration, step.run_id, tables, inputs)
 
 
-def conversation(goal: Goal, policy: str, number: int) -> Episode:
+def conversation(goal: Task, policy: str, number: int) -> Episode:
     """Return a conversation in which every second goal is solved."""
     solved = number % 2 == 0
     return Episode(

@@ -25,7 +25,7 @@ from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import SearchSettings, Settings
 from josh_pipeline.stages.goals import store_goals
-from josh_pipeline.stages.registry import open_home
+from josh_pipeline.stages.registry import LAYOUT, open_home
 from josh_pipeline.stages.step import start_step
 from josh_pipeline.store.warehouse import Warehouse
 
@@ -80,7 +80,7 @@ class Raw:
 
 
 def test_what_an_endpoint_and_a_users_model_say_is_stored(tmp_path: Path) -> None:
-    warehouse = Warehouse(tmp_path / "josh.duckdb")
+    warehouse = Warehouse(tmp_path / "josh.duckdb", LAYOUT)
     kept: list[Tree] = []
 
     def write(trees: list[Tree]) -> None:

@@ -1,6 +1,6 @@
 """The audit of a home, or of what one iteration descends from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from josh_pipeline.audit.context import Audit, Context, Reading
 from josh_pipeline.audit.rows import check_generation, check_rows, check_strays, current_findings
@@ -10,23 +10,35 @@ from josh_pipeline.audit.trained import check_adapter, check_benchmark, check_ev
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.progress import Progress
+from josh_pipeline.stages import (
+    adapter,
+    benchmark,
+    cold_start,
+    environment,
+    evaluation,
+    goals,
+    policy,
+    preferences,
+    promotion,
+    rollouts,
+)
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.lineage import History, Written, ancestors, history
 from josh_pipeline.store.warehouse import Generation
 
-CHECKS: dict[str, Callable[[Context, Written], None]] = {
-    "corpus": check_corpus,
-    "goals": check_goals,
-    "cold_start": check_base,
-    "policy": check_policy,
-    "rollouts": check_rollouts,
-    "preferences": check_preferences,
-    "adapter": check_adapter,
-    "evaluation": check_evaluation,
-    "promotion": check_promotion,
-    "benchmark": check_benchmark,
+CHECKS: Mapping[str, Callable[[Context, Written], None]] = {
+    environment.STAGE.name: check_corpus,
+    goals.STAGE.name: check_goals,
+    cold_start.STAGE.name: check_base,
+    policy.STAGE.name: check_policy,
+    rollouts.STAGE.name: check_rollouts,
+    preferences.STAGE.name: check_preferences,
+    adapter.STAGE.name: check_adapter,
+    evaluation.STAGE.name: check_evaluation,
+    promotion.STAGE.name: check_promotion,
+    benchmark.STAGE.name: check_benchmark,
 }
-"""Stage to what computes its rows anew; labels are checked with the trees that they are of."""
+"""Stage to what computes its rows anew; labels are computed with the trees that they are of."""
 
 
 def audit_home(
