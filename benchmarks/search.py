@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -24,10 +25,10 @@ import httpx
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.dialogue.agents import make_agent
 from josh_pipeline.environments.toolwoz.agenda import AgendaUser
+from josh_pipeline.environments.toolwoz.environment import ToolWoz
 from josh_pipeline.environments.toolwoz.goal import Goal
-from josh_pipeline.environments.toolwoz.goals import derive_goals
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
-from josh_pipeline.environments.toolwoz.world import worlds
+from josh_pipeline.environments.toolwoz.settings import ToolWozSettings
 from josh_pipeline.policies.endpoint import EndpointPolicy
 from josh_pipeline.search.concurrency import Limiter
 from josh_pipeline.search.rollouts import rollouts
@@ -61,15 +62,13 @@ class Play:
     """Goals of the built-in corpus, with the worlds and users that go with them."""
 
     def __init__(self, count: int) -> None:
-        corpus = sample_corpus(max(20, count), seed=0)
-        goals = [
-            goal for goal in derive_goals(corpus, "audited") if goal.excluded is None and len(goal.calls) > 1
-        ]
+        environment = ToolWoz(ToolWozSettings(), sample_corpus(max(20, count)))
+        goals = [goal for goal in environment.listed() if goal.excluded is None and len(goal.calls) > 1]
         # The server calls no booking, so goals with one play all of their rounds.
         self.goals = [goal for goal in goals * count if any("book" in call.tool for call in goal.calls)][
             :count
         ]
-        self.world = worlds(corpus, "audited", inside_search=True)
+        self.world = partial(environment.world, searching=True)
 
     def user(self, goal: Goal, seed: int, meter: Meter | None = None) -> AgendaUser:
         """A patient user; it has no model, so there is nothing to count."""

@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from josh_pipeline.audit.row import audit_row
 from josh_pipeline.harvest.codec import link_record, row_record
 from josh_pipeline.stages.corpus import store_corpus, stored_corpus
 from josh_pipeline.stages.scopes import base_scope, corpus_scope, goals_scope
 
-from josh_pipeline.audit.row import audit_row
 from josh_pipeline.core.ids import content_id, derived_seed
 from josh_pipeline.core.messages import Message, ToolCall
 from josh_pipeline.core.policy import Completion

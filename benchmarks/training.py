@@ -26,21 +26,23 @@ from typing import Any, get_args
 
 import datasets
 import torch
+from josh_pipeline.training.weights import PROJECTIONS
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
 
 from josh_pipeline.cli.options import quiet_libraries
+from josh_pipeline.core.environment import Carelessness
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.policy import Completion, Request
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.dialogue.agents import make_agent
 from josh_pipeline.environments.toolwoz.agenda import AgendaUser
+from josh_pipeline.environments.toolwoz.environment import ToolWoz
 from josh_pipeline.environments.toolwoz.goal import Goal
-from josh_pipeline.environments.toolwoz.goals import derive_goals
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
-from josh_pipeline.environments.toolwoz.script import Carelessness, OracleAgent
-from josh_pipeline.environments.toolwoz.world import worlds
+from josh_pipeline.environments.toolwoz.script import OracleAgent
+from josh_pipeline.environments.toolwoz.settings import ToolWozSettings
 from josh_pipeline.harvest.harvest import harvest
 from josh_pipeline.harvest.rows import Method, Row
 from josh_pipeline.policies.chat import ChatRenderer
@@ -58,10 +60,9 @@ from josh_pipeline.training.examples import dpo_conversations, kto_conversations
 from josh_pipeline.training.job import TrainingJob
 from josh_pipeline.training.run import train_here
 from josh_pipeline.training.trainers import Rows, batched_rows
-from josh_pipeline.training.weights import PROJECTIONS
 
 TREES = 24
-CARELESS = Carelessness(claimed_bookings=0.5, dropped_constraints=0.5, false_no_match=0.3)
+CARELESS = Carelessness(claimed=0.5, dropped=0.5, denied=0.3)
 MAX_TOKENS = 4096
 
 
@@ -93,15 +94,14 @@ class Careless:
 
 async def grown_trees() -> list[Tree]:
     """Search goals of the built-in corpus."""
-    corpus = sample_corpus(400, seed=0)
-    goals = [goal for goal in derive_goals(corpus, "audited") if goal.excluded is None][:TREES]
-    world_of = worlds(corpus, "audited", inside_search=True)
+    environment = ToolWoz(ToolWozSettings(), sample_corpus(400))
+    goals = [goal for goal in environment.listed() if goal.excluded is None][:TREES]
     trees = []
     for goal in goals:
         user = AgendaUser(goal, 0, 8)
         tree = await search(
             goal.goal_id,
-            world=world_of(goal),
+            world=environment.world(goal, searching=True),
             user=user,
             policy=Careless(goal, user),
             agent=make_agent("compact", "compact"),

@@ -5,9 +5,9 @@ from math import nan
 
 import pytest
 
+from josh_pipeline.core.environment import Role
 from josh_pipeline.core.errors import ErrorKind, UserError
 from josh_pipeline.core.progress import SilentProgress
-from josh_pipeline.core.environment import Role
 from josh_pipeline.evaluation.benchmark import Episode
 from josh_pipeline.evaluation.gate import Gate
 from josh_pipeline.evaluation.statistics import paired_bootstrap
