@@ -19,15 +19,16 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from josh_pipeline.cli.options import quiet_libraries
+from josh_pipeline.core.environment import Environment, Task
 from josh_pipeline.core.ids import derived_seed
 from josh_pipeline.core.policy import Sampling
 from josh_pipeline.core.progress import SilentProgress, TerminalProgress
+from josh_pipeline.core.user import User
 from josh_pipeline.dialogue.agents import make_agent
-from josh_pipeline.environments.toolwoz.agenda import AgendaUser
-from josh_pipeline.environments.toolwoz.environment import ToolWoz
-from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.environments.registry import environment_class
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.local import Engine, Generated, LocalPolicy
 from josh_pipeline.policies.models import foundation
@@ -93,7 +94,7 @@ async def warmed(engine: Engine) -> Engine:
 
 
 async def searched(
-    settings: Settings, weights: Weights, environment: ToolWoz, goals: list[Goal]
+    settings: Settings, environment: Environment[Any], weights: Weights, goals: list[Task]
 ) -> tuple[Run, Recorder, list[Tree]]:
     """Search the goals."""
     renderer = ChatRenderer(weights.base)
@@ -101,8 +102,8 @@ async def searched(
     recorder = Recorder(await warmed(engine))
     policy = LocalPolicy(renderer, recorder, "benchmark", settings.policy.max_model_tokens)
 
-    def user(goal: Goal, seed: int, meter: Meter) -> AgendaUser:
-        return AgendaUser(goal, seed, settings.user.max_turns)
+    def user(goal: Task, seed: int, meter: Meter) -> User:
+        return environment.user(goal, seed, settings.user.max_turns)
 
     trees: list[Tree] = []
     began, own = time.monotonic(), time.process_time()
@@ -166,13 +167,15 @@ def main() -> int:
     options = parser.parse_args()
     quiet_libraries()
     settings = load_settings("quickstart", {"policy": {"backend": options.backend}})
-    environment = ToolWoz.read(settings.environment, Path(), SilentProgress())
-    played = [task for task in environment.tasks() if task.kind == environment.played]
-    goals = [goal for goal in played if goal.excluded is None][: options.goals]
     with tempfile.TemporaryDirectory() as scratch:
+        environment = environment_class(settings.environment.name).read(
+            settings.environment, Path(scratch), SilentProgress()
+        )
+        played = (goal for goal in environment.tasks() if goal.kind == environment.played)
+        goals = [goal for goal in played if goal.excluded is None][: options.goals]
         base = options.checkpoint or foundation("smollm2", Path(scratch))
         weights = Weights(base, None, Path(scratch) / "merged")
-        run, recorder, trees = asyncio.run(searched(settings, weights, environment, goals))
+        run, recorder, trees = asyncio.run(searched(settings, environment, weights, goals))
         rounds = batches(trees, recorder.asked)
         plain = asyncio.run(replayed(settings, weights, rounds, recorder.asked))
     cached = sum(tree.usage.cached_tokens for tree in trees) / sum(tree.usage.prompt_tokens for tree in trees)

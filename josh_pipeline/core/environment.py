@@ -65,7 +65,7 @@ class WantedCall:
 
     @property
     def groups(self) -> Mapping[str, str]:
-        """What scores are broken down by, e.g. ``{"domain": "hotel"}``; by tool they always are."""
+        """What scores are broken down by, e.g. ``{"domain": "orders"}``; by tool they always are."""
         return {}
 
     @property
