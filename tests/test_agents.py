@@ -18,6 +18,7 @@ from josh_pipeline.core.world import CallRecord, Tool, ToolResult, World
 from josh_pipeline.dialogue.agents import make_agent
 from josh_pipeline.dialogue.turn import ERROR_SENTENCE, Turn, agent_turn, made_again
 from josh_pipeline.policies.chat import structured_calls
+from josh_pipeline.settings import load_settings
 
 ROW = {"name": "pizza hut", "food": "italian", "area": "centre", "pricerange": "cheap", "phone": "01223"}
 SEARCH = '{"name": "search_restaurant", "parameters": {"food": "italian"}}'
@@ -414,6 +415,6 @@ def test_a_policy_failure_leaves_the_turn_as_a_typed_error() -> None:
         asyncio.run(talk)
 
 
-def test_an_unknown_agent_is_refused_by_name() -> None:
-    with pytest.raises(UserError, match="use one of compact"):
-        make_agent("verbose", "full")
+def test_an_unknown_agent_is_refused_by_the_settings() -> None:
+    with pytest.raises(UserError, match=r"policy\.agent: Input should be 'compact'"):
+        load_settings("quickstart", {"policy": {"agent": "verbose"}})

@@ -3,8 +3,6 @@
 from typing import Any
 
 import pytest
-from josh_pipeline.environments.toolwoz.message import instructions, line_domains
-from josh_pipeline.environments.toolwoz.records import Dialogue
 from toolwoz_town import (
     INDIAN,
     RIDE,
