@@ -1,7 +1,6 @@
 """Assets, made from what the stages declare."""
 
 import inspect
-import warnings
 from typing import Any
 
 import dagster as dg
@@ -16,7 +15,7 @@ from josh_pipeline.store.columns import columns
 
 
 def asset_of(stage: Stage) -> dg.AssetsDefinition:
-    """Return the asset that makes a stage; in its graph it hangs below the stages that it declares to read."""
+    """Return the asset that makes a stage; in the graph it hangs below the stages that it reads."""
     partitioned = stage.of_iterations
 
     @dg.asset(
@@ -107,13 +106,10 @@ def _definition_metadata(stage: Stage) -> dict[str, Any]:
 
 def _code_of(stage: Stage) -> dg.CodeReferencesMetadataValue:
     """Return a link to the function that makes a stage, instead of to this factory."""
-    with warnings.catch_warnings():
-        # Code references are in beta; the release is pinned in pyproject.toml.
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        place = dg.LocalFileCodeReference(
-            file_path=inspect.getfile(stage.make), line_number=inspect.getsourcelines(stage.make)[1]
-        )
-        return dg.CodeReferencesMetadataValue(code_references=[place])
+    place = dg.LocalFileCodeReference(
+        file_path=inspect.getfile(stage.make), line_number=inspect.getsourcelines(stage.make)[1]
+    )
+    return dg.CodeReferencesMetadataValue(code_references=[place])
 
 
 def _run_metadata(stage: Stage, made: Made) -> dict[str, Any]:

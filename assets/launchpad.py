@@ -71,7 +71,8 @@ def environments(path: str) -> dg.Permissive:
         model = environment_class(name).Settings
         fields |= {one: field(info, f"{path}_{one}") for one, info in model.model_fields.items()}
     told = f"{', '.join(BUILT_IN)}, path/to/file.py:Class or package.module:Class."
-    return dg.Permissive(fields | {"name": dg.Field(str, is_required=False, description=told)})
+    fields |= {"name": dg.Field(str, is_required=False, description=told)}
+    return dg.Permissive(fields)  # type: ignore[no-untyped-call]
 
 
 def alternatives(models: list[type[BaseModel]], path: str) -> dg.Shape:

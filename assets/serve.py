@@ -75,10 +75,19 @@ PAGE_ROUTES = [
 ]
 
 
-def opened(parts: Sequence[str], **kwargs: Any) -> subprocess.Popen[Any]:
+def put_in_place() -> None:
+    """Let Dagster start our webserver instead of its own: the one place that reaches into Dagster.
+
+    Its webserver takes no further routes, and ``dagster dev`` no other webserver. A test holds the Dagster
+    that is installed to what this changes.
+    """
+    dagster_webserver.app.DagsterWebserver = Webserver  # type: ignore[attr-defined]
+    dagster._cli.dev.open_ipc_subprocess = started  # type: ignore[attr-defined]
+
+
+def started(parts: Sequence[str], **kwargs: Any) -> subprocess.Popen[Any]:
     """Start one of the processes of ``dagster dev``: of its webserver ours takes the place."""
-    ours = [part for name in parts for part in OURS.get(name, [name])]
-    return open_ipc_subprocess(ours, **kwargs)
+    return open_ipc_subprocess([part for name in parts for part in OURS.get(name, [name])], **kwargs)
 
 
 OURS = {"dagster_webserver": ["assets.serve", "webserver"]}
@@ -87,13 +96,12 @@ OURS = {"dagster_webserver": ["assets.serve", "webserver"]}
 def main(arguments: Sequence[str]) -> None:
     """Be ``dagster dev`` or its webserver."""
     role, *rest = arguments
+    put_in_place()
     if role == "webserver":
         sys.argv = ["dagster-webserver", *rest]
-        dagster_webserver.app.DagsterWebserver = Webserver  # type: ignore[attr-defined]
         webserver_main()  # type: ignore[no-untyped-call]
     else:
         sys.argv = ["dagster", role, *rest]
-        dagster._cli.dev.open_ipc_subprocess = opened  # type: ignore[attr-defined]
         dagster_main()  # type: ignore[no-untyped-call]
 
 

@@ -55,9 +55,9 @@ from josh_pipeline.stages.policy import iterating_policy
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.stages.step import iteration_key, start_step
+from josh_pipeline.training.fit import fit
 from josh_pipeline.training.job import TrainingJob
 from josh_pipeline.training.methods import conversations, method_class
-from josh_pipeline.training.run import train_here
 from josh_pipeline.training.trainers import PROJECTIONS, Rows, batched_rows
 
 TREES = 24
@@ -197,8 +197,8 @@ def measure(method: str, rows: tuple[Row, ...], base: Path, batch_size: int | No
         trl(plain, first, out / "warm")  # Else the first form alone would pay for what libraries do once.
         times = {
             "TRL": seconds(lambda: trl(plain, dealt, out / "trl")),
-            "plain rows": seconds(lambda: train_here(plain, out / "plain", SilentProgress())),
-            "packed trees": seconds(lambda: train_here(packed, out / "packed", SilentProgress())),
+            "plain rows": seconds(lambda: fit(plain, out / "plain", SilentProgress())),
+            "packed trees": seconds(lambda: fit(packed, out / "packed", SilentProgress())),
         }
     for name, took in times.items():
         rate = dealt.rows / took

@@ -330,6 +330,23 @@ class Settings(Section):
             raise ValueError("budget.max_cost needs policy.prices or user.prices")
         return self
 
+    @model_validator(mode="after")
+    def _user_needs_a_model(self) -> Self:
+        if self.user.kind in ("goal", "guide") and None in (self.user.model, self.user.endpoint):
+            raise ValueError(f"the {self.user.kind} user needs a model: set user.endpoint and user.model")
+        return self
+
+    @model_validator(mode="after")
+    def _demonstrations_are_compact(self) -> Self:
+        plays = self.policy
+        taught = plays.endpoint is None and self.cold_start.conversations
+        if taught and (plays.agent, plays.results) != ("compact", "compact"):
+            raise ValueError(
+                "the cold start teaches the compact agent's format and results: "
+                "set policy.agent and policy.results to compact, or cold_start.conversations to 0"
+            )
+        return self
+
     @property
     def digest(self) -> str:
         """Content hash of all settings."""

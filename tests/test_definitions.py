@@ -1,8 +1,13 @@
 """The Dagster layer as loaded: the graph, its checks, its columns, and what is on by default."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
+import dagster._cli.dev
+import dagster_webserver.app
+import pytest
 
 import josh_pipeline.stages
 from assets.automation import next_round, weekly_retraining
@@ -10,6 +15,7 @@ from assets.definitions import defs
 from assets.factory import tables_of
 from assets.launch import INSTANCE
 from assets.partitions import ITERATIONS, LOOP_POOL
+from assets.serve import Webserver, put_in_place, started
 from josh_pipeline.stages.registry import STAGES
 from josh_pipeline.store.columns import columns
 
@@ -113,3 +119,27 @@ def test_column_lineage_names_columns_that_exist_in_the_assets_that_hold_them() 
 def test_schedule_and_sensor_are_off_until_somebody_switches_them_on() -> None:
     assert weekly_retraining.default_status == dg.DefaultScheduleStatus.STOPPED
     assert next_round.default_status == dg.DefaultSensorStatus.STOPPED
+
+
+def test_nothing_is_warned_of_where_the_definitions_are_loaded() -> None:
+    loaded = subprocess.run(
+        [sys.executable, "-W", "always", "-c", "import assets.definitions"], capture_output=True, text=True
+    )
+    assert "assets/" not in loaded.stderr, loaded.stderr
+
+
+def test_dagster_starts_the_processes_in_whose_place_the_pages_are_put(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dagster._cli.dev, "open_ipc_subprocess", None)
+    monkeypatch.setattr(dagster_webserver.app, "DagsterWebserver", None)
+    put_in_place()
+    starts = dagster._cli.dev.dev_command_impl.__code__
+    assert "open_ipc_subprocess" in starts.co_names
+    assert "dagster_webserver" in str(starts.co_consts)
+    builds = dagster_webserver.app.create_app_from_workspace_process_context
+    assert "DagsterWebserver" in builds.__code__.co_names
+    assert (dagster._cli.dev.open_ipc_subprocess, dagster_webserver.app.DagsterWebserver) == (
+        started,
+        Webserver,
+    )

@@ -11,16 +11,15 @@ from typing import Any
 import pytest
 import yaml
 from fakes import ScriptedPolicy, chance
-from josh_pipeline.dialogue.users import wishes
-from josh_pipeline.dialogue.users import END_MARK
 from tiny_model import tiny_model
 
 from assets.launch import instance_of, run_job
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.policy import Policy, Request
 from josh_pipeline.core.progress import SilentProgress
-from josh_pipeline.environments.toolwoz.sample import sample_corpus
+from josh_pipeline.dialogue.users import END_MARK, wishes
 from josh_pipeline.environments.toolwoz.goals import derive_goals
+from josh_pipeline.environments.toolwoz.sample import sample_corpus
 from josh_pipeline.policies.weights import Weights, require
 from josh_pipeline.settings import PolicySettings, load_settings
 from josh_pipeline.stages.registry import missing_preparation, open_home

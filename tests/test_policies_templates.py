@@ -99,7 +99,7 @@ def test_a_template_that_fails_in_the_middle_ends_the_request_alone(tiny: Path) 
 
 def transformers(folder: Path) -> TransformersEngine:
     weights = Weights(folder, None, folder / "merged")
-    return TransformersEngine(weights, stop_ids=(2,), pad_id=0, max_batch=2, quantization=None)
+    return TransformersEngine(weights, stop_ids=(2,), pad_id=0, max_batch=2, quantization="none")
 
 
 def test_what_torch_raises_is_a_typed_error_and_the_next_batch_is_answered(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from josh_pipeline.report.scores import score_table
 from rich.console import Console
 from written_home import (
     copied_step,

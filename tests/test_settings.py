@@ -70,3 +70,17 @@ def test_a_profile_may_extend_no_other(tmp_path: Path) -> None:
     mine.write_text(f"extends: {mine}\n")
     with pytest.raises(UserError, match=r"only cpu-hour, .* can be extended"):
         load_settings(str(mine))
+
+
+@pytest.mark.parametrize("user", ["goal", "guide"])
+def test_a_user_that_is_a_model_needs_one(user: str) -> None:
+    with pytest.raises(UserError, match="set user.endpoint and user.model"):
+        load_settings("quickstart", {"user": {"kind": user, "model": "gpt-4o"}})
+
+
+@pytest.mark.parametrize("agent", [{"agent": "react"}, {"results": "full"}])
+def test_demonstrations_are_refused_to_an_agent_that_would_read_them_otherwise(agent: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="or cold_start.conversations to 0"):
+        load_settings("quickstart", {"policy": agent})
+    undemonstrated = {"policy": agent, "cold_start": {"conversations": 0}}
+    assert load_settings("quickstart", undemonstrated).cold_start.conversations == 0

@@ -23,8 +23,9 @@ from josh_pipeline.settings import (
     TrainingBase,
 )
 from josh_pipeline.training.examples import IGNORED, RowTokenizer, TokenRow
+from josh_pipeline.training.job import TrainingResult
 from josh_pipeline.training.methods import conversations
-from josh_pipeline.training.run import TrainingResult, train, train_cold_start
+from josh_pipeline.training.run import train, train_cold_start
 
 LORA = LoraSettings(r=2, alpha=4)
 

@@ -13,8 +13,9 @@ from tiny_model import tiny_model
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.settings import DpoSettings, KtoSettings, SftSettings, TrainingBase
+from josh_pipeline.training.fit import last_checkpoint
 from josh_pipeline.training.job import TrainingResult
-from josh_pipeline.training.run import last_checkpoint, train
+from josh_pipeline.training.run import train
 
 
 class Told(SilentProgress):
@@ -90,7 +91,7 @@ import os, sys, threading, time
 from pathlib import Path
 sys.path[:0] = {path!r}
 from test_training_launch import SETTINGS, run
-from josh_pipeline.training.run import last_checkpoint
+from josh_pipeline.training.fit import last_checkpoint
 
 out = Path({out!r})
 

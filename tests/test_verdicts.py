@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from finished_home import copied, step_of
+
 from josh_pipeline.harvest.rows import Side
 from josh_pipeline.settings import Settings, UserSettings
 from josh_pipeline.stages.environment import corpus_complete, corpus_unchanged, stored_environment

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 TRIAL = (
     Message("system", "Help the user."),
-    Message("user", "A hotel in the north, please."),
-    Message("assistant", '{"name": "search_hotel", "parameters": {"area": "north"}}'),
-    Message("tool", '{"matches": 0}'),
-    Message("assistant", "There is none."),
-    Message("user", "Never mind, thanks."),
+    Message("user", "What is the weather like in the north?"),
+    Message("assistant", '{"name": "weather", "parameters": {"area": "north"}}'),
+    Message("tool", '{"rain": 1}'),
+    Message("assistant", "It rains."),
+    Message("user", "Thank you."),
 )
 """Every role, in an order that conversations have: an assistant's message before and after a tool's."""
 TOOL_CALL_BLOCK = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -38,33 +38,69 @@ class TooManyFailuresError(UserError):
     """More conversations failed than the settings allow; those that finished are kept."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class RolloutSummary:
-    """What a run of rollouts did, and what it cost.
+    """What a run of rollouts did, and what it cost; it counts trees as they finish.
 
     Attributes:
         owed: goals whose trees were not stored when it began.
         stored: goals whose trees were.
         finished: trees made now, failed ones included.
         solved: those with full reward.
-        mean_reward: over the finished trees; 0 where there are none.
+        reward: sum over the finished trees.
         failures: failed trees by kind, those cut short by the budget not counted.
+        first_failure: the message of the first of them.
         branches: nodes that an agent was asked for.
         failed_branches: those that failed, by kind.
         cut: trees that the budget cut short; ``owed - finished`` goals were never begun.
-        usage: sums over the trees; ``seconds`` is the wall time of all.
+        usage: sums over the trees; in the end ``seconds`` is the wall time of all.
     """
 
     owed: int
     stored: int
-    finished: int
-    solved: int
-    mean_reward: float
-    failures: Mapping[ErrorKind, int]
-    branches: int
-    failed_branches: Mapping[ErrorKind, int]
-    cut: int
-    usage: Usage
+    finished: int = 0
+    solved: int = 0
+    reward: float = 0.0
+    failures: Counter[ErrorKind] = field(default_factory=Counter)
+    first_failure: str = ""
+    branches: int = 0
+    failed_branches: Counter[ErrorKind] = field(default_factory=Counter)
+    cut: int = 0
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def mean_reward(self) -> float:
+        """Over the finished trees; 0 where there are none."""
+        return self.reward / self.finished if self.finished else 0.0
+
+    def add(self, tree: Tree) -> None:
+        """Count a tree."""
+        self.finished += 1
+        self.solved += tree.reward >= 1.0
+        self.reward += tree.reward
+        if tree.failure == "budget":
+            self.cut += 1
+        elif tree.failure is not None:
+            self.failures[tree.failure] += 1
+            self.first_failure = self.first_failure or str(tree.failure_message)
+        self.branches += len(tree.nodes) - 1
+        self.failed_branches.update(node.failure for node in tree.nodes[1:] if node.failure is not None)
+        self.usage += tree.usage
+
+    def refuse_over(self, share: float, goals: int) -> None:
+        """Stop the run once more than a share of some goals has failed.
+
+        Raises:
+            TooManyFailuresError: it has.
+        """
+        failed = self.failures.total()
+        if failed > share * goals:
+            counts = ", ".join(f"{kind} {count}" for kind, count in self.failures.most_common())
+            raise TooManyFailuresError(
+                f"{failed} of {goals} rollouts failed ({counts}; the first: "
+                f"{self.first_failure.rstrip('.')}) and search.max_failed_share allows {share:.0%}: "
+                "mend the cause and run it again; what finished is kept."
+            )
 
 
 def rollout_seed(seed: int, attempt: int) -> int:
@@ -116,9 +152,8 @@ async def rollouts(
     tree_seed = rollout_seed(seed, attempt)
     retries = dict.fromkeys((goal.goal_id for goal in goals), 0) if owed is None else owed
     waiting = [goal for goal in goals if goal.goal_id in retries]
-    stored = len(goals) - len(waiting)
+    summary = RolloutSummary(owed=len(waiting), stored=len(goals) - len(waiting))
     limiter = Limiter(settings.in_flight)
-    tally = _Tally()
 
     async def one(goal: G) -> Tree:
         account = ledger.account()
@@ -143,69 +178,14 @@ async def rollouts(
 
             def keep(tree: Tree) -> None:
                 writer.add(tree)
-                tally.add(tree)
+                summary.add(tree)
                 progress.advance(task)
-                tally.refuse_over(settings.max_failed_share, len(goals))
+                summary.refuse_over(settings.max_failed_share, len(goals))
 
             starts = (partial(one, goal) for goal in waiting)
             await admitted(starts, limiter, keep, enough=lambda: ledger.budget.spent)
-            tally.refuse_over(settings.max_failed_share, stored + tally.finished)
+            summary.refuse_over(settings.max_failed_share, summary.stored + summary.finished)
     finally:
         progress.finish(task)
-    return tally.summary(
-        owed=len(waiting),
-        stored=stored,
-        seconds=time.monotonic() - started,
-    )
-
-
-class _Tally:
-    """Counts trees as they finish."""
-
-    def __init__(self) -> None:
-        self.finished = 0
-        self.solved = 0
-        self.reward = 0.0
-        self.failures: Counter[ErrorKind] = Counter()
-        self.first_failure = ""
-        self.branches = 0
-        self.failed_branches: Counter[ErrorKind] = Counter()
-        self.cut = 0
-        self.usage = Usage()
-
-    def add(self, tree: Tree) -> None:
-        self.finished += 1
-        self.solved += tree.reward >= 1.0
-        self.reward += tree.reward
-        if tree.failure == "budget":
-            self.cut += 1
-        elif tree.failure is not None:
-            self.failures[tree.failure] += 1
-            self.first_failure = self.first_failure or str(tree.failure_message)
-        self.branches += len(tree.nodes) - 1
-        self.failed_branches.update(node.failure for node in tree.nodes[1:] if node.failure is not None)
-        self.usage += tree.usage
-
-    def refuse_over(self, share: float, goals: int) -> None:
-        failed = self.failures.total()
-        if failed > share * goals:
-            counts = ", ".join(f"{kind} {count}" for kind, count in self.failures.most_common())
-            raise TooManyFailuresError(
-                f"{failed} of {goals} rollouts failed ({counts}; the first: "
-                f"{self.first_failure.rstrip('.')}) and search.max_failed_share allows {share:.0%}: "
-                "mend the cause and run it again; what finished is kept."
-            )
-
-    def summary(self, owed: int, stored: int, seconds: float) -> RolloutSummary:
-        return RolloutSummary(
-            owed=owed,
-            stored=stored,
-            finished=self.finished,
-            solved=self.solved,
-            mean_reward=self.reward / self.finished if self.finished else 0.0,
-            failures=dict(self.failures),
-            branches=self.branches,
-            failed_branches=dict(self.failed_branches),
-            cut=self.cut,
-            usage=replace(self.usage, seconds=seconds),
-        )
+    summary.usage = replace(summary.usage, seconds=time.monotonic() - started)
+    return summary

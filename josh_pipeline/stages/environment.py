@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any
@@ -120,10 +120,8 @@ def stored_environment(
     return environment_class(settings.name).restore(settings, snapshot)
 
 
-@cache
-def adapter(of: Any) -> TypeAdapter[Any]:
-    """Return what writes and reads the tasks of a class."""
-    return TypeAdapter(of)
+adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
+"""Of a class of tasks: what writes and reads them."""
 
 
 def stored_tasks(

@@ -138,14 +138,14 @@ def main() -> int:
     # Imported last: it takes seconds, in which the parent may already be gone.
     from accelerate import PartialState
 
-    from josh_pipeline.training.run import train_here
+    from josh_pipeline.training.fit import fit
 
     work = Path(sys.argv[1])
     job = TrainingJob.from_json((work / "job.json").read_bytes())
     first = os.environ.get("RANK", "0") == "0"
     progress: Progress = lines if first else SilentProgress()
     try:
-        result = train_here(job, work, progress)
+        result = fit(job, work, progress)
     except UserError as fault:
         lines.send("error", str(fault))
         return 1
