@@ -23,11 +23,10 @@ import pandas
 
 from josh_pipeline.core.world import ToolResult
 from josh_pipeline.environments.toolwoz.corpus import Corpus
-from josh_pipeline.environments.toolwoz.databases import databases_of
+from josh_pipeline.environments.toolwoz.databases import contains, databases_of, is_empty, normalise
 from josh_pipeline.environments.toolwoz.goal import DOMAINS, ID_KEY, Goal, GroundTruthCall, Semantics
 from josh_pipeline.environments.toolwoz.goals import derive_goals
 from josh_pipeline.environments.toolwoz.reader import read_corpus
-from josh_pipeline.environments.toolwoz.values import contains, is_empty, normalise
 from josh_pipeline.environments.toolwoz.world import ToolWozWorld
 
 Call = tuple[str, dict[str, str]]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from josh_pipeline.core.errors import RolloutError
+from josh_pipeline.core.errors import RolloutError, UserError
 from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.messages import Message, ToolCall, visible
 from josh_pipeline.core.policy import Completion, Request, Sampling
@@ -18,6 +18,7 @@ from josh_pipeline.core.world import CallRecord, Tool, ToolResult, World
 from josh_pipeline.dialogue.agents import make_agent
 from josh_pipeline.dialogue.turn import ERROR_SENTENCE, Turn, agent_turn, made_again
 from josh_pipeline.policies.chat import structured_calls
+from josh_pipeline.settings import load_settings
 
 ROW = {"name": "pizza hut", "food": "italian", "area": "centre", "pricerange": "cheap", "phone": "01223"}
 SEARCH = '{"name": "search_restaurant", "parameters": {"food": "italian"}}'
@@ -412,3 +413,8 @@ def test_a_policy_failure_leaves_the_turn_as_a_typed_error() -> None:
     )
     with pytest.raises(RolloutError, match="gone"):
         asyncio.run(talk)
+
+
+def test_an_unknown_agent_is_refused_by_the_settings() -> None:
+    with pytest.raises(UserError, match=r"policy\.agent: Input should be 'compact'"):
+        load_settings("quickstart", {"policy": {"agent": "verbose"}})

@@ -7,26 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from corpus_layouts import write_corpus
 from fakes import PrizeWorld
-from josh_pipeline.dialogue.goal_user import GoalUser
-from josh_pipeline.stages.corpus import store_corpus, stored_corpus
-from josh_pipeline.stages.scopes import corpus_scope
 from report_samples import GOAL
 
 from josh_pipeline.core.policy import Completion, Request
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.dialogue.agents import make_agent
-from josh_pipeline.environments.toolwoz.corpus import write_corpus
+from josh_pipeline.dialogue.users import GoalUser
+from josh_pipeline.environments.toolwoz.environment import ToolWoz
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
 from josh_pipeline.policies.endpoint import EndpointPolicy, read_completion
 from josh_pipeline.search.codec import node_records, tree_record, trees_from_records
 from josh_pipeline.search.rollouts import rollouts
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.settings import SearchSettings, Settings
-from josh_pipeline.stages.goals import store_goals
+from josh_pipeline.settings import SearchSettings, load_settings
+from josh_pipeline.stages.environment import STAGE as CORPUS
+from josh_pipeline.stages.environment import stored_environment
+from josh_pipeline.stages.goals import STAGE as TASKS
 from josh_pipeline.stages.registry import LAYOUT, open_home
-from josh_pipeline.stages.step import start_step
+from josh_pipeline.stages.step import corpus_scope, start_step
 from josh_pipeline.store.warehouse import Warehouse
 
 GOALS = tuple(replace(GOAL, goal_id=f"goal {number}") for number in range(3))
@@ -100,7 +101,7 @@ def test_what_an_endpoint_and_a_users_model_say_is_stored(tmp_path: Path) -> Non
             await rollouts(
                 GOALS,
                 lambda goal: PrizeWorld("ab"),
-                lambda goal, seed, meter: GoalUser(Raw(), goal, seed),
+                lambda goal, seed, meter: GoalUser(Raw(), "an agent", goal.message, seed),
                 policy,
                 make_agent("function_calling", "full"),
                 SearchSettings(in_flight=4, max_rounds=3, beam_size=2),
@@ -140,14 +141,18 @@ def test_a_corpus_with_lone_surrogates_everywhere_is_stored_with_its_goals(tmp_p
     (folder / "hotel_db.json").write_text(json.dumps(hotels))
 
     home = open_home(tmp_path / "home")
-    settings = Settings.model_validate({"profile": "odd", "corpus": {"source": str(folder)}})
+    settings = load_settings("quickstart", {"environment": {"corpus": {"source": str(folder)}}})
     step = start_step(home, settings, "run", SilentProgress())
-    store_corpus(step)
-    corpus = stored_corpus(step.warehouse, corpus_scope(settings.corpus), dialogues=True)
+    CORPUS.run(step, None)
+    environment = stored_environment(
+        step.warehouse, settings.environment, corpus_scope(settings), sources=True
+    )
+    assert isinstance(environment, ToolWoz)
+    corpus = environment.corpus
     by_id = {dialogue.dialogue_id: dialogue for dialogue in corpus.dialogues}
     first = by_id["ODD?"].log[0]
     assert first["text"].endswith("?") and first["odd"] == [None, {"?": "�"}]
     assert corpus.databases["hotel"][0]["name"] == hotels[0]["name"][:-1] + "?"
-    store_goals(step)
+    TASKS.run(step, None)
     messages = step.warehouse.query("SELECT message FROM goals")["message"]
     assert messages.str.contains("You want a hotel?", literal=True).any()

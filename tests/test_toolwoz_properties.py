@@ -18,12 +18,11 @@ from toolwoz_town import (
     world_in,
 )
 
-from josh_pipeline.environments.toolwoz.databases import Database
+from josh_pipeline.environments.toolwoz.databases import Database, minutes, normalise
 from josh_pipeline.environments.toolwoz.goal import DOMAINS, Goal, Semantics
 from josh_pipeline.environments.toolwoz.goals import derive_goals
 from josh_pipeline.environments.toolwoz.rules import AUDITED, PAPER
 from josh_pipeline.environments.toolwoz.tools import TOOLS, search_parameters
-from josh_pipeline.environments.toolwoz.values import minutes, normalise
 from josh_pipeline.environments.toolwoz.world import ToolWozWorld
 
 RECORD = dialogue(

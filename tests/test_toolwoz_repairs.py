@@ -17,9 +17,9 @@ from toolwoz_town import (
     world_of,
 )
 
+from josh_pipeline.environments.toolwoz.databases import canonical, minutes
 from josh_pipeline.environments.toolwoz.goals import derive_goals
 from josh_pipeline.environments.toolwoz.solvability import misses, repaired_goals, solvability
-from josh_pipeline.environments.toolwoz.values import canonical, minutes
 
 CHOP_HOUSE = dialogue({"restaurant": {"info": {"name": "saint john's chop house"}}})
 COLLEGE = dialogue({"attraction": {"info": {"name": "king's college"}}})

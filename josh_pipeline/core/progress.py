@@ -1,7 +1,7 @@
 """How long work says how far it is: a small interface, and the places it is told to.
 
-Work names a task, its size, and each step of it. The terminal draws bars; a step of an orchestrator, and output
-that is no terminal, get a snapshot now and then; tests and scripts that want quiet take the silent one.
+Work names a task, its size, and each step of it. The terminal draws bars; a step of an orchestrator, and
+output that is no terminal, get a snapshot now and then; what wants quiet takes the silent one.
 """
 
 import time

@@ -1,12 +1,16 @@
-"""The interface of an agent's output format: how it is prompted, and how its replies are read."""
+"""The interface of an agent's output format: how it is prompted and read, and what results it is shown."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from josh_pipeline.core.messages import Message, ToolCall
 from josh_pipeline.core.policy import Completion
 from josh_pipeline.core.world import ToolResult, World
+
+Shown = Literal["compact", "full"]
+"""What the agent sees of a result: what the environment shows in short, or all of it."""
 
 
 @dataclass(frozen=True)
@@ -54,3 +58,14 @@ class AgentFormat(Protocol):
     def fault(self, sentence: str) -> Message:
         """Return the message that tells the agent that its reply could not be understood."""
         ...
+
+
+def result_json(result: ToolResult, shown: Shown) -> str:
+    """Return a tool's answer as JSON on one line; errors are shown whole."""
+    told = result.payload if shown == "full" or result.error else result.brief
+    return json.dumps(told, ensure_ascii=False)
+
+
+def result_message(result: ToolResult, shown: Shown) -> Message:
+    """Return the ``tool`` message that carries one answer."""
+    return Message(role="tool", content=result_json(result, shown), error=result.error)

@@ -5,11 +5,10 @@ from typing import Any
 
 from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.world import Tool, ToolResult, World
-from josh_pipeline.dialogue.agent import AgentFormat
+from josh_pipeline.dialogue.agent import AgentFormat, Shown
 from josh_pipeline.dialogue.compact import CompactAgent
 from josh_pipeline.dialogue.function_calling import FunctionCallingAgent
 from josh_pipeline.dialogue.react import ReactAgent
-from josh_pipeline.dialogue.results import Shown
 from josh_pipeline.dialogue.turn import ERROR_SENTENCE
 
 AGENTS: Mapping[str, Callable[[Shown], AgentFormat]] = {

@@ -12,8 +12,7 @@ from josh_pipeline.core.messages import Message, ToolCall
 from josh_pipeline.core.policy import Completion
 from josh_pipeline.core.storable import json_object, storable_text
 from josh_pipeline.core.world import ToolResult, World
-from josh_pipeline.dialogue.agent import Reply
-from josh_pipeline.dialogue.results import Shown, result_message
+from josh_pipeline.dialogue.agent import Reply, Shown, result_message
 
 RULES = (
     'Reply with one tool call, {"name": ..., "parameters": {...}}, or with one short sentence to the user. '

@@ -7,8 +7,7 @@ from josh_pipeline.core.messages import Message, ToolCall
 from josh_pipeline.core.policy import Completion
 from josh_pipeline.core.storable import storable, storable_text
 from josh_pipeline.core.world import Tool, ToolResult, World
-from josh_pipeline.dialogue.agent import Reply
-from josh_pipeline.dialogue.results import Shown, result_message
+from josh_pipeline.dialogue.agent import Reply, Shown, result_message
 
 RULES = "Call one tool at a time, or answer the user in one or two sentences."
 EMPTY = "The reply was empty: call a tool, or answer the user."

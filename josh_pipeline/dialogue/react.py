@@ -8,8 +8,7 @@ from josh_pipeline.core.messages import Message, ToolCall
 from josh_pipeline.core.policy import Completion
 from josh_pipeline.core.storable import json_object, storable_text
 from josh_pipeline.core.world import Tool, ToolResult, World
-from josh_pipeline.dialogue.agent import Reply
-from josh_pipeline.dialogue.results import Shown, result_json
+from josh_pipeline.dialogue.agent import Reply, Shown, result_json
 
 RULES = """Write commands, each on a line of its own:
 PLAN what you intend to do

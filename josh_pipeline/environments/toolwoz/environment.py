@@ -46,8 +46,8 @@ class ToolWoz(Environment[Goal]):
     Task: ClassVar[type[Goal]] = Goal
     kinds: Mapping[str, str] = {"part": "parts", "whole": "whole goals"}
     notes: Mapping[str, str] = {
-        "part": "A part is one domain's share of a goal, played as a goal of its own. Scores on parts are not "
-        "ToolWOZ scores."
+        "part": "A part is one domain's share of a goal, played as a goal of its own. "
+        "Scores on parts are not ToolWOZ scores."
     }
     source_asset = "multiwoz_dialogues"
     tasks_asset = "toolwoz_goals"

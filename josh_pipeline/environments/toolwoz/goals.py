@@ -6,7 +6,7 @@ from typing import Any
 
 from josh_pipeline.core.ids import content_id
 from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue
-from josh_pipeline.environments.toolwoz.databases import Database, Databases, databases_of
+from josh_pipeline.environments.toolwoz.databases import Database, Databases, canonical, databases_of, text_of
 from josh_pipeline.environments.toolwoz.goal import (
     DOMAINS,
     ID_KEY,
@@ -21,7 +21,6 @@ from josh_pipeline.environments.toolwoz.goal import (
 )
 from josh_pipeline.environments.toolwoz.rules import RULES
 from josh_pipeline.environments.toolwoz.tools import PARAMETERS, book_parameters, search_parameters
-from josh_pipeline.environments.toolwoz.values import canonical, text_of
 
 INELIGIBLE = ("taxi", "police", "hospital")
 REASONS: Mapping[str, str] = {

@@ -1,14 +1,21 @@
 """The two ways of reading values: ``audited``, repaired, and ``paper``, as the published code reads them.
 
-Everything else (which row is served, which call is earned) is common to both and lives in ``quest``.
+Everything else (which row is served, which call is earned) is common to both and lives in ``world``.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from josh_pipeline.environments.toolwoz.databases import Database, Index, Rows
+from josh_pipeline.environments.toolwoz.databases import (
+    Database,
+    Index,
+    Rows,
+    canonical,
+    is_empty,
+    minutes,
+    normalise,
+)
 from josh_pipeline.environments.toolwoz.goal import DomainTask, Semantics
-from josh_pipeline.environments.toolwoz.values import canonical, is_empty, minutes, normalise
 
 
 class Rules:

@@ -1,6 +1,6 @@
 """``josh solvability``: what an oracle earns, why ``paper`` cannot be solved, and what each repair changes.
 
-The repairs themselves are functions of ``values``, ``rules`` and ``goals``; here they are counted.
+The repairs themselves are functions of ``databases``, ``rules`` and ``goals``; here they are counted.
 """
 
 import argparse
