@@ -11,7 +11,6 @@ from tiny_loop import play_with, tiny_profile
 
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.settings import Settings
-from josh_pipeline.stages.policy import resolve_policy
 from josh_pipeline.stages.registry import BASELINE_LOOP, BY_NAME, LOOP, open_home, prepare
 from josh_pipeline.stages.stage import Made
 from josh_pipeline.stages.step import BASELINE, Step, start_step
@@ -24,9 +23,7 @@ def run_iteration(home: Home, settings: Settings, key: str, run_id: str) -> None
     """Run every step of an iteration; of ``000`` those of a baseline."""
     step = step_of(home, settings, run_id)
     for stage in BASELINE_LOOP if key == BASELINE else LOOP:
-        made = stage.run(step, key)
-    if made.opens is not None:
-        resolve_policy(step, made.opens)
+        stage.run(step, key)
 
 
 def run_stages(home: Home, settings: Settings, run_id: str, iteration: str, *stages: str) -> list[Made]:

@@ -17,6 +17,7 @@ from josh_pipeline.search.rollouts import rollouts
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import SearchSettings
+from josh_pipeline.stages.registry import LAYOUT
 from josh_pipeline.store.warehouse import Warehouse
 
 GOALS = 50
@@ -36,7 +37,7 @@ MARKS = {"run_id": "run", "simulated_user": "tiny", "seconds": 0.0}
 
 def main(store: Path, delay: float) -> None:
     """Search what is owed, and say each tree that is durable."""
-    warehouse = Warehouse(store)
+    warehouse = Warehouse(store, LAYOUT)
 
     def write(trees: list[Tree]) -> None:
         rows = [tree_record(tree) | MARKS for tree in trees]

@@ -5,18 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from finished_home import copied, run_iteration, step_of
+from finished_home import copied, run_iteration, run_stages
 from tiny_loop import play_with
 
-from josh_pipeline.audit.findings import Audit
-from josh_pipeline.audit.row import audit_row
-from josh_pipeline.audit.sealing import seal_what_is_unsealed
+from josh_pipeline.audit.chain import audit_row
+from josh_pipeline.audit.context import Audit
 from josh_pipeline.audit.whole import audit_home
 from josh_pipeline.cli.main import main
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.progress import SilentProgress
+from josh_pipeline.search.search import rollout_id
 from josh_pipeline.settings import KtoSettings
-from josh_pipeline.stages.preferences import harvest_rows
+from josh_pipeline.store.digests import row_digest
 from josh_pipeline.store.home import Home
 
 
@@ -36,6 +37,11 @@ def said(audit: Audit) -> str:
 def alter(home: Home, sql: str) -> None:
     with home.warehouse().connection() as connection:
         connection.execute(sql)
+
+
+def with_right_digest(home: Home, table: str, where: str) -> None:
+    """Let rows have the digest of what they hold now, as a forger would."""
+    alter(home, f"UPDATE {table} SET digest = {row_digest(table)} WHERE {where}")
 
 
 def one(home: Home, sql: str) -> str:
@@ -105,15 +111,39 @@ def deleted_goal(home: Home) -> str:
     return name
 
 
-def dialogue(home: Home) -> str:
-    name = one(home, "SELECT dialogue_id FROM dialogues ORDER BY 1")
-    alter(home, f"UPDATE dialogues SET log = '[]' WHERE dialogue_id = '{name}'")
-    return name
+def source(home: Home) -> str:
+    name = one(home, "SELECT source_id FROM sources ORDER BY 1")
+    alter(home, f"UPDATE sources SET content = '{{}}' WHERE source_id = '{name}'")
+    return f"Row {name} of table sources"
 
 
 def entity(home: Home) -> str:
-    alter(home, "DELETE FROM entities WHERE domain = 'hotel' AND position = 3")
+    alter(home, "DELETE FROM entities WHERE collection = 'hotel' AND position = 3")
+    return "Of table entities, 1 rows are missing"
+
+
+def altered_entity(home: Home) -> str:
+    alter(home, "UPDATE entities SET content = '{}' WHERE collection = 'hotel' AND position = 3")
     return "hotel/3"
+
+
+def deleted_node(home: Home) -> str:
+    name = one(home, "SELECT node_id FROM nodes WHERE round = 1 ORDER BY path DESC, node_id")
+    alter(home, f"DELETE FROM nodes WHERE node_id = '{name}'")
+    return name
+
+
+def deleted_tree(home: Home) -> str:
+    name = one(home, "SELECT rollout_id FROM trees ORDER BY 1")
+    for table in ("trees", "nodes"):
+        alter(home, f"DELETE FROM {table} WHERE rollout_id = '{name}'")
+    return f"Tree {name} is missing"
+
+
+def deleted_conversation(home: Home) -> str:
+    name = one(home, "SELECT episode_id FROM episodes ORDER BY 1")
+    alter(home, f"DELETE FROM episodes WHERE episode_id = '{name}'")
+    return f"Conversation {name} is missing"
 
 
 def label(home: Home) -> str:
@@ -130,8 +160,8 @@ def row_node(home: Home) -> str:
 
 def training_row(home: Home) -> str:
     name = one(home, "SELECT row_id FROM preference_rows ORDER BY 1")
-    changed = "replace(completion::VARCHAR, 'I recommend', 'I hate')"
-    alter(home, f"UPDATE preference_rows SET completion = {changed} WHERE row_id = '{name}'")
+    changed = "replace(sides::VARCHAR, 'I recommend', 'I hate')"
+    alter(home, f"UPDATE preference_rows SET sides = {changed} WHERE row_id = '{name}'")
     return name
 
 
@@ -178,12 +208,12 @@ def none_current(home: Home) -> str:
 
 def added_tree(home: Home) -> str:
     alter(home, "INSERT INTO trees SELECT * REPLACE ('0000111122223333' AS rollout_id) FROM trees LIMIT 1")
-    return "Tree 0000111122223333 has no seal"
+    return "0000111122223333"
 
 
 def added_nodes(home: Home) -> str:
     alter(home, "INSERT INTO nodes SELECT * REPLACE ('0000111122223333' AS rollout_id) FROM nodes LIMIT 1")
-    return "Tree 0000111122223333 has no seal"
+    return "There are nodes of tree 0000111122223333, and no such tree"
 
 
 def added_conversation(home: Home) -> str:
@@ -192,33 +222,106 @@ def added_conversation(home: Home) -> str:
         "INSERT INTO episodes SELECT * REPLACE ('0000111122223333' AS episode_id, 'endpoint' AS failure) "
         "FROM episodes LIMIT 1",
     )
-    return "Conversation 0000111122223333 has no seal"
+    return "0000111122223333"
 
 
-def added_with_its_run(home: Home) -> str:
-    alter(home, "INSERT INTO runs SELECT * REPLACE ('run-9' AS run_id) FROM runs LIMIT 1")
+def added_goal(home: Home) -> str:
+    alter(home, "INSERT INTO goals SELECT * REPLACE ('0000111122223333' AS goal_id) FROM goals LIMIT 1")
+    return "Goal 0000111122223333 does not follow"
+
+
+def added_label(home: Home) -> str:
+    alter(home, "INSERT INTO labels SELECT * REPLACE ('0000111122223333' AS node_id) FROM labels LIMIT 1")
+    return "The label of node 0000111122223333 does not follow"
+
+
+def forged_reward(home: Home) -> str:
+    """Alter a reward, and let the row's digest follow from it: the list of trees tells."""
+    name = one(home, "SELECT rollout_id FROM current_trees WHERE iteration = '001' AND reward = 1")
+    alter(home, f"UPDATE trees SET reward = 0.25, seconds = 0 WHERE rollout_id = '{name}'")
+    with_right_digest(home, "trees", f"rollout_id = '{name}'")
+    return f"Tree {name} is not what rollouts/"
+
+
+def forged_list(home: Home) -> str:
+    """The same, and let the list of trees follow too: only the generation's content tells."""
+    forged_reward(home)
+    alter(home, "UPDATE rollouts r SET tree_digest = t.digest FROM trees t WHERE t.rollout_id = r.rollout_id")
+    with_right_digest(home, "rollouts", "true")
+    return "rollouts/001/1: Its rows do not add up to its content"
+
+
+def forged_cost(home: Home) -> str:
+    """Alter what nothing can be computed from, together with the row's own digest."""
+    alter(home, "UPDATE trainings SET tokens = 1 WHERE iteration = '001'")
+    with_right_digest(home, "trainings", "iteration = '001'")
+    return "adapter/001/1: Its rows do not add up to its content"
+
+
+def forged_node(home: Home) -> str:
+    """Add a node that is named rightly and has its digest."""
+    tree = one(home, "SELECT rollout_id FROM trees ORDER BY 1")
+    name = content_id(tree, [7])
     alter(
         home,
-        "INSERT INTO trees SELECT * REPLACE ('0000111122223333' AS rollout_id, 'run-9' AS run_id) "
-        "FROM trees LIMIT 1",
+        f"INSERT INTO nodes SELECT * REPLACE ('{name}' AS node_id, '[7]' AS path) FROM nodes "
+        f"WHERE rollout_id = '{tree}' AND path::VARCHAR = '[0]'",
     )
-    return "Tree 0000111122223333 has no seal"
+    with_right_digest(home, "nodes", f"node_id = '{name}'")
+    return f"The nodes of tree {tree} are not those"
 
 
-def rewritten_seal(home: Home) -> str:
-    """Alter a row together with its own seal: the generation's digest still tells."""
-    name = one(home, "SELECT rollout_id FROM trees ORDER BY 1")
-    alter(home, f"UPDATE trees SET seconds = 0 WHERE rollout_id = '{name}'")
-    alter(home, f"DELETE FROM seals WHERE unit = '{name}' AND table_name = 'trees'")
-    return name
+def forged_row(home: Home) -> str:
+    """Add a training row that has its digest."""
+    added_row(home)
+    with_right_digest(home, "preference_rows", "row_id = '0000111122223333'")
+    return "Training row 0000111122223333 does not come from the trees"
+
+
+def forged_tree(home: Home) -> str:
+    """Add a tree that has its digest, and no run's inputs."""
+    added_tree(home)
+    with_right_digest(home, "trees", "rollout_id = '0000111122223333'")
+    return "Tree 0000111122223333 has the policy, goal, seed, settings and retry of"
+
+
+def forged_retry(home: Home) -> str:
+    """Put another tree beside one, named rightly as its retry, and let the list name it instead."""
+    row = home.warehouse().rows("SELECT * FROM current_trees WHERE iteration = '001' ORDER BY 1, 2, 3")[0]
+    old = row["rollout_id"]
+    new = rollout_id(row["policy_digest"], row["goal_id"], row["seed"], row["settings_digest"], 1)
+    alter(
+        home,
+        f"INSERT INTO trees SELECT * REPLACE ('{new}' AS rollout_id, 1 AS retry) FROM trees "
+        f"WHERE rollout_id = '{old}'; UPDATE rollouts SET rollout_id = '{new}' WHERE rollout_id = '{old}'",
+    )
+    with_right_digest(home, "trees", f"rollout_id = '{new}'")
+    with_right_digest(home, "rollouts", f"rollout_id = '{new}'")
+    return "rollouts/001/1: Its rows do not add up to its content"
+
+
+def forged_generation(home: Home) -> str:
+    """Let the content of a generation follow from an altered row: its digest tells."""
+    forged_cost(home)
+    alter(home, "UPDATE generations SET content = '0000111122223333' WHERE stage = 'adapter'")
+    return "adapter/001/1: Its digest does not follow"
+
+
+def left_out_generation(home: Home) -> str:
+    alter(home, "DELETE FROM generations WHERE stage = 'policy' AND scope = '001' AND generation = 1")
+    alter(home, "DELETE FROM policies WHERE iteration = '001' AND generation = 1")
+    return "policy/001/2: Only 1 generations up to it are listed"
 
 
 @pytest.mark.parametrize(
     "tamper",
     [
-        tree_reward, message, call_result, adapter_byte, manifest, deleted_goal, dialogue, entity, label,
-        row_node, training_row, added_row, episode_reward, score, run_settings, generation, rewritten_seal,
-        old_made_current, none_current, added_tree, added_nodes, added_conversation, added_with_its_run,
+        tree_reward, message, call_result, adapter_byte, manifest, deleted_goal, source, entity,
+        altered_entity, deleted_node, deleted_tree, deleted_conversation, label, row_node, training_row,
+        added_row, episode_reward, score, run_settings, generation, old_made_current, none_current,
+        added_tree, added_nodes, added_conversation, added_goal, added_label, forged_reward, forged_list,
+        forged_cost, forged_node, forged_row, forged_tree, forged_retry, forged_generation,
+        left_out_generation,
     ],
 )  # fmt: skip
 def test_whatever_was_altered_is_named(tamper: Callable[[Home], str], home: Home) -> None:
@@ -252,31 +355,24 @@ def test_a_generation_that_was_made_current_again_is_named_in_the_audit_of_its_i
     assert "labels/002/1: It is the newest and not current" in said(audited(home, "002"))
 
 
-def test_a_tree_whose_seals_were_removed_is_named_in_the_audits_of_its_iteration_and_its_rows(
+def test_a_tree_whose_nodes_were_exchanged_is_named_in_the_audits_of_its_iteration_and_its_rows(
     home: Home,
 ) -> None:
     rows = home.warehouse().rows("SELECT * FROM current_preference_rows WHERE iteration = '001' LIMIT 1")
     name = rows[0]["rollout_id"]
-    alter(home, f"DELETE FROM seals WHERE unit = '{name}'")
-    assert f"Tree {name} has no seal" in said(audited(home, "001"))
-    assert f"Tree {name} has no seal" in said(audit_row(home, rows[0]["row_id"]).audit)
-
-
-def test_sealing_is_refused_for_a_part_of_the_store(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    for target in (["001"], ["9b5f9685db89"], ["--dialogue", "MUL0784"]):
-        assert main(["audit", *target, "--seal", "--home", str(home.root)]) == 1
-        assert "--seal seals the whole store" in capsys.readouterr().err
-    assert main(["audit", "--seal", "--home", str(home.root)]) == 0
+    alter(home, f"UPDATE nodes SET completions = '[]' WHERE rollout_id = '{name}'")
+    with_right_digest(home, "nodes", f"rollout_id = '{name}'")
+    assert f"The nodes of tree {name} are not those" in said(audited(home, "001"))
+    assert f"The nodes of tree {name} are not those" in said(audit_row(home, rows[0]["row_id"]).audit)
 
 
 def test_swapped_labels_of_preferences_are_named(home: Home) -> None:
-    settings = home.settings()
-    kto = settings.model_copy(update={"training": KtoSettings()})
-    step = step_of(home, kto, "kto")
-    harvest_rows(step, "001")
-    good = one(home, "SELECT row_id FROM current_preference_rows WHERE method = 'kto' AND desirable")
-    alter(home, f"UPDATE preference_rows SET desirable = NOT desirable WHERE row_id = '{good}'")
-    assert f"Training row {good} has the prompt, completion and label of row" in said(audited(home))
+    kto = home.settings().model_copy(update={"training": KtoSettings()})
+    run_stages(home, kto, "kto", "001", "preferences")
+    good = one(home, "SELECT row_id FROM current_preference_rows WHERE label = 'desirable'")
+    swapped = "replace(sides::VARCHAR, '\"desirable\"', '\"undesirable\"')"
+    alter(home, f"UPDATE preference_rows SET sides = {swapped} WHERE row_id = '{good}'")
+    assert f"Training row {good} has the prompt, sides and labels of row" in said(audited(home))
 
 
 def test_a_rerun_of_an_earlier_iteration_leaves_the_later_one_superseded_and_sound(
@@ -291,23 +387,3 @@ def test_a_rerun_of_an_earlier_iteration_leaves_the_later_one_superseded_and_sou
     reasons = [one for one in found["findings"] if one["status"] == "superseded"]
     assert reasons and all("has replaced since" in one["message"] for one in reasons)
     assert audited(home).sound
-
-
-def test_a_store_without_seals_is_computed_anew_and_sealed_on_demand(home: Home) -> None:
-    alter(home, "DELETE FROM seals; UPDATE generations SET content = NULL, digest = NULL, sealed_at = NULL")
-    first = audited(home)
-    assert first.sound and {finding.where for finding in first.of("unsealed")} >= {"trees", "goals"} - {
-        "goals"
-    }
-    name = tree_reward(home)
-    assert name in said(audited(home)), "labels are computed from the calls, whatever is sealed"
-    alter(home, f"UPDATE trees SET reward = 1 WHERE rollout_id = '{name}'")
-
-    assert seal_what_is_unsealed(home.warehouse()) == len(first.of("unsealed")) - 2
-    sealed = audited(home)
-    assert sealed.sound and not sealed.of("unsealed")
-    alter(
-        home,
-        "UPDATE demonstrations SET reward = 0; UPDATE policies SET model = 'other' WHERE iteration = '002'",
-    )
-    assert "table policies" in said(audited(home))

@@ -1,22 +1,19 @@
-"""``josh audit ROW`` and ``josh audit --dialogue``: the chain of one row, both ways."""
+"""``josh audit ROW`` and ``josh audit --source``: the chain of one row, both ways."""
 
 import json
 import re
 from pathlib import Path
 
 import pytest
-from finished_home import copied, step_of
+from finished_home import copied, run_stages, step_of
 
-from josh_pipeline.audit.chain import RowAudit
-from josh_pipeline.audit.dialogue import dialogue_use
-from josh_pipeline.audit.row import audit_row
+from josh_pipeline.audit.chain import RowAudit, audit_row, source_use
 from josh_pipeline.audit.whole import audit_home
 from josh_pipeline.cli.main import main
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.settings import KtoSettings
-from josh_pipeline.stages.goals import store_goals
-from josh_pipeline.stages.preferences import harvest_rows
+from josh_pipeline.stages.registry import BY_NAME
 from josh_pipeline.store.home import Home
 
 
@@ -45,7 +42,7 @@ def test_the_chain_of_a_row_goes_down_to_the_corpus_and_up_to_the_promotion(fini
     found = audit_row(finished, row_of(finished)[:12])
     assert found.audit.sound
     assert kinds(found) == [
-        "row", "node", "tree", "goal", "dialogue", "corpus", "policy", "model", "run", "adapter",
+        "row", "node", "tree", "goal", "source", "corpus", "policy", "model", "run", "adapter",
         "evaluation", "promotion", "generation",
     ]  # fmt: skip
     facts = {link.kind: link.facts for link in found.links}
@@ -53,7 +50,7 @@ def test_the_chain_of_a_row_goes_down_to_the_corpus_and_up_to_the_promotion(fini
     tree = store.rows("SELECT * FROM trees WHERE rollout_id = ?", [found.record["rollout_id"]])[0]
     assert facts["tree"]["seed"] == tree["seed"] and facts["tree"]["policy"] == tree["policy_digest"]
     goal = store.rows("SELECT * FROM goals WHERE goal_id = ?", [tree["goal_id"]])[0]
-    assert facts["goal"]["dialogue"] == goal["dialogue_id"]
+    assert facts["goal"]["source"] == goal["source_id"]
     run = store.rows("SELECT * FROM runs WHERE run_id = 'run-1'")[0]
     assert facts["run"]["settings"] == run["settings_digest"]
     assert facts["run"]["git_commit"] == (run["git_commit"] or "none: not a checkout")
@@ -97,14 +94,14 @@ def test_the_link_that_does_not_hold_is_named(home: Home, sql: str, kind: str) -
 def test_a_row_of_the_same_key_that_another_generation_wrote_says_nothing_of_the_chain(
     home: Home, sql: str
 ) -> None:
-    store_goals(step_of(home, home.settings(), "again"))
+    BY_NAME["goals"].run(step_of(home, home.settings(), "again"), None)
     alter(home, sql)
     assert not audit_home(home, None, SilentProgress())[0].sound
     assert audit_row(home, row_of(home)).audit.sound
 
 
 def test_a_row_that_was_harvested_twice_answers_for_itself_alone(home: Home) -> None:
-    harvest_rows(step_of(home, home.settings(), "again"), "001")
+    run_stages(home, home.settings(), "again", "001", "preferences")
     alter(home, "UPDATE preference_rows SET policy_digest = 'x' WHERE iteration = '001' AND generation = 1")
     assert audit_row(home, row_of(home)).audit.sound
 
@@ -127,19 +124,19 @@ def test_an_unknown_row_is_refused_with_what_to_give(home: Home) -> None:
 
 def test_a_row_s_page_is_one_file_a_reviewer_can_read_offline(home: Home, tmp_path: Path) -> None:
     kto = home.settings().model_copy(update={"training": KtoSettings()})
-    harvest_rows(step_of(home, kto, "kto"), "001")
+    run_stages(home, kto, "kto", "001", "preferences")
     rows = home.warehouse().rows(
-        "SELECT row_id, desirable FROM current_preference_rows WHERE iteration = '001' "
-        "QUALIFY row_number() OVER (PARTITION BY desirable ORDER BY position) = 1"
+        "SELECT row_id, label FROM current_preference_rows WHERE iteration = '001' "
+        "QUALIFY row_number() OVER (PARTITION BY label ORDER BY position) = 1"
     )
-    assert {row["desirable"] for row in rows} == {True, False}
+    assert {row["label"] for row in rows} == {"desirable", "undesirable"}
     for row in rows:
         page = tmp_path / f"{row['row_id']}.html"
         assert main(["audit", row["row_id"], "--home", str(home.root), "--html", str(page)]) == 0
         text = page.read_text()
         found = audit_row(home, row["row_id"])
         assert found.goal is not None and found.goal.message[0].split(".")[0] in text
-        assert ("KTO: desirable" if row["desirable"] else "KTO: undesirable") in text
+        assert f"KTO: {row['label']}" in text
         assert "Let me think about it." in text, "a sibling"
         assert all(link.name in text for link in found.links)
         assert not re.search(r'(src|href)="http|url\(|@import', text), "it needs no network"
@@ -154,24 +151,24 @@ def test_a_page_of_a_broken_row_says_so(home: Home, tmp_path: Path) -> None:
     assert "was altered since it was written" in page.read_text()
 
 
-def test_a_dialogue_is_followed_to_the_adapters_and_evaluations_that_saw_it(
+def test_a_source_is_followed_to_the_adapters_and_evaluations_that_saw_it(
     finished: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = finished.warehouse()
-    trained = store.rows("SELECT DISTINCT dialogue_id FROM row_lineage WHERE iteration = '001' ORDER BY 1")[0]
-    use = dialogue_use(store, trained["dialogue_id"])
+    trained = store.rows("SELECT DISTINCT source_id FROM row_lineage WHERE iteration = '001' ORDER BY 1")[0]
+    use = source_use(store, trained["source_id"])
     adapters = store.rows("SELECT adapter_digest, iteration FROM trainings ORDER BY iteration")
     assert use.adapters[0]["adapter_digest"] == adapters[0]["adapter_digest"]
     assert use.adapters[0]["through"] == "rows" and use.adapters[0]["rows"] >= 1
 
-    tested = store.rows("SELECT dialogue_id FROM goals WHERE role = 'test' AND kind = 'part'")
-    played = [dialogue_use(store, row["dialogue_id"]) for row in tested]
+    tested = store.rows("SELECT source_id FROM goals WHERE role = 'test' AND kind = 'part'")
+    played = [source_use(store, row["source_id"]) for row in tested]
     assert not any(use.adapters for use in played), "no adapter was trained on a test goal"
     used = next(use for use in played if use.evaluations)
     assert len(used.evaluations) == 5, "base in 000, before and after in 001 and 002"
 
-    name = f"{trained['dialogue_id']}.json"
-    assert main(["audit", "--dialogue", name, "--home", str(finished.root)]) == 0
+    name = f"{trained['source_id']}.json"
+    assert main(["audit", "--source", name, "--home", str(finished.root)]) == 0
     assert adapters[0]["adapter_digest"] in capsys.readouterr().out
-    with pytest.raises(UserError, match="No corpus of this home has a dialogue 'NONE'"):
-        dialogue_use(store, "NONE")
+    with pytest.raises(UserError, match="No goal of this home comes from 'NONE'"):
+        source_use(store, "NONE")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from killed_rollouts import GOALS
 
+from josh_pipeline.stages.registry import LAYOUT
 from josh_pipeline.store.warehouse import Warehouse
 
 SCRIPT = Path(__file__).with_name("killed_rollouts.py")
@@ -18,7 +19,7 @@ def start(store: Path, said: Path, delay: float) -> subprocess.Popen[str]:
 
 
 def contents(store: Path) -> dict[str, list[dict[str, object]]]:
-    warehouse = Warehouse(store)
+    warehouse = Warehouse(store, LAYOUT)
     trees = warehouse.rows("SELECT * FROM trees ORDER BY rollout_id")
     nodes = warehouse.rows("SELECT * FROM nodes ORDER BY rollout_id, position")
     return {"trees": trees, "nodes": nodes}
@@ -27,7 +28,7 @@ def contents(store: Path) -> dict[str, list[dict[str, object]]]:
 def torture(folder: Path, kills: int, delay: float, longest_life: float) -> Path:
     """Kill runs at random moments, then let one end; return the store."""
     store, said = folder / "killed.duckdb", folder / "said.txt"
-    Warehouse(store)
+    Warehouse(store, LAYOUT)
     lives = random.Random(7)
     sizes: list[int] = []
     for _ in range(kills):
@@ -36,7 +37,7 @@ def torture(folder: Path, kills: int, delay: float, longest_life: float) -> Path
         process.kill()
         process.wait()
         promised = said.read_text().split()
-        stored = [row["rollout_id"] for row in Warehouse(store).rows("SELECT rollout_id FROM trees")]
+        stored = [row["rollout_id"] for row in Warehouse(store, LAYOUT).rows("SELECT rollout_id FROM trees")]
         assert set(promised) <= set(stored), "a tree that was said to be durable is gone"
         assert len(set(stored)) == len(stored)
         sizes.append(len(stored))

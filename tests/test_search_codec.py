@@ -10,6 +10,7 @@ from josh_pipeline.harvest.harvest import harvest, harvest_unfiltered
 from josh_pipeline.harvest.rows import Kind, row_from_record, row_record
 from josh_pipeline.search.codec import node_records, tree_from_records, tree_record, trees_from_records
 from josh_pipeline.search.tree import Tree
+from josh_pipeline.stages.registry import LAYOUT
 from josh_pipeline.store.warehouse import Warehouse
 
 MIXED = choosing("GET a", "GET b", "GET a b", "GET x", "?", "hello", "wéll ☃", "hm")
@@ -33,7 +34,7 @@ def test_a_tree_comes_back_from_its_records_as_it_was(tree):
 
 def test_trees_come_back_from_the_store_as_they_were(tmp_path: Path):
     trees = some_trees()
-    warehouse = Warehouse(tmp_path / "store.duckdb")
+    warehouse = Warehouse(tmp_path / "store.duckdb", LAYOUT)
     nodes = pl.DataFrame([r for t in trees for r in node_records(t)], infer_schema_length=None)
     rows = pl.DataFrame([tree_record(t) | MARKS for t in trees], infer_schema_length=None)
     warehouse.append({"trees": rows, "nodes": nodes}, key="rollout_id")
@@ -57,7 +58,7 @@ def test_rows_and_links_fit_their_tables(tmp_path: Path):
     results.append(harvest_unfiltered(trees, 3, 0, frozenset()))
     rows = {row.row_id: row for result in results for row in result.rows}
     links = [asdict(origin) for result in results for origin in result.origins]
-    warehouse = Warehouse(tmp_path / "store.duckdb")
+    warehouse = Warehouse(tmp_path / "store.duckdb", LAYOUT)
     records = [row_record(row) | {"position": n} for n, row in enumerate(rows.values())]
     frame = pl.DataFrame(records, infer_schema_length=None)
     tables = {"preference_rows": frame, "row_nodes": pl.DataFrame(links)}

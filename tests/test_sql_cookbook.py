@@ -5,15 +5,14 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from finished_home import copied, step_of
+from finished_home import copied, run_stages
 
-from josh_pipeline.stages.labels import label_rewards
 from josh_pipeline.store.home import Home
 
 PAGE = Path(__file__).parent.parent / "docs" / "sql-cookbook.md"
 RECIPES = re.findall(r"^## (.+?)\n.*?```sql\n(.*?)```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
 QUERY = dict(RECIPES)
-LEAK = "Did training touch an evaluated dialogue?"
+LEAK = "Did training touch an evaluated source?"
 STALE = "What was made from what, and what is out of date?"
 WON = "Which goals did an iteration win, and which did it lose?"
 EMPTY = {LEAK, STALE, WON}
@@ -32,7 +31,7 @@ def test_a_recipe_answers_its_question(finished: Home, title: str, sql: str) -> 
     assert (found.height > 0) is (title not in EMPTY)
 
 
-def test_the_leak_recipe_finds_a_trained_dialogue_that_was_evaluated(finished: Home, tmp_path: Path) -> None:
+def test_the_leak_recipe_finds_a_trained_source_that_was_evaluated(finished: Home, tmp_path: Path) -> None:
     home = copied(finished, tmp_path)
     with home.warehouse().connection() as connection:
         connection.execute(
@@ -40,18 +39,18 @@ def test_the_leak_recipe_finds_a_trained_dialogue_that_was_evaluated(finished: H
             "(SELECT min(episode_id) FROM current_episodes WHERE iteration = '001' AND side = 'after')"
         )
     found = home.warehouse().query(QUERY[LEAK])
-    trained = home.warehouse().query("SELECT dialogue_id FROM adapter_dialogues")["dialogue_id"].to_list()
-    assert found.height > 0 and set(found["dialogue_id"]) <= set(trained)
+    trained = home.warehouse().query("SELECT source_id FROM adapter_sources")["source_id"].to_list()
+    assert found.height > 0 and set(found["source_id"]) <= set(trained)
 
 
 def test_the_recipe_of_what_is_out_of_date_finds_what_a_rerun_left_behind(
     finished: Home, tmp_path: Path
 ) -> None:
     home = copied(finished, tmp_path)
-    relabelled = label_rewards(step_of(home, home.settings(), "rerun"), "001").generation
+    (relabelled,) = run_stages(home, home.settings(), "rerun", "001", "labels")
     found = home.warehouse().query(QUERY[STALE])
     assert set(found["input_stage"]) == {"labels"} and "preferences" in set(found["stage"])
-    assert set(found["input_generation"]) == {relabelled.number - 1}
+    assert set(found["input_generation"]) == {relabelled.generation.number - 1}
 
 
 def test_the_recipe_of_wins_and_losses_finds_each(finished: Home, tmp_path: Path) -> None:

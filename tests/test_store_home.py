@@ -42,7 +42,7 @@ def test_every_training_method_survives_being_kept(home: Home) -> None:
 
 def test_paths_inside_a_home_move_with_it_and_others_stay(home: Home, tmp_path: Path) -> None:
     adapter = home.adapters / "abc"
-    moved = Home(tmp_path / "elsewhere")
+    moved = Home(tmp_path / "elsewhere", home.layout)
     assert moved.absolute(home.relative(adapter)) == moved.adapters / "abc"
     outside = tmp_path / "model"
     assert moved.absolute(home.relative(outside)) == outside

@@ -107,7 +107,6 @@ def test_what_an_endpoint_and_a_users_model_say_is_stored(tmp_path: Path) -> Non
                 settings_digest="settings",
                 seed=0,
                 attempt=0,
-                done=(),
                 checkpoint=write,
                 progress=SilentProgress(),
                 ledger=Ledger(),

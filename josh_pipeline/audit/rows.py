@@ -51,7 +51,7 @@ def altered_sentence(
 ) -> tuple[str, str]:
     """Say which row differs from its digest: where, and one sentence."""
     key = "/".join(str(row[one]) for one in keys)
-    changed = "was altered since it was written: its digest is another."
+    changed = "was altered since it was written."
     if table == "runs":
         return f"runs {key}", f"The record of run {key} {changed}"
     of = f" of tree {row['rollout_id']}" if table == "nodes" else ""

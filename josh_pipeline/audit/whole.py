@@ -75,10 +75,19 @@ def _check(context: Context, iteration: str | None, progress: Progress) -> None:
             check_generation(context, written)
             # What nothing current descends from is held to its digests alone.
             if generation in descended and not written.removed and generation.stage in CHECKS:
-                CHECKS[generation.stage](context, written)
+                _computed_anew(context, written)
             context.reading.let_others_in()
             progress.advance("Links")
     progress.finish("Links")
+
+
+def _computed_anew(context: Context, written: Written) -> None:
+    """Run a stage's check; what was altered may be such that nothing can be computed from it."""
+    try:
+        CHECKS[written.generation.stage](context, written)
+    except Exception as fault:
+        message = f"Its rows cannot be computed anew from what is stored ({type(fault).__name__}: {fault})."
+        context.audit.broken(written.name, message)
 
 
 def store_digest(known: History) -> str:

@@ -19,10 +19,10 @@ import pyarrow as pa
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import canonical_json
+from josh_pipeline.store import schema
 from josh_pipeline.store.digests import combined, generation_digest, generation_rows, with_digest
 from josh_pipeline.store.layout import Layout, StageLayout
 from josh_pipeline.store.run_record import RunRecord
-from josh_pipeline.store.schema import SCHEMA_VERSION, back_up, migrate, refuse_other, statements
 
 LOCK_PATIENCE_S = 120.0
 """How long a locked file is waited for: the longest writes (a million nodes) take seconds."""
@@ -65,15 +65,17 @@ class Warehouse:
                     "SELECT count(*) FROM information_schema.tables WHERE table_name = 'meta'"
                 ).fetchall()[0][0]
                 if not known:
-                    for statement in statements(layout):
+                    for statement in schema.statements(layout):
                         connection.execute(statement)
-                    connection.execute("INSERT INTO meta VALUES (?, ?)", [SCHEMA_VERSION, datetime.now(UTC)])
+                    connection.execute(
+                        "INSERT INTO meta VALUES (?, ?)", [schema.SCHEMA_VERSION, datetime.now(UTC)]
+                    )
                 version = connection.execute("SELECT schema_version FROM meta").fetchall()[0][0]
-            refuse_other(path, version)
-            if version < SCHEMA_VERSION:
-                back_up(connection, path, version)
+            schema.refuse_other(path, version)
+            if version < schema.SCHEMA_VERSION:
+                schema.back_up(connection, path, version)
                 with transaction(connection):
-                    migrate(connection, version, layout)
+                    schema.migrate(connection, version, layout)
 
     @contextmanager
     def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -259,7 +261,7 @@ def committed(
     if members is None or table != members.table or frame.is_empty():
         return frame
     with _offered(connection, frame):
-        found = connection.execute(
+        found = connection.sql(
             f"SELECT i.*, m.digest AS {members.digest} FROM incoming i "
             f"LEFT JOIN {members.head} m USING ({members.key})"
         ).to_arrow_table()
@@ -283,7 +285,7 @@ def _insert_parts(
     """Insert rows; return the digest of all that share a key, in the column ``<table>_digest``."""
     name = f"{table.removesuffix('s')}_id"
     with _offered(connection, frame):
-        written = connection.execute(
+        written = connection.sql(
             f"INSERT INTO {table} BY NAME {with_digest(table, frame.columns)} RETURNING {key}, {name}, digest"
         ).to_arrow_table()
     digests = connection.from_arrow(written).aggregate(f"{key}, {combined(name)} AS {table}_digest", key)
@@ -292,12 +294,10 @@ def _insert_parts(
 
 @contextmanager
 def _offered(connection: duckdb.DuckDBPyConnection, frame: pl.DataFrame) -> Iterator[None]:
-    """Let SQL read a frame as the table ``incoming``."""
+    """Let SQL read a frame as the table ``incoming``; after an error the connection is closed soon."""
     connection.register("incoming", frame.to_arrow())
-    try:
-        yield
-    finally:
-        connection.unregister("incoming")
+    yield
+    connection.unregister("incoming")
 
 
 def plain(table: pa.Table) -> pa.Table:
