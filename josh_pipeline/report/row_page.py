@@ -35,7 +35,7 @@ def row_page(found: RowAudit, drawn: DrawnTree | None) -> str:
             "label": label(row),
             "system": row.prompt[0].content,
             "prompt": row.prompt[1:],
-            "sides": [(side.label, learned(side)) for side in row.sides],
+            "sides": [(title(row, side), side.label, learned(side)) for side in row.sides],
             "siblings": siblings(found),
             "links": [(link, link_status(link)) for link in found.links],
             "drawn": drawn,
@@ -53,6 +53,11 @@ def label(row: Row) -> str:
         "pairs": "the desirable message is preferred to the undesirable one",
     }
     return f"{row.method.upper()}: {learning[row.kind]}"
+
+
+def title(row: Row, side: Side) -> str:
+    """What a side is called."""
+    return row.label if row.kind == "conversations" else side.label
 
 
 def learned(side: Side) -> tuple[Bubble, ...]:
