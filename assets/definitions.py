@@ -6,14 +6,27 @@ from assets.audit import audit
 from assets.automation import JOBS, next_round, weekly_retraining
 from assets.factory import asset_of
 from assets.resources import josh_resource
+from josh_pipeline.core.progress import Progress
 from josh_pipeline.stages.registry import STAGES
 
-defs = dg.Definitions(
-    assets=[*(asset_of(stage) for stage in STAGES), audit],
-    jobs=JOBS,
-    schedules=[weekly_retraining],
-    sensors=[next_round],
-    resources={"josh": josh_resource()},
-    # One process a run: a step process costs 3 s on two cores, and steps free what they hold.
-    executor=dg.in_process_executor,
-)
+ASSETS = [*(asset_of(stage) for stage in STAGES), *dg.with_source_code_references([audit])]
+
+
+def definitions(terminal: Progress | None = None) -> dg.Definitions:
+    """Return all definitions.
+
+    Args:
+        terminal: where the steps of runs in this process report beside Dagster.
+    """
+    return dg.Definitions(
+        assets=ASSETS,
+        jobs=JOBS,
+        schedules=[weekly_retraining],
+        sensors=[next_round],
+        resources={"josh": josh_resource(terminal)},
+        # One process a run: a step process costs 3 s on two cores, and steps free what they hold.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = definitions()

@@ -47,7 +47,7 @@ def iterate(home: Home, settings: Settings, iterations: int, console: Console) -
     with instance_of(home) as instance, TerminalProgress(console) as progress:
 
         def run(job: str, partition: str | None, assets: list[str] | None = None) -> None:
-            run_job(instance, job, digest, progress, partition, assets)
+            run_job(instance, job, digest, partition, assets, progress)
 
         missing = missing_preparation(step)
         if missing:

@@ -13,7 +13,6 @@ from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionI
 from dagster._core.nux import set_nux_seen
 
 from assets.partitions import ITERATIONS
-from assets.resources import josh_resource
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.store.home import Home
@@ -54,17 +53,17 @@ def run_job(
     instance: DagsterInstance,
     name: str,
     settings_digest: str,
-    terminal: Progress,
     partition: str | None = None,
     assets: list[str] | None = None,
+    terminal: Progress | None = None,
 ) -> None:
     """Run a job, or some of its assets, to the end.
 
     Args:
         settings_digest: of settings that the home has kept.
-        terminal: where its steps report beside Dagster.
         partition: the iteration, for the partitioned jobs; added where it is new.
         assets: names; None for all of the job.
+        terminal: where its steps report beside Dagster.
 
     Raises:
         UserError: a step failed with a user's mistake, or a blocking check did; the sentence is theirs.
@@ -74,19 +73,18 @@ def run_job(
         # Partitioned checks are in preview; the release is pinned in pyproject.toml for that reason.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         warnings.simplefilter("ignore", dg.BetaWarning)
-        from assets.definitions import defs
+        from assets.definitions import definitions
 
         if partition is not None:
             instance.add_dynamic_partitions(str(ITERATIONS.name), [partition])
         run_id = str(uuid.uuid4())
         try:
-            defs.resolve_job_def(name).execute_in_process(
+            definitions(terminal).resolve_job_def(name).execute_in_process(
                 instance=instance,
                 run_id=run_id,
                 partition_key=partition,
                 asset_selection=[dg.AssetKey(asset) for asset in assets] if assets else None,
                 tags={"josh/settings": settings_digest},
-                resources={"josh": josh_resource(terminal)},
                 run_config={
                     "resources": {"josh": {"config": {"profile": settings_digest}}},
                     # Everything is in the event log; the terminal belongs to the progress bars.

@@ -17,18 +17,18 @@ import tempfile
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from josh_pipeline.cli.options import quiet_libraries
+from josh_pipeline.core.environment import Environment, Task
 from josh_pipeline.core.ids import derived_seed
 from josh_pipeline.core.policy import Sampling
-from josh_pipeline.core.progress import TerminalProgress
+from josh_pipeline.core.progress import SilentProgress, TerminalProgress
+from josh_pipeline.core.user import User
 from josh_pipeline.dialogue.agents import make_agent
-from josh_pipeline.environments.toolwoz.agenda import AgendaUser
-from josh_pipeline.environments.toolwoz.goal import Goal
-from josh_pipeline.environments.toolwoz.goals import derive_goals
-from josh_pipeline.environments.toolwoz.sample import sample_corpus
-from josh_pipeline.environments.toolwoz.world import worlds
+from josh_pipeline.environments.registry import environment_class
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.local import Engine, Generated, LocalPolicy
 from josh_pipeline.policies.models import foundation
@@ -94,24 +94,23 @@ async def warmed(engine: Engine) -> Engine:
 
 
 async def searched(
-    settings: Settings, weights: Weights, goals: list[Goal]
+    settings: Settings, environment: Environment[Any], weights: Weights, goals: list[Task]
 ) -> tuple[Run, Recorder, list[Tree]]:
     """Search the goals."""
-    corpus = sample_corpus(settings.corpus.sample_dialogues, settings.corpus.sample_seed)
     renderer = ChatRenderer(weights.base)
     engine = await open_engine(settings.policy, weights, renderer, settings.search.in_flight)
     recorder = Recorder(await warmed(engine))
     policy = LocalPolicy(renderer, recorder, "benchmark", settings.policy.max_model_tokens)
 
-    def user(goal: Goal, seed: int, meter: Meter) -> AgendaUser:
-        return AgendaUser(goal, seed, settings.user.max_turns)
+    def user(goal: Task, seed: int, meter: Meter) -> User:
+        return environment.user(goal, seed, settings.user.max_turns)
 
     trees: list[Tree] = []
     began, own = time.monotonic(), time.process_time()
     try:
         await rollouts(
             goals,
-            worlds(corpus, "audited", inside_search=True),
+            partial(environment.world, searching=True),
             user,
             policy,
             make_agent(settings.policy.agent, settings.policy.results),
@@ -168,13 +167,15 @@ def main() -> int:
     options = parser.parse_args()
     quiet_libraries()
     settings = load_settings("quickstart", {"policy": {"backend": options.backend}})
-    corpus = sample_corpus(settings.corpus.sample_dialogues, settings.corpus.sample_seed)
-    derived = derive_goals(corpus, "audited", parts=True, domains=settings.goals.domains)
-    goals = [goal for goal in derived if goal.excluded is None][: options.goals]
     with tempfile.TemporaryDirectory() as scratch:
+        environment = environment_class(settings.environment.name).read(
+            settings.environment, Path(scratch), SilentProgress()
+        )
+        played = (goal for goal in environment.tasks() if goal.kind == environment.played)
+        goals = [goal for goal in played if goal.excluded is None][: options.goals]
         base = options.checkpoint or foundation("smollm2", Path(scratch))
         weights = Weights(base, None, Path(scratch) / "merged")
-        run, recorder, trees = asyncio.run(searched(settings, weights, goals))
+        run, recorder, trees = asyncio.run(searched(settings, environment, weights, goals))
         rounds = batches(trees, recorder.asked)
         plain = asyncio.run(replayed(settings, weights, rounds, recorder.asked))
     cached = sum(tree.usage.cached_tokens for tree in trees) / sum(tree.usage.prompt_tokens for tree in trees)

@@ -22,12 +22,13 @@ from pathlib import Path
 import httpx
 
 from josh_pipeline.core.progress import SilentProgress
+from josh_pipeline.core.user import User
+from josh_pipeline.core.world import World
 from josh_pipeline.dialogue.agents import make_agent
-from josh_pipeline.environments.toolwoz.agenda import AgendaUser
+from josh_pipeline.environments.toolwoz.environment import ToolWoz
 from josh_pipeline.environments.toolwoz.goal import Goal
-from josh_pipeline.environments.toolwoz.goals import derive_goals
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
-from josh_pipeline.environments.toolwoz.world import worlds
+from josh_pipeline.environments.toolwoz.settings import GoalSettings, ToolWozSettings
 from josh_pipeline.policies.endpoint import EndpointPolicy
 from josh_pipeline.search.concurrency import Limiter
 from josh_pipeline.search.rollouts import rollouts
@@ -61,19 +62,21 @@ class Play:
     """Goals of the built-in corpus, with the worlds and users that go with them."""
 
     def __init__(self, count: int) -> None:
-        corpus = sample_corpus(max(20, count), seed=0)
-        goals = [
-            goal for goal in derive_goals(corpus, "audited") if goal.excluded is None and len(goal.calls) > 1
-        ]
+        whole = ToolWozSettings(goals=GoalSettings(parts=False))
+        self.environment = ToolWoz(whole, sample_corpus(max(20, count), seed=0))
+        goals = [goal for goal in self.environment.tasks() if goal.excluded is None and len(goal.calls) > 1]
         # The server calls no booking, so goals with one play all of their rounds.
         self.goals = [goal for goal in goals * count if any("book" in call.tool for call in goal.calls)][
             :count
         ]
-        self.world = worlds(corpus, "audited", inside_search=True)
 
-    def user(self, goal: Goal, seed: int, meter: Meter | None = None) -> AgendaUser:
+    def world(self, goal: Goal) -> World:
+        """A fresh world."""
+        return self.environment.world(goal, searching=True)
+
+    def user(self, goal: Goal, seed: int, meter: Meter | None = None) -> User:
         """A patient user; it has no model, so there is nothing to count."""
-        return AgendaUser(goal, seed, 20)
+        return self.environment.user(goal, seed, 20)
 
 
 async def one_tree(url: str, play: Play, in_flight: int) -> Tree:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import datasets
 import torch
@@ -31,48 +31,47 @@ from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
 
 from josh_pipeline.cli.options import quiet_libraries
+from josh_pipeline.core.environment import Carelessness
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.policy import Completion, Request
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.dialogue.agents import make_agent
 from josh_pipeline.environments.toolwoz.agenda import AgendaUser
+from josh_pipeline.environments.toolwoz.environment import ToolWoz
 from josh_pipeline.environments.toolwoz.goal import Goal
-from josh_pipeline.environments.toolwoz.goals import derive_goals
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
-from josh_pipeline.environments.toolwoz.script import Carelessness, OracleAgent
-from josh_pipeline.environments.toolwoz.world import worlds
+from josh_pipeline.environments.toolwoz.script import OracleAgent
+from josh_pipeline.environments.toolwoz.settings import GoalSettings, ToolWozSettings
 from josh_pipeline.harvest.harvest import harvest
-from josh_pipeline.harvest.rows import Method, Row
+from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.models import foundation
 from josh_pipeline.search.concurrency import Limiter
 from josh_pipeline.search.search import search
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.settings import DpoSettings, KtoSettings, SearchSettings, SftSettings, TrainingSettings
+from josh_pipeline.settings import METHODS, ReferenceSettings, SearchSettings, TrainingBase
 from josh_pipeline.stages.policy import iterating_policy
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.stages.step import iteration_key, start_step
-from josh_pipeline.training.examples import dpo_conversations, kto_conversations, sft_tokens
 from josh_pipeline.training.job import TrainingJob
+from josh_pipeline.training.methods import conversations, method_class
 from josh_pipeline.training.run import train_here
-from josh_pipeline.training.trainers import Rows, batched_rows
-from josh_pipeline.training.weights import PROJECTIONS
+from josh_pipeline.training.trainers import PROJECTIONS, Rows, batched_rows
 
 TREES = 24
-CARELESS = Carelessness(claimed_bookings=0.5, dropped_constraints=0.5, false_no_match=0.3)
+CARELESS = Carelessness(claimed=0.5, dropped=0.5, denied=0.3)
 MAX_TOKENS = 4096
 
 
-def settings_of(method: Method, packed: bool, batch_size: int | None) -> TrainingSettings:
+def settings_of(method: str, packed: bool, batch_size: int | None) -> TrainingBase:
     """Return the method's defaults, without the SFT term that TRL's KTO lacks."""
     changes: dict[str, Any] = {"epochs": 1, "packed": packed, "processes": 0, "max_tokens": MAX_TOKENS}
     if batch_size is not None:
         changes["batch_size"] = batch_size
-    if method == "sft":
-        return SftSettings(**changes)
-    return (KtoSettings if method == "kto" else DpoSettings)(sft_weight=0.0, **changes)
+    own = method_class(method).Settings
+    return own(**changes, **({"sft_weight": 0.0} if issubclass(own, ReferenceSettings) else {}))
 
 
 @dataclass(frozen=True)
@@ -93,15 +92,14 @@ class Careless:
 
 async def grown_trees() -> list[Tree]:
     """Search goals of the built-in corpus."""
-    corpus = sample_corpus(400, seed=0)
-    goals = [goal for goal in derive_goals(corpus, "audited") if goal.excluded is None][:TREES]
-    world_of = worlds(corpus, "audited", inside_search=True)
+    environment = ToolWoz(ToolWozSettings(goals=GoalSettings(parts=False)), sample_corpus(400, seed=0))
+    goals = [goal for goal in environment.tasks() if goal.excluded is None][:TREES]
     trees = []
     for goal in goals:
-        user = AgendaUser(goal, 0, 8)
+        user = environment.user(goal, 0, 8)
         tree = await search(
             goal.goal_id,
-            world=world_of(goal),
+            world=environment.world(goal, searching=True),
             user=user,
             policy=Careless(goal, user),
             agent=make_agent("compact", "compact"),
@@ -123,10 +121,10 @@ def trees_of_home(path: str, iteration: int) -> tuple[Sequence[Tree], Path]:
     return stored_trees(step.warehouse, key), home.absolute(iterating_policy(step, key).base_path)
 
 
-def enough(trees: Sequence[Tree], method: Method, wanted: int) -> tuple[Row, ...]:
+def enough(trees: Sequence[Tree], method: str, wanted: int) -> tuple[Row, ...]:
     """Return the rows of whole trees, at least as many as are wanted; of three trees at least."""
     for count in range(1, len(trees) + 1):
-        rows = harvest(trees[:count], method, "partial", frozenset()).rows
+        rows = harvest(trees[:count], method, method_class(method).kind, "partial", frozenset()).rows
         if len(rows) >= wanted and len({row.source.rollout_id for row in rows}) > 2:
             return rows
     return rows
@@ -134,7 +132,7 @@ def enough(trees: Sequence[Tree], method: Method, wanted: int) -> tuple[Row, ...
 
 def trl(job: TrainingJob, rows: Rows, out: Path) -> None:
     """Train as a user of TRL would."""
-    settings = job.settings
+    settings: Any = job.settings
     arguments: dict[str, Any] = {
         "output_dir": str(out),
         "num_train_epochs": 1,
@@ -149,7 +147,6 @@ def trl(job: TrainingJob, rows: Rows, out: Path) -> None:
         "disable_tqdm": True,
         "seed": job.seed,
     }
-    ordered = [row for batch in rows.batches for row in batch]
     model = AutoModelForCausalLM.from_pretrained(job.base, dtype=torch.bfloat16)
     renderer = ChatRenderer(job.base)
     lora = LoraConfig(
@@ -160,16 +157,16 @@ def trl(job: TrainingJob, rows: Rows, out: Path) -> None:
     )
     given = {"model": model, "processing_class": renderer.tokenizer, "peft_config": lora}
     if settings.method == "sft":
-        examples = [sft_tokens(row, renderer) for row in ordered]
+        examples = [example for batch in rows.tokens for example in batch]
         data = [{"input_ids": list(e.input_ids), "labels": list(e.labels)} for e in examples]
         trainer = SFTTrainer(
             args=SFTConfig(**arguments), train_dataset=datasets.Dataset.from_list(data), **given
         )
     elif settings.method == "kto":
-        data = datasets.Dataset.from_list(kto_conversations(ordered), on_mixed_types="use_json")
+        data = datasets.Dataset.from_list(conversations(rows.batches), on_mixed_types="use_json")
         trainer = KTOTrainer(args=KTOConfig(**arguments, beta=settings.beta), train_dataset=data, **given)
     else:
-        data = datasets.Dataset.from_list(dpo_conversations(ordered), on_mixed_types="use_json")
+        data = datasets.Dataset.from_list(conversations(rows.batches), on_mixed_types="use_json")
         trainer = DPOTrainer(args=DPOConfig(**arguments, beta=settings.beta), train_dataset=data, **given)
     trainer.train()
 
@@ -182,7 +179,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-def measure(method: Method, rows: tuple[Row, ...], base: Path, batch_size: int | None) -> None:
+def measure(method: str, rows: tuple[Row, ...], base: Path, batch_size: int | None) -> None:
     """Run the three forms and print their rates."""
     packed, plain = (
         TrainingJob("benchmark", rows, base, None, settings_of(method, form, batch_size), 0, "none")
@@ -194,7 +191,7 @@ def measure(method: Method, rows: tuple[Row, ...], base: Path, batch_size: int |
         f"{method}: {dealt.rows} rows of {trees} trees, {dealt.plain_tokens} tokens in batches of "
         f"{plain.settings.batch_size}; {100 * dealt.repeated:.1f} % of them repeat a beginning in their batch"
     )
-    first = Rows(dealt.batches[:1], dealt.tokens[:1], dealt.packed[:1])
+    first = Rows(dealt.batches[:1], dealt.packed[:1])
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         trl(plain, first, out / "warm")  # Else the first form alone would pay for what libraries do once.
@@ -211,7 +208,7 @@ def measure(method: Method, rows: tuple[Row, ...], base: Path, batch_size: int |
 def main() -> int:
     """Measure each method."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--method", choices=get_args(Method), action="append", help="default: all three")
+    parser.add_argument("--method", choices=list(METHODS), action="append", help="default: all three")
     parser.add_argument("--rows", type=int, default=32, help="rows at least (default 32)")
     parser.add_argument("--threads", type=int, help="default: torch's own; 1 is steadier on a busy machine")
     parser.add_argument("--batch-size", type=int, help="default: the method's own")
@@ -232,7 +229,7 @@ def main() -> int:
             print(f"training: {fault}", file=sys.stderr)
             return 1
         print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads()}))
-        for method in options.method or get_args(Method):
+        for method in options.method or METHODS:
             measure(method, enough(trees, method, options.rows), base, options.batch_size)
     return 0
 

@@ -22,12 +22,13 @@ from typing import Any
 import pandas
 
 from josh_pipeline.core.world import ToolResult
+from josh_pipeline.environments.toolwoz.corpus import Corpus
+from josh_pipeline.environments.toolwoz.databases import databases_of
 from josh_pipeline.environments.toolwoz.goal import DOMAINS, ID_KEY, Goal, GroundTruthCall, Semantics
 from josh_pipeline.environments.toolwoz.goals import derive_goals
-from josh_pipeline.environments.toolwoz.load import load_corpus
-from josh_pipeline.environments.toolwoz.records import Corpus
+from josh_pipeline.environments.toolwoz.reader import read_corpus
 from josh_pipeline.environments.toolwoz.values import contains, is_empty, normalise
-from josh_pipeline.environments.toolwoz.world import ToolWozWorld, worlds
+from josh_pipeline.environments.toolwoz.world import ToolWozWorld
 
 Call = tuple[str, dict[str, str]]
 
@@ -136,11 +137,11 @@ def mixed_calls(goals: list[Goal], number: int, seed: int) -> list[tuple[Goal, C
 
 def disagreements(corpus: Corpus, calls: list[tuple[Goal, Call]]) -> int:
     """Count the calls that the baseline and ``paper`` answer differently."""
-    world, frames = worlds(corpus, "paper"), frames_of(corpus)
+    databases, frames = databases_of(corpus), frames_of(corpus)
     different = 0
     for goal, (tool, arguments) in calls:
         plain = PlainWorld(goal, frames).call(tool, arguments)
-        payload = world(goal).call(tool, arguments).payload
+        payload = ToolWozWorld(goal, databases, "paper").call(tool, arguments).payload
         ours = payload["rows"] if "rows" in payload else payload["success"]
         if isinstance(plain, list):  # a frame fills what a row lacks with NaN
             plain = [{k: v for k, v in row.items() if v == v} for row in plain]
@@ -190,7 +191,7 @@ def measure(corpus: Corpus, seconds: float) -> dict[str, float]:
     players = {goal.goal_id: PlainWorld(goal, frames) for goal in goals["paper"]}
     figures["plain"] = rate([(players[goal.goal_id], call) for goal, call in calls], seconds)
     for semantics, of_semantics in goals.items():
-        world = worlds(corpus, semantics)
+        world = partial(ToolWozWorld, databases=databases_of(corpus), semantics=semantics)
         ready = {goal.goal_id: Untouched(world(goal)) for goal in of_semantics}
         mixed = mixed_calls(of_semantics, 20_000, seed=0)
         figures[semantics] = rate([(ready[goal.goal_id], call) for goal, call in mixed], seconds)
@@ -217,7 +218,7 @@ def main() -> int:
     if not options.corpus:
         print("Give --corpus FOLDER or set JOSH_MULTIWOZ.", file=sys.stderr)
         return 2
-    corpus = load_corpus(options.corpus, Path.cwd())
+    corpus = read_corpus(options.corpus, Path.cwd())
     figures = measure(corpus, options.seconds)
     if options.json:
         print(json.dumps(figures))

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,9 +14,9 @@ from josh_pipeline.core.errors import RolloutError, UserError
 from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.messages import Message, ToolCall, visible
 from josh_pipeline.core.policy import Completion, Request, Sampling
-from josh_pipeline.core.world import Tool, ToolResult
+from josh_pipeline.core.world import CallRecord, Tool, ToolResult, World
 from josh_pipeline.dialogue.agents import make_agent
-from josh_pipeline.dialogue.turn import ERROR_SENTENCE, agent_turn
+from josh_pipeline.dialogue.turn import ERROR_SENTENCE, Turn, agent_turn, made_again
 from josh_pipeline.policies.chat import structured_calls
 
 ROW = {"name": "pizza hut", "food": "italian", "area": "centre", "pricerange": "cheap", "phone": "01223"}
@@ -43,39 +45,74 @@ class Scripted:
         self.texts.clear()
 
 
-class Pizzeria:
-    """A world of one row; a search for italian food earns milestone 0."""
+@dataclass(frozen=True)
+class Found(ToolResult):
+    """Rows, in short the first one without its phone."""
+
+    @property
+    def brief(self) -> dict[str, str]:
+        return {key: value for key, value in self.payload["rows"][0].items() if key != "phone"}
+
+
+SEARCH_TOOL = Tool(
+    "search_restaurant",
+    "Find a restaurant.",
+    {
+        "type": "object",
+        "properties": {
+            "food": {"type": "string"},
+            "area": {"type": "string", "enum": ["centre", "north"]},
+            "seats": {"type": "integer", "minimum": 1},
+            "near": {"type": "object", "properties": {"lat": {"type": "number"}}},
+            "open": {"anyOf": [{"type": "boolean"}, {"type": "null"}]},
+        },
+        "required": ["food"],
+    },
+)
+
+
+class Pizzeria(World):
+    """A world of one row; a search for italian food earns milestone 0, a bow at the end of a turn 1.
+
+    Once the agent has spoken, it is offered the bill too.
+    """
 
     instructions = "Help the user."
-    tools = (Tool("search_restaurant", "Find a restaurant.", {"food": (), "area": ("centre", "north")}),)
-    all_milestones = frozenset({0})
+    all_milestones = frozenset({0, 1})
 
     def __init__(self) -> None:
         self.earned: frozenset[int] = frozenset()
+        self.turns = 0
 
-    def fork(self) -> "Pizzeria":
-        return self
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        bill = Tool("bill", "Bring the bill.", {"type": "object", "properties": {}})
+        return (SEARCH_TOOL, bill) if self.turns else (SEARCH_TOOL,)
 
-    def call(self, tool: str, arguments: object) -> ToolResult:
-        if tool != "search_restaurant":
-            return ToolResult({"error": "There is no such tool."})
-        if arguments == {"food": "italian"}:
-            self.earned = frozenset({0})
-        return ToolResult({"rows": [ROW]}, matches=3)
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
+        if tool not in [one.name for one in self.tools]:
+            return ToolResult({"error": "There is no such tool."}, error=True)
+        if arguments.get("food") == "italian":
+            self.earned |= {0}
+        return Found({"rows": [ROW]})
+
+    def hand_over(self) -> None:
+        self.turns += 1
+        if self.turns == 2:
+            self.earned |= {1}
 
     def milestones(self) -> frozenset[int]:
         return self.earned
 
-    def outcome(self, conversation: object) -> float:
-        return float(len(self.earned))
 
-
-def take_turn(name: str, texts: list[str], max_requests: int = 3):  # type: ignore[no-untyped-def]
+def take_turn(
+    name: str, texts: list[str], max_requests: int = 3, world: World | None = None
+) -> tuple[Turn, Scripted]:
     policy = Scripted(texts)
     talk = agent_turn(
         policy,
         make_agent(name, "compact"),
-        Pizzeria(),
+        world or Pizzeria(),
         (Message("user", "Pizza, please."),),
         sampling=GREEDY,
         max_requests=max_requests,
@@ -241,30 +278,40 @@ def test_react_without_a_command_or_with_a_broken_call_is_a_fault() -> None:
     assert agent.read(completion("APICALL search_restaurant()\nSPEAK hi")).fault
 
 
-def test_a_compact_result_holds_a_few_fields_and_the_number_of_matches() -> None:
-    call = ToolCall("search_restaurant", {})
-    agent = make_agent("compact", "compact")
-    (found,) = agent.results([(call, ToolResult({"rows": [ROW]}, 3))])
-    assert json.loads(found.content) == {"matches": 3} | {k: ROW[k] for k in ROW if k != "phone"}
-    (nothing,) = agent.results([(call, ToolResult({"rows": []}, 0))])
-    assert nothing.content == '{"matches": 0}'
-    booked = ToolResult({"success": True, "entity": "pizza hut", "reference": "AB12"})
-    (done,) = agent.results([(ToolCall("book_restaurant", {}), booked)])
-    assert done.content == '{"success": true, "reference": "AB12"}'
-
-
-def test_a_full_result_is_the_whole_row_and_an_error_is_marked() -> None:
-    agent = make_agent("compact", "full")
-    (found,) = agent.results([(ToolCall("search_restaurant", {}), ToolResult({"rows": [ROW]}, 3))])
-    assert json.loads(found.content) == {"rows": [ROW]}
-    (failed,) = agent.results([(ToolCall("x", {}), ToolResult({"error": "No such tool."}))])
-    assert failed.error and json.loads(failed.content) == {"error": "No such tool."}
+def test_a_result_in_short_is_what_the_environment_says_and_an_error_is_marked_and_whole() -> None:
+    call, found = ToolCall("search_restaurant", {}), Found({"rows": [ROW]})
+    failed = ToolResult({"error": "No such tool.", "hint": "bill"}, error=True)
+    for name in NAMES:
+        short, whole = make_agent(name, "compact"), make_agent(name, "full")
+        assert short.results([(call, found)])[0].content.endswith(json.dumps(found.brief))
+        assert whole.results([(call, found)])[0].content.endswith(json.dumps(found.payload))
+        for agent in (short, whole):
+            (told,) = agent.results([(call, failed)])
+            assert told.error and told.content.endswith(json.dumps(failed.payload))
 
 
 def test_the_compact_system_prompt_is_short_and_lists_one_signature_a_line() -> None:
     rules, *tools = make_agent("compact", "compact").system(Pizzeria()).content.split("\n")
-    assert tools == ["search_restaurant(food, area)"]
+    assert tools == ["search_restaurant(food, area, seats, near, open)"]
     assert len(rules.split()) <= 60
+
+
+def test_react_writes_values_and_types_of_parameters_that_are_not_any_text() -> None:
+    *_, tool = make_agent("react", "compact").system(Pizzeria()).content.split("\n")
+    signature = "search_restaurant(food, area: centre | north, seats: integer, near: object, open)"
+    assert tool == f"{signature}: Find a restaurant."
+
+
+def test_the_chat_api_gets_the_schema_of_the_parameters_as_the_environment_gave_it() -> None:
+    (schema,) = make_agent("function_calling", "full").schemas(Pizzeria())
+    assert schema == {
+        "type": "function",
+        "function": {
+            "name": "search_restaurant",
+            "description": "Find a restaurant.",
+            "parameters": SEARCH_TOOL.parameters,
+        },
+    }
 
 
 def test_schemas_travel_with_the_request_only_where_the_format_uses_them() -> None:
@@ -277,7 +324,7 @@ def test_schemas_travel_with_the_request_only_where_the_format_uses_them() -> No
 def test_a_turn_calls_then_speaks_and_records_what_each_call_earned() -> None:
     turn, policy = take_turn("compact", [SEARCH, "pizza hut is in the centre."])
     assert [m.role for m in turn.messages] == ["assistant", "tool", "assistant"]
-    assert (turn.calls[0].earned, turn.calls[0].matches, turn.error_turn) == ((0,), 3, False)
+    assert (turn.calls[0].earned, turn.calls[0].error, turn.error_turn) == ((0,), False, False)
     assert [request.seed for request in policy.asked] == [100, 101]
     assert policy.asked[1].messages[-1].role == "tool"
     assert [m.content for m in visible(turn.messages)] == ["pizza hut is in the centre."]
@@ -306,6 +353,47 @@ def test_a_react_reply_may_call_and_speak_at_once() -> None:
     turn, _ = take_turn("react", [f"APICALL {SEARCH}\nSPEAK One moment."])
     assert [m.role for m in turn.messages] == ["assistant", "tool"]
     assert [m.content for m in visible(turn.messages)] == ["One moment."]
+
+
+def test_tools_that_come_with_a_hand_over_are_offered_from_the_next_turn_on() -> None:
+    world = Pizzeria()
+    first, before = take_turn("compact", ['{"name": "bill", "parameters": {}}', "One moment."], world=world)
+    second, after = take_turn("compact", ['{"name": "bill", "parameters": {}}', "Here."], world=world)
+    assert [turn.calls[0].error for turn in (first, second)] == [True, False]
+    prompts = [policy.asked[0].messages[0].content for policy in (before, after)]
+    assert ["bill()" in prompt for prompt in prompts] == [False, True]
+
+
+def test_what_was_recorded_is_made_again_with_its_hand_overs() -> None:
+    world = Pizzeria()
+    messages: tuple[Message, ...] = ()
+    calls: tuple[CallRecord, ...] = ()
+    for texts in ([SEARCH, "Well."], ['{"name": "bill", "parameters": {}}'] * 3, [SEARCH, "There."]):
+        turn, _ = take_turn("compact", texts, world=world)
+        messages += (Message("user", "And?"), *turn.messages)
+        calls += turn.calls
+    fresh = Pizzeria()
+    again = made_again(fresh, messages, calls)
+    assert (fresh.turns, fresh.earned) == (world.turns, world.earned) == (3, {0, 1})
+    assert [earned for _, earned in again] == [(0,), (), (), (), ()]
+    assert [result.error for result, _ in again] == [call.error for call in calls] == [False] * 5
+
+
+def test_a_part_of_a_conversation_is_made_again_on_the_state_before_it() -> None:
+    world = Pizzeria()
+    take_turn("compact", ["Hello."], world=world)
+    state = world.fork()
+    turn, _ = take_turn("react", [f"APICALL {SEARCH}\nSPEAK One moment."], world=world)
+    ((result, earned),) = made_again(state, turn.messages, turn.calls)
+    assert (result.payload, earned) == ({"rows": [ROW]}, (0,))
+    assert (state.turns, state.earned) == (world.turns, world.earned) == (2, {0, 1})
+
+
+def test_a_call_that_the_world_answers_differently_is_seen_when_it_is_made_again() -> None:
+    turn, _ = take_turn("compact", [SEARCH, "There."])
+    forged = replace(turn.calls[0], tool="bill", earned=(1,))
+    ((result, earned),) = made_again(Pizzeria(), turn.messages, [forged])
+    assert result.error and earned == ()
 
 
 def test_a_policy_failure_leaves_the_turn_as_a_typed_error() -> None:

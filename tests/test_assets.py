@@ -9,7 +9,7 @@ import pytest
 from tiny_loop import play_with, tiny_profile
 
 from assets.launch import instance_of, run_job
-from josh_pipeline.audit.dialogue import dialogue_use
+from josh_pipeline.audit.chain import source_use
 from josh_pipeline.audit.whole import audit_home
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import SilentProgress
@@ -34,7 +34,7 @@ class Loop:
         return Step(self.home, self.home.warehouse(), self.settings, "", SilentProgress())
 
     def run(self, job: str, partition: str | None = None, assets: list[str] | None = None) -> None:
-        run_job(self.instance, job, self.digest, SilentProgress(), partition, assets)
+        run_job(self.instance, job, self.digest, partition, assets)
 
     def prepare(self) -> list[str]:
         """Make what is missing; returns its assets."""
@@ -208,7 +208,7 @@ def test_replayed_rows_train_the_next_round_too_and_the_audit_follows_them(
         assert trained[0]["rows"] == own[0]["n"]
         assert trained[1]["rows"] == own[0]["n"] + own[1]["n"]  # type: ignore[operator]
         dialogue = loop.rows("SELECT source_id FROM row_lineage WHERE iteration = '001' LIMIT 1")[0]
-        uses = dialogue_use(loop.home.warehouse(), str(dialogue["source_id"])).adapters
+        uses = source_use(loop.home.warehouse(), str(dialogue["source_id"])).adapters
         assert {(use["iteration"], use["through"]) for use in uses} >= {("001", "rows"), ("002", "rows")}
         audit, _, _ = audit_home(loop.home, None, SilentProgress())
         assert audit.sound, audit.findings

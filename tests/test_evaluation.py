@@ -3,16 +3,19 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 from fakes import PrizeWorld, ScriptedPolicy, TinyAgent, TinyUser, failing, said
 from report_samples import GOAL
+from toolwoz_town import environment_of
 
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.policy import Policy
 from josh_pipeline.core.progress import Snapshot, ThrottledProgress
 from josh_pipeline.core.world import CallRecord
 from josh_pipeline.environments.toolwoz.goal import Goal
+from josh_pipeline.environments.toolwoz.sample import sample_corpus
 from josh_pipeline.evaluation.benchmark import Episode, evaluate
 from josh_pipeline.evaluation.summary import score
 from josh_pipeline.search.spending import Ledger
@@ -137,10 +140,18 @@ def test_progress_and_checkpoints_follow_each_episode() -> None:
     assert len(kept) == 5
 
 
+def called(tool: str, arguments: dict[str, object], refused: bool = False) -> CallRecord:
+    payload = {"error": "no"} if refused else {"rows": []}
+    return CallRecord(tool, arguments, payload, payload, refused, ())
+
+
+def fault(call: CallRecord) -> str:
+    """ToolWOZ's names for what was wrong with a call."""
+    return environment_of(sample_corpus(20)).fault(call)
+
+
 def episode(goal: str, earned: tuple[int, ...], *tools: str, **changes: object) -> Episode:
-    calls = tuple(
-        CallRecord(tool, {}, {"error": "no"} if tool == "bad" else {"rows": []}, 0, ()) for tool in tools
-    )
+    calls = tuple(called(tool, {}, tool == "bad") for tool in tools)
     blank = Episode(
         episode_id=goal, goal_id=goal, policy_digest="p", seed=0, settings_digest="s", trial=0, messages=(),
         calls=calls, earned=earned, reward=len(earned) / 3, turns=4, error_turns=0, user_done=True,
@@ -159,13 +170,14 @@ def test_the_score_breaks_rewards_down_by_domain_and_tool() -> None:
             episode("goal-3", ()),
         ],
         goals,
+        fault,
     )
     assert (found.n, found.trials, found.success) == (4, 1, 0.25)
     assert found.reward == pytest.approx((1 + 2 / 3 + 1 / 3 + 0) / 4)
     assert (found.low, found.high) == pytest.approx((0.0456, 0.6994), abs=1e-4)
-    domains = {b.name: (b.n, b.reward, b.success) for b in found.by_domain}
+    domains = {b.name: (b.n, b.reward, b.success) for b in found.by["domain"]}
     assert domains == {"hotel": (4, 0.5, 0.5), "restaurant": (4, 0.5, 0.5)}
-    assert {b.name: b.success for b in found.by_tool} == {
+    assert {b.name: b.success for b in found.by["tool"]} == {
         "book_hotel": 0.5,
         "search_hotel": 0.5,
         "search_restaurant": 0.5,
@@ -182,6 +194,7 @@ def test_each_conversation_without_success_has_one_class_of_error() -> None:
             episode("goal-4", (0, 1, 2)),
         ],
         {goal.goal_id: goal for goal in GOALS},
+        fault,
     )
     assert found.errors == {
         "failed: timeout": 1,
@@ -196,10 +209,10 @@ def test_each_conversation_without_success_has_one_class_of_error() -> None:
 
 def test_searches_and_bookings_are_told_apart_and_faults_are_counted_by_kind() -> None:
     calls = (
-        CallRecord("find_hotel", {}, {"error": "There is no such tool."}, 0, ()),
-        CallRecord("search_hotel", {"stars": "4", "colour": "red"}, {"error": "No such parameter."}, 0, ()),
-        CallRecord("search_hotel", {"stars": ["4"]}, {"error": "A string, please."}, 0, ()),
-        CallRecord("search_hotel", {"stars": "4"}, {"rows": []}, 0, ()),
+        called("find_hotel", {}, True),
+        called("search_hotel", {"stars": "4", "colour": "red"}, True),
+        called("search_hotel", {"stars": ["4"]}, True),
+        called("search_hotel", {"stars": "4"}),
     )
     talk = (
         Message("user", "Hi."),
@@ -211,8 +224,9 @@ def test_searches_and_bookings_are_told_apart_and_faults_are_counted_by_kind() -
     found = score(
         [episode("goal-0", (0, 2), calls=calls, messages=talk), episode("goal-1", (), failure="timeout")],
         {goal.goal_id: goal for goal in GOALS},
+        fault,
     )
-    assert {b.name: (b.n, b.reward, b.success) for b in found.by_act} == {
+    assert {b.name: (b.n, b.reward, b.success) for b in found.by["act"]} == {
         "booking": (2, 0.0, 0.0),
         "search": (2, 0.5, 0.5),
     }
@@ -234,11 +248,11 @@ def test_trials_of_a_goal_give_pass_hat_k_and_do_not_narrow_the_interval() -> No
         for goal, wins in (("goal-0", 2), ("goal-1", 1))
         for trial in (0, 1)
     ]
-    found = score(twice, goals)
+    found = score(twice, goals, fault)
     assert (found.n, found.trials, found.success) == (2, 2, 0.75)
     assert found.pass_k == (0.75, 0.5)
     assert found.high - found.low > 0.6
-    for part in (*found.by_domain, *found.by_tool, *found.by_act):
+    for part in chain(*found.by.values()):
         assert (part.n, part.reward, part.success) == (2, 0.75, 0.75)
         assert (part.low, part.high) == (found.low, found.high)
 
@@ -246,8 +260,8 @@ def test_trials_of_a_goal_give_pass_hat_k_and_do_not_narrow_the_interval() -> No
 def test_episodes_that_cannot_be_summed_up_are_refused() -> None:
     goals = {goal.goal_id: goal for goal in GOALS}
     with pytest.raises(ValueError, match="2 policies"):
-        score([episode("goal-0", ()), episode("goal-1", (), policy_digest="q")], goals)
+        score([episode("goal-0", ()), episode("goal-1", (), policy_digest="q")], goals, fault)
     with pytest.raises(ValueError, match="trials a goal"):
-        score([episode("goal-0", ()), episode("goal-1", ()), episode("goal-1", (), trial=1)], goals)
+        score([episode("goal-0", ()), episode("goal-1", ()), episode("goal-1", (), trial=1)], goals, fault)
     with pytest.raises(ValueError, match="0 episodes"):
-        score([], goals)
+        score([], goals, fault)

@@ -13,7 +13,7 @@ from trl import SFTConfig, SFTTrainer
 
 from josh_pipeline.cli.main import main
 from josh_pipeline.core.messages import Message, ToolCall
-from josh_pipeline.harvest.rows import DpoRow, KtoRow, Row, Sampled, SftRow, Source
+from josh_pipeline.harvest.rows import Row, Said, Side, Source
 from josh_pipeline.report.export import example, export
 from josh_pipeline.settings import DpoSettings, KtoSettings
 from josh_pipeline.stages.preferences import harvest_rows, stored_rows
@@ -44,7 +44,7 @@ def test_everything_is_exported_with_a_manifest_that_says_how(
         assert hashlib.sha256((out / file["name"]).read_bytes()).hexdigest() == file["sha256"]
     by_name = {file["name"]: file for file in manifest["files"]}
     store = finished.warehouse()
-    for table in ("dialogues", "nodes", "episodes", "labels", "runs"):
+    for table in ("sources", "nodes", "episodes", "labels", "runs"):
         stored = store.rows(f"SELECT count(*) AS n FROM {table}")[0]["n"]
         read = duckdb.sql(f"SELECT count(*) FROM '{out}/tables/{table}.parquet'").fetchall()[0][0]
         assert stored == read == by_name[f"tables/{table}.parquet"]["rows"] != 0
@@ -77,7 +77,7 @@ def test_sft_rows_load_and_trl_prepares_them(finished: Home, tmp_path: Path) -> 
     rows = loaded(tmp_path / "out" / "sft-001.jsonl", tmp_path)
     stored = stored_rows(finished.warehouse(), "001")
     assert [[m["content"] for m in row["messages"]] for row in rows] == [
-        [message.content for message in row.messages] for row in stored if isinstance(row, SftRow)
+        [message.content for message in row.conversation(row.sides[0])] for row in stored
     ]
     assert not none_filled(rows)
     model = finished.warehouse().rows("SELECT base_path FROM current_base_models")[0]["base_path"]
@@ -124,8 +124,14 @@ def test_tool_calls_with_different_arguments_load_without_filled_in_keys(tmp_pat
         conversation({"name": "city roomz"}),
         conversation(),
     ]
-    rows: list[Row] = [
-        SftRow(SOURCE, TOOLS, talk, tuple(m.role == "assistant" for m in talk), (None,) * len(talk))
+    rows = [
+        Row(
+            "sft",
+            SOURCE,
+            TOOLS,
+            talk[:1],
+            (Side(tuple(Said(m, m.role == "assistant") for m in talk[1:]), "desirable"),),
+        )
         for talk in talks
     ]
     path = tmp_path / "rows.jsonl"
@@ -144,9 +150,10 @@ def test_tool_calls_with_different_arguments_load_without_filled_in_keys(tmp_pat
 
 def test_pairs_and_single_messages_keep_their_sides(tmp_path: Path) -> None:
     prompt = conversation()[:2]
-    good, bad = (Sampled(Message("assistant", text), None) for text in ("Which area?", "Booked!"))
-    pair = example(DpoRow(SOURCE, (), prompt, good, bad), with_tools=False)
+    good, bad = ((Said(Message("assistant", text), True),) for text in ("Which area?", "Booked!"))
+    sides = Side(good, "desirable"), Side(bad, "undesirable")
+    pair = example(Row("dpo", SOURCE, (), prompt, sides), with_tools=False)
     assert (pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == ("Which area?", "Booked!")
-    single = example(KtoRow(SOURCE, (), prompt, bad, desirable=False), with_tools=False)
+    single = example(Row("kto", SOURCE, (), prompt, sides[1:]), with_tools=False)
     assert (single["completion"][0]["content"], single["label"]) == ("Booked!", False)
     assert "tools" not in pair and "tools" not in single

@@ -11,20 +11,19 @@ from typing import Any
 import pytest
 import yaml
 from fakes import ScriptedPolicy, chance
-from josh_pipeline.dialogue.goal_user import wishes
-from josh_pipeline.dialogue.model_user import END_MARK
-from josh_pipeline.stages.state import missing_preparation
+from josh_pipeline.dialogue.users import wishes
+from josh_pipeline.dialogue.users import END_MARK
 from tiny_model import tiny_model
 
 from assets.launch import instance_of, run_job
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.policy import Policy, Request
 from josh_pipeline.core.progress import SilentProgress
-from josh_pipeline.environments.toolwoz.corpus import load_corpus
+from josh_pipeline.environments.toolwoz.sample import sample_corpus
 from josh_pipeline.environments.toolwoz.goals import derive_goals
 from josh_pipeline.policies.weights import Weights, require
 from josh_pipeline.settings import PolicySettings, load_settings
-from josh_pipeline.stages.registry import open_home
+from josh_pipeline.stages.registry import missing_preparation, open_home
 from josh_pipeline.stages.step import Step
 
 DIALOGUES = 80
@@ -65,8 +64,8 @@ def user_endpoint() -> Iterator[str]:
 
 def react_policy(skill: float) -> Callable[..., Any]:
     """Return a stand-in for ``open_policy``: all right calls at once, or a chat, by the request's seed."""
-    goals = derive_goals(load_corpus("sample", Path(), sample_dialogues=DIALOGUES), "audited")
-    calls = {wishes(goal): goal.calls for goal in goals}
+    goals = derive_goals(sample_corpus(DIALOGUES), "audited")
+    calls = {wishes(goal.message): goal.calls for goal in goals}
 
     def answer(request: Request) -> str:
         first = next(m.content for m in request.messages if m.role == "user")
@@ -93,9 +92,9 @@ def test_the_paper_profile_runs_one_iteration_with_kto_and_an_llm_user(
 ):
     paper = load_settings("paper").model_dump(mode="json", exclude={"profile"})
     assert paper["training"]["method"] == "kto" and paper["search"]["beam_size"] == 8
-    assert not paper["goals"]["parts"] and paper["user"]["kind"] == "goal"
+    assert not paper["environment"]["goals"]["parts"] and paper["user"]["kind"] == "goal"
     # What a GPU, a hub and a bill would be needed for, and the size; everything else is the paper's.
-    paper["corpus"] = {"source": "sample", "sample_dialogues": DIALOGUES}
+    paper["environment"]["corpus"] = {"source": "sample", "sample_dialogues": DIALOGUES}
     paper["policy"] |= {"model": str(tiny_model(tmp_path / "model")), "quantization": "none"}
     paper["user"] |= {"endpoint": user_endpoint, "model": "user"}
     paper["search"]["goals"] = 6
@@ -111,13 +110,13 @@ def test_the_paper_profile_runs_one_iteration_with_kto_and_an_llm_user(
     digest = home.keep_settings(settings)
     with instance_of(home) as instance:
         missing = missing_preparation(Step(home, home.warehouse(), settings, "", SilentProgress()))
-        run_job(instance, "prepare", digest, None, missing)
+        run_job(instance, "prepare", digest, None, [stage.asset for stage in missing])
         run_job(instance, "baseline", digest, "000", None)
         run_job(instance, "iteration", digest, "001", None)
 
     rows = home.warehouse().rows
-    labels = {row["desirable"] for row in rows("SELECT DISTINCT desirable FROM current_preference_rows")}
-    assert labels == {True, False}
+    labels = {row["label"] for row in rows("SELECT DISTINCT label FROM current_preference_rows")}
+    assert labels == {"desirable", "undesirable"}
     training = rows("SELECT * FROM current_trainings WHERE iteration = '001'")[0]
     assert training["method"] == "kto"
     record = json.loads(str(training["manifest"]))["settings"]

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from josh_pipeline.cli.show import score_record, score_table
 from josh_pipeline.core.messages import Message, ToolCall
+from josh_pipeline.environments.toolwoz.environment import ToolWoz
 from josh_pipeline.report.data import Cost, HarvestYield, ReportData
 from josh_pipeline.report.figures import (
     cost,
@@ -28,6 +29,7 @@ from josh_pipeline.report.figures import (
 )
 from josh_pipeline.report.html import cards, headline, overall_change, parting, report_page
 from josh_pipeline.report.pages import bubbles
+from josh_pipeline.report.words import goal_kind
 from josh_pipeline.search.tree import Usage
 
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\""
@@ -139,6 +141,24 @@ def test_conversations_are_told_together_until_they_part(html: str, data: Report
     assert parting(before, ()) == 0
     assert Page(html).text.count(before[3].text) == len(data.examples), "the shared part stands once"
     assert Page(html).text.count("Here they part.") == len(data.examples)
+
+
+def test_words_that_were_spoken_beside_a_call_are_drawn_apart_from_it() -> None:
+    both = Message("assistant", "<raw>", (ToolCall("find", {"id": 1}),), spoken="One moment.")
+    drawn = bubbles((Message("user", "Hi"), both, Message("tool", "found")))
+    assert [(one.kind, one.text) for one in drawn] == [
+        ("user", "Hi"),
+        ("call", 'find {"id":1}'),
+        ("assistant", "One moment."),
+        ("tool", "found"),
+    ]
+
+
+def test_kinds_of_goals_are_called_what_their_environment_calls_them() -> None:
+    whole, part = goal_kind("whole", ToolWoz), goal_kind("part", ToolWoz)
+    assert (whole.plural, whole.short, whole.note) == ("whole goals", "whole", "")
+    assert (part.plural, part.short) == ("parts", "parts") and "not ToolWOZ scores" in part.note
+    assert goal_kind("task", None).plural == "task", "nobody knows better where settings cannot be read"
 
 
 def test_cost_is_summed_and_money_is_told_only_where_there_are_prices(html: str, data: ReportData) -> None:

@@ -422,3 +422,15 @@ def test_a_world_that_breaks_at_the_hand_over_ends_its_branch_with_nothing_kept(
     failed = next(node for node in tree.nodes if node.failure)
     assert failed.failure == "world" and failed.end == "failed"
     assert (failed.messages, failed.calls, failed.earned) == ((), (), ())
+
+
+def test_an_error_turn_whose_hand_over_breaks_fails_its_branch_alone():
+    class Broken(MoodyWorld):
+        def fork(self) -> "Broken":
+            return Broken(self.prizes, self.won, self.spoilt)
+
+        def hand_over(self) -> None:
+            raise ZeroDivisionError("a bug of the world")
+
+    tree = grow(said("GET a", "GET b"), world=Broken("abh"), beam_size=1, max_requests=1)
+    assert [node.failure for node in tree.nodes] == [None, "world"]

@@ -5,8 +5,7 @@ import json
 import random
 
 import pytest
-from josh_pipeline.commands import goals, replay, solvability
-from josh_pipeline.environments.toolwoz.load import load_corpus
+from corpus_layouts import write_corpus
 from toolwoz_town import (
     INDIAN,
     RESTAURANTS,
@@ -14,15 +13,19 @@ from toolwoz_town import (
     corpus_of,
     dialogue,
     dinner,
+    environment_of,
     real_corpus,
 )
 
+from josh_pipeline.cli.environment import goal_records, replay_lines
 from josh_pipeline.cli.main import main
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.environments.toolwoz.corpus import write_corpus
 from josh_pipeline.environments.toolwoz.goals import derive_goals
+from josh_pipeline.environments.toolwoz.reader import read_corpus
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
-from josh_pipeline.environments.toolwoz.tools import TOOLS
+from josh_pipeline.environments.toolwoz.solvability import counts as counts_of
+from josh_pipeline.environments.toolwoz.solvability import write_counts
+from josh_pipeline.environments.toolwoz.tools import PARAMETERS
 
 TAXI = dialogue({"taxi": {"info": {"departure": "ely"}}}, dialogue_id="TAXI")
 NOWHERE = dialogue({"restaurant": {"info": {"food": "none"}}}, dialogue_id="NOWHERE", split="test")
@@ -30,15 +33,14 @@ RIDER = dialogue({"train": {"info": RIDE}}, dialogue_id="RIDER")
 CORPUS = corpus_of(dinner(), TAXI, NOWHERE)
 
 
-def listed(*arguments):
-    out = io.StringIO()
-    assert goals.run(*arguments, out) == 0
-    return [json.loads(line) for line in out.getvalue().splitlines()]
+def listed(corpus, split, semantics):
+    """Through JSON, as it is printed."""
+    return json.loads(json.dumps(goal_records(environment_of(corpus, semantics), split)))
 
 
 def replayed(lines, corpus=CORPUS, semantics="audited"):
     out = io.StringIO()
-    assert replay.run(corpus, semantics, lines, out) == 0
+    replay_lines(environment_of(corpus, semantics), lines, out)
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
@@ -138,7 +140,7 @@ def test_arguments_of_any_kind_are_answered(arguments, semantics):
 
 def test_standard_input_may_hold_any_byte(tmp_path, monkeypatch, capsys):
     write_corpus(sample_corpus(20, 0), tmp_path)
-    corpus = load_corpus(str(tmp_path), tmp_path)
+    corpus = read_corpus(str(tmp_path), tmp_path)
     good = next(goal for goal in derive_goals(corpus, "audited") if goal.excluded is None)
     lines = line(good.dialogue_id).encode() + b'{"dialogue_id": "\xff"}\n' + line(good.dialogue_id).encode()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="ascii"))
@@ -169,7 +171,7 @@ def test_replay_streams():
             return super().write(text)
 
     with pytest.raises(FullError):
-        replay.run(CORPUS, "audited", endless(), Full())
+        replay_lines(environment_of(CORPUS), endless(), Full())
 
 
 def test_replay_answers_random_calls_one_in_ten_malformed_line_for_line():
@@ -179,9 +181,9 @@ def test_replay_answers_random_calls_one_in_ten_malformed_line_for_line():
     def random_line():
         if rng.random() < 0.1:
             return rng.choice(MALFORMED[:5])
-        tool = rng.choice(TOOLS)
-        names = [name for name in (*tool.parameters, "bogus") if rng.random() < 0.5]
-        return line("MUL0001", (tool.name, {name: rng.choice(values) for name in names}))
+        tool = rng.choice(list(PARAMETERS))
+        names = [name for name in (*PARAMETERS[tool], "bogus") if rng.random() < 0.5]
+        return line("MUL0001", (tool, {name: rng.choice(values) for name in names}))
 
     lines = [random_line() for _ in range(2_000)]
     for semantics in ("paper", "audited"):
@@ -192,7 +194,7 @@ def test_replay_answers_random_calls_one_in_ten_malformed_line_for_line():
 
 def test_solvability_prints_the_table_and_the_same_counts_as_json():
     corpus = corpus_of(dinner("curry garden", fail_info={"area": "centre"}), NOWHERE, RIDER)
-    counts = solvability.counts(corpus)
+    counts = counts_of(corpus)
     assert counts["paper"]["goals"] == 3
     assert (counts["audited"]["usable"], counts["audited"]["oracle_solves"]) == (2, 2)
     assert counts["paper"]["lists"]["val"] == {"goals": 2, "usable": 2, "oracle_solves": 1}
@@ -200,17 +202,47 @@ def test_solvability_prints_the_table_and_the_same_counts_as_json():
     assert counts["causes"] == {"violating_entity": 1, "no_entity": 1}
     assert counts["repairs"] == {"normalised": 0, "inclusive": 0, "target": 2, "hidden": 1}
     out = io.StringIO()
-    assert solvability.run(corpus, out) == 0
+    write_counts(corpus, out)
     assert "val    goals 2, the oracle solves 1 of 2" in out.getvalue()
     assert "excluded: NOWHERE: no_entity" in out.getvalue()
     assert "violating_entity: The booked entity" in out.getvalue()
-    out = io.StringIO()
-    assert solvability.run(corpus, out, as_json=True) == 0
-    assert json.loads(out.getvalue()) == counts
+
+
+def test_solvability_is_a_command_of_josh_that_toolwoz_brings(tmp_path, capsys):
+    write_corpus(sample_corpus(20, 0), tmp_path)
+    assert main(["solvability", "--corpus", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == counts_of(read_corpus(str(tmp_path), tmp_path))
+    assert main(["solvability", "--corpus", str(tmp_path)]) == 0
+    assert "paper\n  train  goals" in capsys.readouterr().out
+
+
+def test_goals_of_other_corpora_and_semantics_are_had_by_options(tmp_path, capsys):
+    write_corpus(sample_corpus(20, 0), tmp_path)
+    assert main(["goals", "--env", "toolwoz", "--corpus", str(tmp_path), "--semantics", "paper"]) == 0
+    ids = [json.loads(text)["goal_id"] for text in capsys.readouterr().out.splitlines()]
+    assert ids == [goal.goal_id for goal in derive_goals(read_corpus(str(tmp_path), tmp_path), "paper")]
+
+
+def test_semantics_that_do_not_exist_are_one_sentence(capsys):
+    assert main(["goals", "--semantics", "fair"]) == 1
+    assert "goals.semantics: Input should be 'audited' or 'paper'" in capsys.readouterr().err
+
+
+def test_replies_change_nothing_where_no_word_is_rewarded():
+    spoken = json.loads(line("MUL0001", ("search_restaurant", INDIAN))) | {"replies": ["Hello.", "Bye."]}
+    plain, answer, broken = replayed(
+        [
+            line("MUL0001", ("search_restaurant", INDIAN)),
+            json.dumps(spoken),
+            json.dumps(spoken | {"replies": [3]}),
+        ]
+    )
+    assert answer == plain
+    assert broken == {"line": 3, "error": "The replies are not a list of texts."}
 
 
 def test_the_counts_of_the_real_validation_list(record_property):
-    counts = solvability.counts(real_corpus())
+    counts = counts_of(real_corpus())
     for semantics in ("paper", "audited"):
         record_property(f"real validation list, {semantics}", counts[semantics]["lists"]["val"])
     record_property("causes of what the oracle misses under paper", counts["causes"])

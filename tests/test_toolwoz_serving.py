@@ -81,6 +81,18 @@ def test_a_search_of_a_goal_without_a_booking_serves_and_earns(
 
 
 @pytest.mark.parametrize("semantics", BOTH)
+def test_in_short_a_result_holds_the_number_of_matches_and_what_an_offer_needs(semantics: Semantics) -> None:
+    world = world_of(dinner(), semantics)
+    fields = {key: RESTAURANTS[PALACE][key] for key in ("name", "food", "area", "pricerange")}
+    assert world.call("search_restaurant", INDIAN).brief == {"matches": 2} | fields
+    assert world.call("search_restaurant", {"food": "thai"}).brief == {"matches": 0}
+    assert world.call("book_restaurant", WHOLE_BOOKING).brief == {"success": True, "reference": "R1"}
+    assert world.call("book_restaurant", {}).brief == {"success": False}
+    refused = world.call("book_bus", {})
+    assert refused.error and refused.brief == refused.payload
+
+
+@pytest.mark.parametrize("semantics", BOTH)
 def test_a_domain_outside_the_goal_serves_its_first_row_and_earns_nothing(semantics: Semantics) -> None:
     world = world_of(journey(), semantics)
     result = world.call("search_restaurant", {})

@@ -11,6 +11,7 @@ import pytest
 from report_samples import GOAL, drawn_tree, grown_tree
 from rich.console import Console
 
+from josh_pipeline.core.environment import Task
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.world import CallRecord
 from josh_pipeline.report.tree import DrawnTree
@@ -53,10 +54,7 @@ def hostile_tree() -> DrawnTree:
         replace(
             node,
             messages=(Message("assistant", HOSTILE), Message("user", HOSTILE)),
-            calls=tuple(
-                replace(c, arguments={"area": HOSTILE}, payload={"error": HOSTILE}, error=True)
-                for c in node.calls
-            ),
+            calls=tuple(hostile(call) for call in node.calls),
         )
         for node in tree.nodes
     )
@@ -105,6 +103,17 @@ def test_the_page_has_every_turn_where_it_earned_and_why_it_ended() -> None:
         assert f"earned in round {round_}" in page
     assert "golden conversation" in page
     assert "+3 rows" in page and "−1 rows" in page
+
+
+def test_milestones_that_are_no_calls_are_drawn_by_their_numbers() -> None:
+    task = Task("g", "s", "", "train", "task", "task s", ("Wish.",), (), None)
+    drawn = replace(drawn_tree(), goal=task)
+    assert [text for text, _ in drawn.milestones] == ["milestone 1", "milestone 2", "milestone 3"]
+    page = tree_page(drawn)
+    assert "milestone 2" in page and "task s" in page and "Wish." in page
+    screen = io.StringIO()
+    Console(width=120, file=screen).print(tree_text(drawn))
+    assert "(2) milestone 2: earned in round 8" in screen.getvalue()
 
 
 def test_the_pages_ids_are_unique_and_the_drawing_is_well_formed() -> None:

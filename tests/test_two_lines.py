@@ -7,16 +7,16 @@ import time
 from pathlib import Path
 
 import pytest
-from josh_pipeline.report.load_tree import load_drawn_tree, telling_tree
-from josh_pipeline.stages.state import coming_iteration, missing_preparation
 from line_worker import HARVEST
-from tiny_loop import play_with, tiny_profile
+from tiny_loop import play_with, sample_of, tiny_profile
 
 from assets.launch import instance_of, run_job
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.report.load_scores import home_scores
+from josh_pipeline.report.tree import load_drawn_tree, telling_tree
 from josh_pipeline.report.tree_view import tree_page
-from josh_pipeline.stages.registry import open_home
+from josh_pipeline.stages.policy import coming_iteration
+from josh_pipeline.stages.registry import missing_preparation, open_home
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.home import Home
 
@@ -29,7 +29,7 @@ def open_line(home: Home, profile: Path) -> str:
     digest = home.keep_settings(settings)
     step = Step(home, home.warehouse(), settings, "", SilentProgress())
     with instance_of(home) as instance:
-        run_job(instance, "prepare", digest, None, missing_preparation(step))
+        run_job(instance, "prepare", digest, None, [stage.asset for stage in missing_preparation(step)])
         baseline, _ = coming_iteration(step)
         run_job(instance, "baseline", digest, baseline)
         first, _ = coming_iteration(step)
@@ -61,7 +61,7 @@ def work_and_read(folder: Path, monkeypatch: pytest.MonkeyPatch, seconds: float)
     for dialogues in (120, 140):
         place = folder / str(dialogues)
         place.mkdir()
-        profile = tiny_profile(place, corpus={"source": "sample", "sample_dialogues": dialogues})
+        profile = tiny_profile(place, environment=sample_of(dialogues))
         lines[open_line(home, profile)] = profile
     assert list(lines) == ["001", "003"]
 

@@ -6,16 +6,19 @@ from dataclasses import dataclass, field, replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toolwoz_town import corpus_of, environment_of
 
 from josh_pipeline.core.errors import RolloutError, UserError
 from josh_pipeline.core.messages import Conversation, Message
-from josh_pipeline.core.policy import Completion, Request
-from josh_pipeline.dialogue.users import make_user, user_digest
+from josh_pipeline.core.policy import Completion, Policy, Request
+from josh_pipeline.core.user import User
+from josh_pipeline.dialogue.users import UserKind, make_user
 from josh_pipeline.environments.toolwoz.agenda import PATIENCE, AgendaUser
+from josh_pipeline.environments.toolwoz.corpus import Dialogue
 from josh_pipeline.environments.toolwoz.goal import DomainTask, Goal, GroundTruthCall
 from josh_pipeline.environments.toolwoz.hearing import contradictions, hear
-from josh_pipeline.environments.toolwoz.corpus import Dialogue
-from josh_pipeline.settings import UserSettings
+from josh_pipeline.evaluation.playing import user_name
+from josh_pipeline.settings import load_settings
 
 INFO = {"food": "italian", "area": "centre", "pricerange": "cheap"}
 BOOK = {"time": "12:15", "day": "monday", "people": "3"}
@@ -38,14 +41,22 @@ def goal(
     task = DomainTask("restaurant", info, fail_info or {}, book, fail_book or {}, ())
     return Goal(
         goal_id="g1",
-        dialogue_id="X1",
+        source_id="X1",
         split="val",
+        role="val",
+        kind="part",
+        title="restaurant part of X1",
         part="restaurant",
         message=("You want an italian restaurant", "Book it for 3 people"),
         tasks=(task,),
         calls=(search, booking) if book else (search,),
         excluded=None,
     )
+
+
+def made(kind: UserKind, model: Policy | None = None, dialogue: Dialogue = DIALOGUE) -> User:
+    """The user of ``goal()`` by its kind."""
+    return make_user(environment_of(corpus_of(dialogue)), goal(), kind, 8, 0, model)
 
 
 def talk(user: AgendaUser, *speeches: str) -> list[str]:
@@ -237,7 +248,7 @@ class Model:
 
 def test_the_goal_user_flips_the_roles_and_ends_at_the_mark() -> None:
     model = Model(["I want food.", "Thanks! END_CONVERSATION"])
-    user = make_user(UserSettings(kind="goal"), goal(), DIALOGUE, 0, model)
+    user = made("goal", model)
     opening = asyncio.run(user.reply(()))
     assert (opening.text, opening.done) == ("I want food.", False)
     conversation = (Message("user", "I want food."), Message("assistant", "Which?"))
@@ -249,14 +260,14 @@ def test_the_goal_user_flips_the_roles_and_ends_at_the_mark() -> None:
 
 def test_the_guide_user_is_coached_with_the_real_dialogue_each_turn() -> None:
     model = Model(["Ask for a table.", "A table, please."])
-    user = make_user(UserSettings(kind="guide"), goal(), DIALOGUE, 0, model)
+    user = made("guide", model)
     assert asyncio.run(user.reply(())).text == "A table, please."
     assert "Customer: In town." in model.asked[0].messages[0].content
     assert "Ask for a table." in model.asked[1].messages[0].content
 
 
 def test_an_empty_answer_of_a_users_model_is_a_typed_failure() -> None:
-    user = make_user(UserSettings(kind="goal"), goal(), DIALOGUE, 0, Model([" "]))
+    user = made("goal", Model([" "]))
     with pytest.raises(RolloutError) as failure:
         asyncio.run(user.reply(()))
     assert failure.value.kind == "user"
@@ -267,14 +278,14 @@ def test_a_users_model_that_cannot_answer_is_the_users_failure_and_says_which() 
         async def complete(self, request: Request) -> Completion:
             raise RolloutError("timeout", "No answer in time.")
 
-    user = make_user(UserSettings(kind="goal"), goal(), DIALOGUE, 0, Refusing([]))
+    user = made("goal", Refusing([]))
     with pytest.raises(RolloutError, match=r"The user's model \(timeout\): No answer in time") as failure:
         asyncio.run(user.reply(()))
     assert failure.value.kind == "user"
 
 
 def test_the_script_user_replays_the_real_users_turns() -> None:
-    user = make_user(UserSettings(kind="script"), goal(), DIALOGUE, 0)
+    user = made("script")
     first = asyncio.run(user.reply(()))
     assert (first.text, first.done) == ("A table, please.", False)
     last = asyncio.run(user.reply((Message("user", first.text), Message("assistant", "?"))))
@@ -282,7 +293,7 @@ def test_the_script_user_replays_the_real_users_turns() -> None:
 
 
 def test_what_a_users_model_says_can_be_stored() -> None:
-    user = make_user(UserSettings(kind="goal"), goal(), DIALOGUE, 0, Model(["I want\ud800 food.\x00"]))
+    user = made("goal", Model(["I want\ud800 food.\x00"]))
     assert asyncio.run(user.reply(())).text == "I want? food.�"
 
 
@@ -290,26 +301,32 @@ ODD = replace(DIALOGUE, log=({}, *DIALOGUE.log[1:3], {"text": 7}, {"text": None}
 
 
 def test_odd_turns_of_a_dialogue_are_left_out_by_the_script_and_the_guide() -> None:
-    script = make_user(UserSettings(kind="script"), goal(), ODD, 0)
+    script = made("script", dialogue=ODD)
     reply = asyncio.run(script.reply(()))
     assert (reply.text, reply.done) == ("In town.", True)
     model = Model(["Ask for a table.", "A table, please."])
-    asyncio.run(make_user(UserSettings(kind="guide"), goal(), ODD, 0, model).reply(()))
+    asyncio.run(made("guide", model, ODD).reply(()))
     guide = model.asked[0].messages[0].content
     assert "Agent: Where?\nCustomer: In town.\nAgent: Done." in guide
 
 
 def test_a_script_without_any_words_is_the_users_failure() -> None:
-    with pytest.raises(RolloutError, match="Dialogue X1 holds no words") as failure:
-        make_user(UserSettings(kind="script"), goal(), replace(DIALOGUE, log=({}, {"text": "Hi."})), 0)
+    with pytest.raises(RolloutError, match="The task holds no words to repeat") as failure:
+        made("script", dialogue=replace(DIALOGUE, log=({}, {"text": "Hi."})))
     assert failure.value.kind == "user"
 
 
 def test_a_user_without_its_model_is_refused_with_what_to_set() -> None:
     with pytest.raises(UserError, match=r"set user\.endpoint and user\.model"):
-        make_user(UserSettings(kind="goal"), goal(), DIALOGUE, 0)
+        made("goal")
 
 
-def test_a_users_digest_names_its_kind_and_model() -> None:
-    kinds = [UserSettings(kind="agenda"), UserSettings(kind="goal"), UserSettings(kind="goal", model="m")]
-    assert len({user_digest(kind) for kind in kinds}) == 3
+def test_a_users_name_tells_its_kind_its_model_and_its_words() -> None:
+    of = {"endpoint": "http://127.0.0.1:9/v1"}
+    kinds = [
+        {"kind": "agenda"}, {"kind": "script"}, *({"kind": "goal", "model": model, **of} for model in "ab"),
+    ]  # fmt: skip
+    environment = environment_of(corpus_of(DIALOGUE))
+    names = [user_name(load_settings("quickstart", {"user": kind}), environment) for kind in kinds]
+    assert names[:2] == ["agenda v1", "script v1"]
+    assert names[2].startswith("goal a ") and names[2].replace("goal a", "goal b") == names[3]

@@ -8,9 +8,8 @@ from report_samples import GOAL
 
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.core.user import User
-from josh_pipeline.dialogue.script_user import ScriptUser
+from josh_pipeline.dialogue.users import ScriptUser
 from josh_pipeline.environments.toolwoz.goal import Goal
-from josh_pipeline.environments.toolwoz.corpus import Dialogue
 from josh_pipeline.evaluation.benchmark import evaluate
 from josh_pipeline.search.rollouts import rollouts
 from josh_pipeline.search.spending import Ledger
@@ -18,7 +17,6 @@ from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import EvaluationSettings, SearchSettings
 
 GOALS = tuple(replace(GOAL, goal_id=f"goal-{number}") for number in range(4))
-SILENT = Dialogue("SILENT", "train", {}, ({}, {"text": None}, {"text": 3}))
 
 
 def users(goal: Goal, seed: int, meter: object) -> User:
@@ -26,7 +24,7 @@ def users(goal: Goal, seed: int, meter: object) -> User:
     if goal.goal_id == "goal-1":
         raise KeyError("text")
     if goal.goal_id == "goal-2":
-        return ScriptUser(SILENT)
+        return ScriptUser(())
     return TinyUser()
 
 
@@ -52,7 +50,7 @@ def test_a_user_that_cannot_be_made_leaves_a_failed_tree_and_the_others_grow() -
     messages = {tree.goal_id: tree.failure_message for tree in trees if tree.failure == "user"}
     assert messages == {
         "goal-1": "Making the user raised KeyError: 'text'",
-        "goal-2": "Dialogue SILENT holds no words to repeat.",
+        "goal-2": "The task holds no words to repeat.",
     }
 
 

@@ -39,6 +39,12 @@ SETTINGS: dict[str, Any] = {
 """Attraction parts: one search each, so that a scripted policy can solve them from what the user says."""
 
 
+def sample_of(dialogues: int) -> dict[str, Any]:
+    """Settings of the environment with another size of the built-in corpus."""
+    environment: dict[str, Any] = SETTINGS["environment"]
+    return environment | {"corpus": {"source": "sample", "sample_dialogues": dialogues}}
+
+
 def tiny_profile(folder: Path, **changes: Any) -> Path:
     """Write a profile on a tiny model; ``changes`` replace whole sections."""
     values = SETTINGS | changes

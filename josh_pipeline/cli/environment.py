@@ -23,16 +23,9 @@ SETTING_OF = {"corpus": ("corpus", "source"), "semantics": ("goals", "semantics"
 
 
 def goals(options: argparse.Namespace) -> int:
-    """Print the tasks of an environment, or of one list of its source, excluded ones included."""
-    environment = environment_of(options)
-    tasks = environment.listed()
-    splits = sorted({task.split for task in tasks if task.split})
-    if options.split is not None and options.split not in splits:
-        instead = f"use --split with {' or '.join(splits)}" if splits else "leave --split out"
-        raise UserError(f"{environment.settings.shown} has no {options.split} list: {instead}.")
-    for task in tasks:
-        if options.split in (None, task.split):
-            print(json.dumps(environment.goal_record(task)))
+    """Print the tasks of an environment, or of one list of its source."""
+    for record in goal_records(environment_of(options), options.split):
+        print(json.dumps(record))
     return 0
 
 
@@ -74,6 +67,20 @@ def environment_of(options: argparse.Namespace) -> Environment[Any]:
         raise UserError(f"{name} cannot be played so: {faults_of(fault)}.") from None
     with TerminalProgress() as progress:
         return found.read(settings, cache_of(options.home), progress)
+
+
+def goal_records(environment: Environment[T], split: str | None) -> list[dict[str, Any]]:
+    """Return what is printed of the tasks of a list, or of all; excluded ones included.
+
+    Raises:
+        UserError: no task is on such a list.
+    """
+    tasks = environment.listed()
+    splits = sorted({task.split for task in tasks if task.split})
+    if split is not None and split not in splits:
+        instead = f"use --split with {' or '.join(splits)}" if splits else "leave --split out"
+        raise UserError(f"{environment.settings.shown} has no {split} list: {instead}.")
+    return [environment.goal_record(task) for task in tasks if split in (None, task.split)]
 
 
 def replay_lines(environment: Environment[T], lines: Iterable[str], out: TextIO) -> None:

@@ -65,7 +65,7 @@ class WantedCall:
 
     @property
     def groups(self) -> Mapping[str, str]:
-        """What scores are broken down by, e.g. ``{"domain": "hotel"}``; by tool they always are."""
+        """What scores are broken down by, e.g. ``{"domain": "orders"}``; by tool they always are."""
         return {}
 
     @property
@@ -288,7 +288,7 @@ class Environment(ABC, Generic[T]):
         if not found:
             raise UserError(f"There is no task of source {quoted(name)}.")
         if len(found) > 1:
-            raise UserError(f"Source {quoted(name)} has {len(found)} tasks: name one by its goal_id.")
+            raise UserError(f"Source {quoted(name)} has {len(found)} tasks: give the goal_id of one.")
         if found[0].excluded is not None:
             raise UserError(f"The task of source {quoted(name)} is excluded: {found[0].excluded}.")
         return found[0]

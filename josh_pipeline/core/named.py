@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.ids import content_id
 
 
 def named_class(name: str, noun: str, built_in: Mapping[str, str], group: str) -> Any:
@@ -48,15 +49,19 @@ def _module(place: str, what: str) -> Any:
             return importlib.import_module(place)
         if not path.is_file():
             raise UserError(f"There is no file {place}, which {what} names.")
-        own = f"josh_own_{path.resolve().stem}"
-        known = sys.modules.get(own)
-        if known is not None and known.__file__ == str(path.resolve()):
-            return known
-        spec = importlib.util.spec_from_file_location(own, path.resolve())
+        path = path.resolve()
+        own = f"josh_own_{path.stem}_{content_id(str(path))}"
+        if own in sys.modules:
+            return sys.modules[own]
+        spec = importlib.util.spec_from_file_location(own, path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[own] = module  # so that its classes can be copied and pickled
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[own]  # half of it must not be found the next time
+            raise
         return module
     except UserError:
         raise

@@ -18,7 +18,7 @@ class Tool:
     """A tool that the agent may call.
 
     Attributes:
-        name: e.g. ``search_hotel``.
+        name: e.g. ``cancel_order``.
         description: one sentence for the agent.
         parameters: a JSON Schema of type object.
     """

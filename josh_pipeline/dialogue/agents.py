@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.world import Tool, ToolResult, World
 from josh_pipeline.dialogue.agent import AgentFormat
@@ -26,12 +25,7 @@ def make_agent(name: str, results: Shown) -> AgentFormat:
     Args:
         name: ``compact``, ``function_calling`` or ``react``.
         results: what the agent sees of a result.
-
-    Raises:
-        UserError: no such agent.
     """
-    if name not in AGENTS:
-        raise UserError(f"No agent {name!r}: use one of {', '.join(AGENTS)}.")
     return AGENTS[name](results)
 
 
@@ -67,9 +61,6 @@ def agent_digest(name: str, results: Shown) -> str:
 
     Args:
         name, results: of the settings.
-
-    Raises:
-        UserError: no such agent.
     """
     agent = make_agent(name, results)
     told = [

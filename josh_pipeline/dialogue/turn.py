@@ -15,7 +15,7 @@ ERROR_SENTENCE = "Sorry, something went wrong on my side."
 
 
 @dataclass(frozen=True)
-class Step:
+class Action:
     """One request and what followed from it.
 
     Attributes:
@@ -61,7 +61,7 @@ class TurnError(RolloutError):
         self.turn = turn
 
 
-async def agent_step(
+async def agent_action(
     policy: Policy,
     agent: AgentFormat,
     world: World,
@@ -69,7 +69,7 @@ async def agent_step(
     *,
     sampling: Sampling,
     seed: int,
-) -> Step:
+) -> Action:
     """Make one request and execute its calls in ``world``, which changes.
 
     Args:
@@ -90,7 +90,7 @@ async def agent_step(
     with failing_as("parse", "Reading the completion"):
         reply = agent.read(completion)
     if reply.fault is not None:
-        return Step((reply.message, agent.fault(reply.fault)), completion, (), spoke=False)
+        return Action((reply.message, agent.fault(reply.fault)), completion, (), spoke=False)
     records: list[CallRecord] = []
     results = []
     for call in reply.calls:
@@ -111,7 +111,7 @@ async def agent_step(
     messages = (reply.message, *(agent.results(results) if results else ()))
     if reply.speech is not None:
         hand_over(world)
-    return Step(messages, completion, tuple(records), spoke=reply.speech is not None)
+    return Action(messages, completion, tuple(records), spoke=reply.speech is not None)
 
 
 async def agent_turn(
@@ -135,20 +135,23 @@ async def agent_turn(
         seed: the seed of the request with that position in this turn.
 
     Raises:
-        TurnError: the policy could not answer.
+        TurnError: the policy could not answer, or a part of the pipeline broke on what it said.
     """
-    steps: list[Step] = []
-    while len(steps) < max_requests and not (steps and steps[-1].spoke):
-        so_far = conversation + _messages(steps)
+    done: list[Action] = []
+    while len(done) < max_requests and not (done and done[-1].spoke):
+        so_far = conversation + _messages(done)
         try:
-            step = await agent_step(policy, agent, world, so_far, sampling=sampling, seed=seed(len(steps)))
+            one = await agent_action(policy, agent, world, so_far, sampling=sampling, seed=seed(len(done)))
         except RolloutError as fault:
-            raise TurnError(fault, _turn(steps, ())) from fault
-        steps.append(step)
-    if steps[-1].spoke:
-        return _turn(steps, ())
-    hand_over(world)
-    return _turn(steps, (Message(role="assistant", content=ERROR_SENTENCE, error=True),))
+            raise TurnError(fault, _turn(done, ())) from fault
+        done.append(one)
+    if done[-1].spoke:
+        return _turn(done, ())
+    try:
+        hand_over(world)
+    except RolloutError as fault:
+        raise TurnError(fault, _turn(done, ())) from fault
+    return _turn(done, (Message(role="assistant", content=ERROR_SENTENCE, error=True),))
 
 
 def made_again(
@@ -183,14 +186,14 @@ def hand_over(world: World) -> None:
         world.hand_over()
 
 
-def _messages(steps: Sequence[Step]) -> Conversation:
-    return tuple(message for step in steps for message in step.messages)
+def _messages(actions: Sequence[Action]) -> Conversation:
+    return tuple(message for action in actions for message in action.messages)
 
 
-def _turn(steps: Sequence[Step], fallback: Conversation) -> Turn:
+def _turn(actions: Sequence[Action], fallback: Conversation) -> Turn:
     return Turn(
-        messages=_messages(steps) + fallback,
-        completions=tuple(step.completion for step in steps),
-        calls=tuple(record for step in steps for record in step.calls),
+        messages=_messages(actions) + fallback,
+        completions=tuple(action.completion for action in actions),
+        calls=tuple(record for action in actions for record in action.calls),
         error_turn=bool(fallback),
     )

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,13 +12,14 @@ from typing import Any
 from josh_pipeline.audit.whole import store_digest
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.ids import canonical_json
-from josh_pipeline.harvest.rows import DpoRow, KtoRow, Row, SftRow
+from josh_pipeline.harvest.rows import Row
 from josh_pipeline.stages.preferences import stored_rows
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.lineage import history
 from josh_pipeline.store.run_record import git_commit
 from josh_pipeline.store.schema import SCHEMA_VERSION
 from josh_pipeline.store.warehouse import Warehouse
+from josh_pipeline.training.examples import conversational
 
 MANIFEST = "manifest.json"
 
@@ -83,11 +84,13 @@ def export_tables(warehouse: Warehouse, iteration: str | None, folder: Path) -> 
     """Write every table as ``tables/<table>.parquet``: the current rows, in no particular order."""
     (folder / "tables").mkdir(exist_ok=True)
     queries: dict[str, str] = {}
-    for stage in warehouse.layout.stages.values():
-        chosen = iteration is not None and stage.scope == "iteration"
-        where = f" WHERE iteration = '{iteration}'" if chosen else ""
+    layout = warehouse.layout
+    for stage in layout.stages.values():
+        where = f" WHERE iteration = '{iteration}'" if iteration and stage.scope == "iteration" else ""
         queries |= {table: f"FROM current_{table}{where}" for table in stage.tables}
-    for members in (stage.members for stage in warehouse.layout.member_lists if stage.members):
+    for stage in layout.member_lists:
+        members = stage.members
+        assert members is not None
         listed = f"SELECT {members.key} {queries[members.table]}"
         for table in members.content:
             others = queries.get(table)
@@ -110,8 +113,8 @@ def export_rows(warehouse: Warehouse, iteration: str, folder: Path) -> list[Expo
     rows = stored_rows(warehouse, iteration)
     if not rows:
         return []
-    method = "sft" if isinstance(rows[0], SftRow) else "kto" if isinstance(rows[0], KtoRow) else "dpo"
-    path = folder / f"{method}-{iteration}.jsonl"
+    method = rows[0].method.rpartition(":")[2]  # a method of one's own is named by its file
+    path = folder / f"{method.lower()}-{iteration}.jsonl"
     with_tools = any(row.tools for row in rows)
     with path.open("w", encoding="utf-8") as out:
         out.writelines(json.dumps(example(row, with_tools), ensure_ascii=False) + "\n" for row in rows)
@@ -121,15 +124,15 @@ def export_rows(warehouse: Warehouse, iteration: str, folder: Path) -> list[Expo
             len(rows),
             file_digest(path),
             [row.row_id for row in rows],
-            [row.row_id for row in rows if isinstance(row, SftRow) and not _all_trained(row)],
+            [row.row_id for row in rows if row.kind == "conversations" and not _all_trained(row)],
         )
     ]
 
 
-def _all_trained(row: SftRow) -> bool:
-    return all(
-        train for message, train in zip(row.messages, row.train, strict=True) if message.role == "assistant"
-    )
+def _all_trained(row: Row) -> bool:
+    earlier = any(message.role == "assistant" for message in row.prompt)
+    said = [one for side in row.sides for one in side.said if one.message.role == "assistant"]
+    return not earlier and all(one.train for one in said)
 
 
 def example(row: Row, with_tools: bool) -> dict[str, Any]:
@@ -139,21 +142,7 @@ def example(row: Row, with_tools: bool) -> dict[str, Any]:
         with_tools: give it ``tools``, a JSON text; all rows of a file must agree, for a key that only
             some have is filled with None where it is missing.
     """
-    # Imported where it is used: transformers takes seconds, and exporting tables does without it.
-    from josh_pipeline.policies.chat import template_message
-
-    def chat(messages: Iterable[Any]) -> list[dict[str, Any]]:
-        return [template_message(message, structured=bool(row.tools)) for message in messages]
-
-    tools = {"tools": json.dumps(list(row.tools))} if with_tools else {}
-    if isinstance(row, SftRow):
-        return {"messages": chat(row.messages)} | tools
-    prompt = {"prompt": chat(row.prompt)}
-    if isinstance(row, DpoRow):
-        return (
-            prompt | {"chosen": chat([row.chosen.message]), "rejected": chat([row.rejected.message])} | tools
-        )
-    return prompt | {"completion": chat([row.completion.message]), "label": row.desirable} | tools
+    return conversational(row) | ({"tools": json.dumps(list(row.tools))} if with_tools else {})
 
 
 def manifest_of(
@@ -161,11 +150,11 @@ def manifest_of(
 ) -> dict[str, Any]:
     """Describe an export: what was written, from which generations, by what."""
     known = history(home.warehouse())
+    shared = {name for name, stage in home.layout.stages.items() if stage.scope == "scope"}
     wanted = [
         written
         for generation, written in known.items()
-        if written.current
-        and (iteration in (None, generation.scope) or home.layout.scope_column(generation.stage) == "scope")
+        if written.current and (iteration in (None, generation.scope) or generation.stage in shared)
     ]
     return {
         "made_by": f"josh export{f' {iteration}' if iteration else ''}, formats {' and '.join(formats)}",

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from josh_pipeline.evaluation.summary import Score
 from josh_pipeline.report.data import Cost, Example, PolicyChange, PolicyScore, ReportData
 from josh_pipeline.report.figures import (
     cost,
@@ -26,8 +27,8 @@ from josh_pipeline.store.warehouse import Warehouse
 
 TREES = "trees"
 """The folder of the trees' pages, beside the report."""
-Share = tuple[str, int, list[float | None]]
-"""Of a breakdown: its name, its goals, and the success of every policy that the figures show."""
+PolicyTable = tuple[str, str, list[tuple[str, str, list[str]]]]
+"""Title, heading, and rows: each a name, a note on it, and a cell a policy."""
 
 
 def write_report(warehouse: Warehouse, folder: Path, iteration: str | None = None) -> Path:
@@ -55,7 +56,6 @@ def write_report(warehouse: Warehouse, folder: Path, iteration: str | None = Non
 def report_page(data: ReportData) -> str:
     """Render a report as a whole HTML document."""
     overall = overall_change(data)
-    groups, figure_group = groups_of(data.main)
     examples: dict[str, list[Example]] = {}
     for example in data.examples:
         examples.setdefault(example.after.policy, []).append(example)
@@ -69,10 +69,8 @@ def report_page(data: ReportData) -> str:
             "notes": sorted({score.goals.note for score in data.scores if score.goals.note}),
             "resamples": data.settings.get("evaluation", {}).get("bootstrap", 10_000),
             "figures": report_figures(data),
-            "figure_group": figure_group,
-            "shares": {group: shares(data.main, group) for group in groups if group != figure_group},
-            "error_names": sorted({name for one in data.main for name in one.score.errors}),
-            "fault_names": sorted({name for one in data.main for name in one.score.faults}),
+            "figure_group": drawn_group(data.main),
+            "policy_tables": list(policy_tables([one.score for one in data.main], drawn_group(data.main))),
             "drifted": [one for one in data.drifts if one.drift is not None],
             "drift_kinds": sorted({kind for one in data.drifts if one.drift for kind in one.drift.by_kind}),
             "spent": all_steps(data.costs),
@@ -91,7 +89,7 @@ def report_figures(data: ReportData) -> dict[str, str]:
     kind = data.main[0].goals.name if data.main else ""
     tested = [one for one in data.changes if one.role == "test" and one.goals.name == kind]
     won = [one for one in tested if one.metric == "success"]
-    _, group = groups_of(data.main)
+    group = drawn_group(data.main)
     return {
         "success": svg(success_by_iteration(data.main, data.ceiling)) if data.main else "",
         "groups": svg(success_by_group(data.main, group)) if group else "",
@@ -104,27 +102,39 @@ def report_figures(data: ReportData) -> dict[str, str]:
     }
 
 
-def groups_of(scores: Sequence[PolicyScore]) -> tuple[list[str], str]:
-    """Return what scores are broken down by, and the group that is drawn: the finest but for the tools."""
-    names: dict[str, set[str]] = {}
-    for one in scores:
-        for group, found in one.score.by.items():
-            names.setdefault(group, set()).update(share.name for share in found)
-    groups = sorted(names)
-    return groups, max(groups, key=lambda group: (group != "tool", len(names[group])), default="")
+def drawn_group(scores: Sequence[PolicyScore]) -> str:
+    """Choose what success is drawn by: the finest group of calls but for the tools; empty without calls."""
+    sizes = {(group != "tool", len(found), group) for one in scores for group, found in one.score.by.items()}
+    return max(sizes)[-1] if sizes else ""
 
 
-def shares(scores: Sequence[PolicyScore], group: str) -> list[Share]:
-    """Return a row for each name of a group."""
-    by_name = [{share.name: share for share in one.score.by.get(group, ())} for one in scores]
-    return [
-        (
-            name,
-            max(found[name].n for found in by_name if name in found),
-            [found[name].success if name in found else None for found in by_name],
-        )
-        for name in sorted({name for found in by_name for name in found})
+def policy_tables(scores: Sequence[Score], drawn: str) -> Iterator[PolicyTable]:
+    """Lay out what else is known of the policies that the figures show, a column each.
+
+    Args:
+        drawn: the group that has a figure.
+    """
+    for group in sorted({name for one in scores for name in one.by} - {drawn}):
+        shares = [{share.name: share for share in one.by.get(group, ())} for one in scores]
+        rows = []
+        for name in sorted({name for found in shares for name in found}):
+            n = max(found[name].n for found in shares if name in found)
+            cells = [percent(found[name].success) if name in found else "–" for found in shares]
+            rows.append((name, f"n = {n}", cells))
+        yield f"By {group}", f"all calls of the {group} earned", rows
+    errors = _counts([one.errors for one in scores])
+    yield "What went wrong first", "in conversations without success", errors
+    rows = [
+        ("agent turns a conversation", "", [f"{one.turns:.1f}" for one in scores]),
+        ("turns that ended without an answer", "", [percent(one.error_turns) for one in scores]),
+        ("calls refused with an error", "", [percent(one.faulty_calls) for one in scores]),
     ]
+    yield "In all conversations", "", rows + _counts([one.faults for one in scores])
+
+
+def _counts(counts: Sequence[Mapping[str, int]]) -> list[tuple[str, str, list[str]]]:
+    names = sorted({name for found in counts for name in found})
+    return [(name, "", [str(found.get(name, 0)) for found in counts]) for name in names]
 
 
 def overall_change(data: ReportData) -> PolicyChange | None:

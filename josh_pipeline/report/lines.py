@@ -13,28 +13,30 @@ from josh_pipeline.stages.step import recorded_run, recorded_settings
 from josh_pipeline.store.warehouse import Warehouse
 
 EVALUATED = (
-    "(SELECT p.* FROM policies p JOIN generation_inputs i ON i.input_stage = 'policy' "
-    "AND i.input_scope = p.iteration AND i.input_generation = p.generation "
-    "WHERE i.stage = 'evaluation' AND i.scope = p.iteration AND i.current)"
+    "(SELECT p.*, i.generation AS evaluation, e.policy_digest AS candidate FROM generation_inputs i "
+    "JOIN policies p ON p.iteration = i.input_scope AND p.generation = i.input_generation "
+    "JOIN (SELECT DISTINCT iteration, generation, policy_digest FROM evaluations WHERE side = 'after') e "
+    "ON e.iteration = i.scope AND e.generation = i.generation "
+    "WHERE i.stage = 'evaluation' AND i.input_stage = 'policy' AND i.scope = p.iteration AND i.current)"
 )
 """Policies as the current evaluations found them: while another attempt runs, the iteration's is another."""
 
 
 @dataclass(frozen=True)
-class Refused:
-    """An attempt that the gate refused and a later one replaced; its rows stay in the store.
+class Attempt:
+    """An attempt at an iteration, evaluated.
 
     Attributes:
-        policy: what the attempt played with.
-        candidate: digest of what it made.
+        policy: what it played with.
+        candidate: digest of what it made; the base for a baseline.
         evaluation: generation of its evaluation.
-        reason: the gate's.
+        refused: why the gate refused it, of one that a later attempt replaced; None for the one that stands.
     """
 
     policy: PolicyRow
     candidate: str
     evaluation: int
-    reason: str
+    refused: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,46 +44,39 @@ class Line:
     """Iterations that go on from each other, all of them evaluated.
 
     Attributes:
-        rows: the iterations' policies as they were evaluated, the baseline first.
+        attempts: in order, those of an iteration together, the baseline first.
         names: policy digest to its name for people: ``cold start`` (``base`` where nothing was
             demonstrated), ``JOSH round 1``, ... (``JOSH round 1, attempt 2`` where one before was refused).
-        candidates: iteration to the digest of the policy that it made; the base for the baseline.
-        refused: attempts that later ones replaced, in order.
         environment: what the last iteration was played in; None where its settings cannot be read.
     """
 
-    rows: tuple[PolicyRow, ...]
+    attempts: tuple[Attempt, ...]
     names: Mapping[str, str]
-    candidates: Mapping[str, str]
-    refused: tuple[Refused, ...]
     environment: type[Environment[Any]] | None
 
     @property
-    def iterations(self) -> tuple[str, ...]:
-        """The partition keys."""
-        return tuple(row.iteration for row in self.rows)
+    def standing(self) -> tuple[Attempt, ...]:
+        """The attempts that were not replaced, one an iteration."""
+        return tuple(one for one in self.attempts if one.refused is None)
+
+    @property
+    def rows(self) -> tuple[PolicyRow, ...]:
+        """The iterations' policies as they were evaluated, the baseline first."""
+        return tuple(one.policy for one in self.standing)
 
     @property
     def rounds(self) -> tuple[PolicyRow, ...]:
         """The iterations that trained something."""
         return tuple(row for row in self.rows if not row.is_baseline)
 
+    @property
+    def candidates(self) -> Mapping[str, str]:
+        """Iteration to the digest of the policy that it made; the base for the baseline."""
+        return {one.policy.iteration: one.candidate for one in self.standing}
+
     def name_of(self, policy_digest: str) -> str:
         """A policy's name; of one that no iteration of the line made, its digest."""
         return self.names.get(policy_digest, policy_digest)
-
-    def attempts(self, warehouse: Warehouse) -> list[tuple[PolicyRow, str, int]]:
-        """Every attempt that was evaluated, in order, those of an iteration together.
-
-        Returns:
-            What it played with, the digest of what it made, and the generation of its evaluation.
-        """
-        found = [(one.policy, one.candidate, one.evaluation) for one in self.refused]
-        for row in self.rows:
-            current = warehouse.current("evaluation", row.iteration)
-            assert current is not None, "a line's iterations are evaluated"
-            found.append((row, self.candidates[row.iteration], current.number))
-        return sorted(found, key=lambda one: (one[0].iteration, one[0].attempt))
 
     def kind(self, name: str) -> GoalKind:
         """A kind of goals, as its environment calls it."""
@@ -135,63 +130,45 @@ def environment_of(warehouse: Warehouse, stage: str, scope: str) -> type[Environ
 
 
 def _line(warehouse: Warehouse, line: str, last: str) -> Line:
-    rows = [
-        policy_row(row)
-        for row in warehouse.rows(
-            f"SELECT * FROM {EVALUATED} WHERE line = ? AND iteration <= ? ORDER BY iteration", [line, last]
-        )
-    ]
-    evaluated = {
-        row["iteration"]: row["policy_digest"]
-        for row in warehouse.rows(
-            "SELECT DISTINCT iteration, policy_digest FROM current_evaluations WHERE side = 'after'"
-        )
-    }
-    candidates = {row.iteration: evaluated[row.iteration] for row in rows}
+    found = warehouse.rows(f"SELECT * FROM {EVALUATED} WHERE line = ? AND iteration <= ?", [line, last])
+    standing = [Attempt(policy_row(row), row["candidate"], row["evaluation"]) for row in found]
+    candidates = {one.policy.iteration: one.candidate for one in standing}
+    refused = _refused(warehouse, line, candidates)
+    attempts = sorted([*refused, *standing], key=lambda one: (one.policy.iteration, one.policy.attempt))
+    first = attempts[0].policy
     demonstrated = warehouse.rows(
-        "SELECT demonstrations FROM current_base_models WHERE scope = ?", [rows[0].base_scope]
+        "SELECT demonstrations FROM current_base_models WHERE scope = ?", [first.base_scope]
     )
     base = "cold start" if demonstrated and demonstrated[0]["demonstrations"] else "base"
-    names = {rows[0].policy_digest: base}
-    refused = _refused(warehouse, line, candidates)
-    for number, row in enumerate((row for row in rows if not row.is_baseline), start=1):
-        before = [one for one in refused if one.policy.iteration == row.iteration]
-        attempt = f", attempt {row.attempt}" if before else ""
-        names |= {one.candidate: f"JOSH round {number}, attempt {one.policy.attempt}" for one in before}
-        names[candidates[row.iteration]] = f"JOSH round {number}{attempt}"
-    return Line(
-        tuple(rows), names, candidates, refused, environment_of(warehouse, "evaluation", rows[-1].iteration)
-    )
+    rounds = sorted(one.policy.iteration for one in standing if not one.policy.is_baseline)
+    retried = {one.policy.iteration for one in refused}
+    names = {first.policy_digest: base}
+    for one in attempts:
+        if not one.policy.is_baseline:
+            key = one.policy.iteration
+            attempt = f", attempt {one.policy.attempt}" if key in retried else ""
+            names[one.candidate] = f"JOSH round {rounds.index(key) + 1}{attempt}"
+    return Line(tuple(attempts), names, environment_of(warehouse, "evaluation", last))
 
 
-def _refused(warehouse: Warehouse, line: str, candidates: Mapping[str, str]) -> tuple[Refused, ...]:
+def _refused(warehouse: Warehouse, line: str, candidates: Mapping[str, str]) -> list[Attempt]:
     """Find the refused attempts of iterations whose candidate is another one by now."""
     found = warehouse.rows(
-        "SELECT m.iteration, m.policy_digest, m.reason, e.input_generation AS evaluation, "
-        "p.input_generation AS policy FROM promotions m "
+        "SELECT p.*, m.policy_digest AS candidate, m.reason, e.input_generation AS evaluation "
+        "FROM promotions m "
         "JOIN generation_inputs e ON e.stage = 'promotion' AND e.scope = m.iteration "
         "AND e.generation = m.generation AND e.input_stage = 'evaluation' AND e.input_scope = m.iteration "
-        "JOIN generation_inputs p ON p.stage = 'promotion' AND p.scope = m.iteration "
-        "AND p.generation = m.generation AND p.input_stage = 'policy' AND p.input_scope = m.iteration "
+        "JOIN generation_inputs i ON i.stage = 'promotion' AND i.scope = m.iteration "
+        "AND i.generation = m.generation AND i.input_stage = 'policy' AND i.input_scope = m.iteration "
+        "JOIN policies p ON p.iteration = m.iteration AND p.generation = i.input_generation "
         "WHERE NOT m.promoted AND m.line = ? AND list_contains(?, m.iteration) "
         # An attempt that was judged twice is told of once.
         "QUALIFY row_number() OVER (PARTITION BY m.iteration, m.policy_digest ORDER BY m.generation DESC) "
-        "= 1 "
-        "ORDER BY m.iteration, m.generation",
+        "= 1 ORDER BY m.generation",
         [line, list(candidates)],
     )
-    return tuple(
-        Refused(
-            policy=policy_row(
-                warehouse.rows(
-                    "SELECT * FROM policies WHERE iteration = ? AND generation = ?",
-                    [one["iteration"], one["policy"]],
-                )[0]
-            ),
-            candidate=one["policy_digest"],
-            evaluation=one["evaluation"],
-            reason=one["reason"],
-        )
+    return [
+        Attempt(policy_row(one), one["candidate"], one["evaluation"], one["reason"])
         for one in found
-        if one["policy_digest"] != candidates[one["iteration"]]
-    )
+        if one["candidate"] != candidates[one["iteration"]]
+    ]

@@ -204,14 +204,15 @@ def line_costs(warehouse: Warehouse, line: Line) -> list[Cost]:
     ]
     counted: set[Generation] = set()
     paid: set[str] = set()
-    for policy, candidate, evaluation in line.attempts(warehouse):
-        name = "" if policy.is_baseline else line.name_of(candidate)
-        for step, seconds, generation in _steps(warehouse, policy.iteration, evaluation):
+    for attempt in line.attempts:
+        iteration = attempt.policy.iteration
+        name = "" if attempt.policy.is_baseline else line.name_of(attempt.candidate)
+        for step, seconds, generation in _steps(warehouse, iteration, attempt.evaluation):
             # Two candidates of one attempt share its search: it counts with the first.
             if generation not in counted:
                 counted.add(generation)
                 usage = _usage(warehouse, generation, paid)
-                costs.append(Cost(int(policy.iteration), name, step, seconds, usage))
+                costs.append(Cost(int(iteration), name, step, seconds, usage))
     return costs
 
 

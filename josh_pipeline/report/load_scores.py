@@ -6,7 +6,7 @@ from typing import Any
 from josh_pipeline.evaluation.statistics import paired_bootstrap
 from josh_pipeline.evaluation.summary import score_from
 from josh_pipeline.report.data import Decision, Metric, PolicyChange, PolicyDrift, PolicyScore
-from josh_pipeline.report.lines import Line, all_lines, environment_of
+from josh_pipeline.report.lines import Attempt, Line, all_lines, environment_of
 from josh_pipeline.report.words import goal_kind
 from josh_pipeline.stages.drift import drift_of
 from josh_pipeline.stages.evaluation import GATE, NOT_THE_POLICY
@@ -34,25 +34,25 @@ def line_scores(warehouse: Warehouse, line: Line) -> list[PolicyScore]:
 
     Attempts that were refused and replaced stand before the one that replaced them.
     """
+    promoted = {decision.name: decision.promoted for decision in line_decisions(warehouse, line)}
     scores = []
-    attempts = line.attempts(warehouse)
-    for policy, _, evaluation in attempts:
+    for attempt in line.attempts:
         for found in warehouse.rows(
             "SELECT * FROM evaluations WHERE iteration = ? AND generation = ? AND side = 'after'",
-            [policy.iteration, evaluation],
+            [attempt.policy.iteration, attempt.evaluation],
         ):
-            scores.append(_score(warehouse, line, policy, found, found["role"]))
+            scores.append(_score(warehouse, line, attempt, promoted, found, found["role"]))
     played = {score.goals.name for score in scores}
-    made = {candidate: policy for policy, candidate, _ in reversed(attempts)}
+    made = {attempt.candidate: attempt for attempt in reversed(line.attempts)}
     for found in warehouse.rows(
         "SELECT * FROM current_benchmarks WHERE list_contains(?, policy_digest) "
         "ORDER BY iteration, selection, n",
         [list(made)],
     ):
-        policy, role = made[found["policy_digest"]], found["selection"]
+        attempt, role = made[found["policy_digest"]], found["selection"]
         if found["goal_kind"] in played and role in ("test", "val"):
-            role = f"{role} ({_share_played(warehouse, policy, found)})"
-        scores.append(_score(warehouse, line, policy, found, role))
+            role = f"{role} ({_share_played(warehouse, attempt.policy, found)})"
+        scores.append(_score(warehouse, line, attempt, promoted, found, role))
     return sorted(
         scores,
         key=lambda s: (
@@ -72,25 +72,29 @@ def _share_played(warehouse: Warehouse, row: PolicyRow, found: Mapping[str, Any]
 
 
 def _score(
-    warehouse: Warehouse, line: Line, row: PolicyRow, found: Mapping[str, Any], role: str
+    warehouse: Warehouse,
+    line: Line,
+    attempt: Attempt,
+    promoted: Mapping[str, bool],
+    found: Mapping[str, Any],
+    role: str,
 ) -> PolicyScore:
     """Read a row of ``evaluations``, or of ``benchmarks``, which names its corpus and may be of another."""
-    digest = found["policy_digest"]
-    superseded = digest in {one.candidate for one in line.refused}
+    row, name = attempt.policy, line.name_of(attempt.candidate)
     environment = line.environment
     if "corpus" in found:
         environment = environment_of(warehouse, "benchmark", found["scope"])
     return PolicyScore(
         iteration=int(row.iteration),
         attempt=row.attempt,
-        superseded=superseded,
-        name=line.name_of(digest),
+        superseded=attempt.refused is not None,
+        name=name,
         corpus=found.get("corpus", row.corpus),
         goals=goal_kind(found["goal_kind"], environment),
         role=role,
         score=score_from(found["details"]),
-        promoted=False if superseded else _promoted(warehouse, row, digest),
-        **({} if row.is_baseline else _trained_on(warehouse, row.iteration, digest)),
+        promoted=promoted.get(name),
+        **({} if row.is_baseline else _trained_on(warehouse, row.iteration, attempt.candidate)),
     )
 
 
@@ -112,16 +116,6 @@ def _trained_on(warehouse: Warehouse, iteration: str, candidate: str) -> dict[st
     )[0]
 
 
-def _promoted(warehouse: Warehouse, row: PolicyRow, candidate: str) -> bool | None:
-    if row.is_baseline:
-        return None
-    found = warehouse.rows(
-        "SELECT promoted FROM current_promotions WHERE iteration = ? AND policy_digest = ?",
-        [row.iteration, candidate],
-    )
-    return bool(found[0]["promoted"]) if found else None
-
-
 def line_drifts(warehouse: Warehouse, line: Line) -> list[PolicyDrift]:
     """Drifts of a line's policies; none for iterations that were evaluated before it was measured."""
     return [
@@ -139,19 +133,18 @@ def line_drifts(warehouse: Warehouse, line: Line) -> list[PolicyDrift]:
 
 def line_decisions(warehouse: Warehouse, line: Line) -> list[Decision]:
     """What the gate decided on each round's candidates, those of refused attempts included."""
-    before = [
-        Decision(int(one.policy.iteration), line.name_of(one.candidate), False, one.reason)
-        for one in line.refused
-    ]
-    standing = [
-        Decision(int(row.iteration), line.name_of(found["policy_digest"]), found["promoted"], found["reason"])
-        for row in line.rounds
-        for found in warehouse.rows(
-            "SELECT * FROM current_promotions WHERE iteration = ? AND policy_digest = ?",
-            [row.iteration, line.candidates[row.iteration]],
-        )
-    ]
-    return sorted(before + standing, key=lambda decision: decision.iteration)
+    decisions = []
+    for attempt in line.attempts:
+        iteration, name = attempt.policy.iteration, line.name_of(attempt.candidate)
+        if attempt.refused is not None:
+            decisions.append(Decision(int(iteration), name, False, attempt.refused))
+        elif not attempt.policy.is_baseline:
+            for found in warehouse.rows(
+                "SELECT promoted, reason FROM current_promotions WHERE iteration = ? AND policy_digest = ?",
+                [iteration, attempt.candidate],
+            ):
+                decisions.append(Decision(int(iteration), name, **found))
+    return decisions
 
 
 def line_changes(warehouse: Warehouse, line: Line, resamples: int) -> list[PolicyChange]:

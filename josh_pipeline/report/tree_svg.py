@@ -9,6 +9,8 @@ however many rounds it has.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
+from typing import Any
 
 from josh_pipeline.report.palette import GOLDEN, GREEN, INK, MUTED, VERMILION
 from josh_pipeline.report.tree import DrawnTree
@@ -23,10 +25,10 @@ from josh_pipeline.report.words import (
 )
 from josh_pipeline.search.tree import Node, Tree
 
-STYLES = {
-    "call": f'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="9.4" fill="{INK}"',
-    "result": f'font-size="9.8" fill="{MUTED}"',
-    "says": f'font-size="10.4" fill="{INK}"',
+STYLES: dict[str, dict[str, Any]] = {
+    "call": {"size": 9.4, "fill": INK, "font_family": "ui-monospace, Menlo, Consolas, monospace"},
+    "result": {"size": 9.8, "fill": MUTED},
+    "says": {"size": 10.4, "fill": INK},
 }
 """How a line in a box is set."""
 GUTTER = 92.0
@@ -182,23 +184,25 @@ class Canvas:
         return f"M{x1:.1f},{y1:.1f}C{x1:.1f},{y1 + bend:.1f} {x2:.1f},{y2 - bend:.1f} {x2:.1f},{y2:.1f}"
 
 
+def _text(x: float, y: float, words: str, size: float, fill: str, **more: object) -> str:
+    """A line of words; ``more`` are further attributes."""
+    extra = "".join(f' {name.replace("_", "-")}="{value}"' for name, value in more.items())
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="{fill}"{extra}>{escape(words)}</text>'
+
+
 def _edges(drawn: DrawnTree, canvas: Canvas, golden_width: float) -> list[str]:
-    plain, golden = [], []
-    for node in drawn.tree.nodes:
-        if node.parent_id is None:
-            continue
-        path = canvas.edge(drawn.tree.by_id[node.parent_id], node)
-        if node.golden:
-            golden.append(
-                f'<path class="edge golden" data-to="{node.node_id}" d="{path}" fill="none" '
-                f'stroke="{GOLDEN}" stroke-width="{golden_width}"/>'
+    """Curves from each turn to the turns after it, the golden ones on top."""
+    shapes = []
+    for node in sorted(drawn.tree.nodes, key=lambda node: node.golden):
+        if node.parent_id is not None:
+            name = "edge golden" if node.golden else "edge"
+            colour, width = (GOLDEN, golden_width) if node.golden else ("#B9C2CE", 1.4)
+            path = canvas.edge(drawn.tree.by_id[node.parent_id], node)
+            shapes.append(
+                f'<path class="{name}" data-to="{node.node_id}" d="{path}" fill="none" '
+                f'stroke="{colour}" stroke-width="{width}"/>'
             )
-        else:
-            plain.append(
-                f'<path class="edge" data-to="{node.node_id}" d="{path}" fill="none" '
-                f'stroke="#B9C2CE" stroke-width="1.4"/>'
-            )
-    return plain + golden
+    return shapes
 
 
 def _rounds(drawn: DrawnTree, canvas: Canvas, size: float) -> list[str]:
@@ -207,12 +211,9 @@ def _rounds(drawn: DrawnTree, canvas: Canvas, size: float) -> list[str]:
     shapes = []
     for round_ in range(canvas.layout.rounds + 1):
         y = canvas.y(round_)
-        middle = y + scale.height / 2
         name = "opening" if round_ == 0 else f"round {round_}"
-        shapes.append(
-            f'<text x="{scale.gutter - 16:.0f}" y="{middle + size / 3:.1f}" text-anchor="end" '
-            f'font-size="{size}" fill="{MUTED}">{name}</text>'
-        )
+        middle = y + scale.height / 2 + size / 3
+        shapes.append(_text(scale.gutter - 16, middle, name, size, MUTED, text_anchor="end"))
         if any(collapsed(n) and n.end is None and n.round == round_ for n in drawn.tree.nodes):
             line = y + scale.height + (scale.row - scale.height) * 0.62
             shapes.append(
@@ -227,11 +228,12 @@ def _badges(node: Node, x: float, y: float, radius: float) -> list[str]:
     shapes = []
     for place, milestone in enumerate(reversed(node.earned)):
         cx = x - place * (radius * 2 + 2)
-        shapes.append(
-            f'<g class="earned"><circle cx="{cx:.1f}" cy="{y:.1f}" r="{radius}" fill="{GREEN}"/>'
-            f'<text x="{cx:.1f}" y="{y + radius * 0.42:.1f}" text-anchor="middle" '
-            f'font-size="{radius * 1.25:.1f}" font-weight="700" fill="#fff">{milestone + 1}</text></g>'
-        )
+        number = _text(
+            cx, y + radius * 0.42, str(milestone + 1), radius * 1.25, "#fff",
+            text_anchor="middle", font_weight=700,
+        )  # fmt: skip
+        disc = f'<circle cx="{cx:.1f}" cy="{y:.1f}" r="{radius}" fill="{GREEN}"/>'
+        shapes.append(f'<g class="earned">{disc}{number}</g>')
     return shapes
 
 
@@ -251,8 +253,7 @@ def _box(drawn: DrawnTree, node: Node, canvas: Canvas) -> str:
     scale, paint = canvas.scale, look(node)
     x, y = canvas.x(node) - scale.width / 2, canvas.y(node.round)
     texts = [
-        f'<text x="8" y="{17 + 15 * place}" {STYLES[kind]}>{escape(text)}</text>'
-        for place, (kind, text) in enumerate(_lines(node))
+        _text(8, 17 + 15 * place, text, **STYLES[kind]) for place, (kind, text) in enumerate(_lines(node))
     ]
     dashes = ' stroke-dasharray="5 3"' if node.error_turn else ""
     shapes = [
@@ -281,7 +282,7 @@ def _lines(node: Node) -> list[tuple[str, str]]:
         lines[-1] = ("result", f"and {len(node.calls) - 1} more calls")
     said = user_words(node) if node.round == 0 else spoken(node)
     room = BOX_LINES - len(lines)
-    parts = _wrapped(said or "(says nothing)", LINE_CHARACTERS)
+    parts = wrap(said or "(says nothing)", LINE_CHARACTERS, break_long_words=False, break_on_hyphens=False)
     if len(parts) > room:
         parts = [*parts[: room - 1], shortened(" ".join(parts[room - 1 :]), LINE_CHARACTERS)]
     return lines + [("says", part) for part in parts]
@@ -292,36 +293,17 @@ def _foot(drawn: DrawnTree, node: Node, x: float, y: float) -> list[str]:
     shapes = []
     if node.end:
         colour = GREEN if node.end == "solved" else VERMILION if node.end == "failed" else MUTED
-        shapes.append(
-            f'<text x="{x + 2:.1f}" y="{y + 13:.1f}" font-size="10" font-weight="600" '
-            f'fill="{colour}">{escape(short_end(node))}</text>'
-        )
-    rows = drawn.rows_of(node)
-    marks = [
-        (f"+{rows.desirable + rows.golden}", GREEN, bool(rows.desirable or rows.golden)),
-        (f"−{rows.undesirable}", VERMILION, bool(rows.undesirable)),
-    ]
-    right = x + BOXES.width - 2
-    for text, colour, shown in reversed(marks):
-        if shown:
-            shapes.append(
-                f'<text class="rows" x="{right:.1f}" y="{y + 13:.1f}" text-anchor="end" font-size="10" '
-                f'font-weight="700" fill="{colour}" stroke="#fff" stroke-width="3" '
-                f'paint-order="stroke">{text} rows</text>'
-            )
+        shapes.append(_text(x + 2, y + 13, short_end(node), 10, colour, font_weight=600))
+    rows, right = drawn.rows_of(node), x + BOXES.width - 2
+    good = rows.desirable + rows.golden
+    for sign, number, colour in (("−", rows.undesirable, VERMILION), ("+", good, GREEN)):
+        if number:
+            outline = {"stroke": "#fff", "stroke_width": 3, "paint_order": "stroke"}
+            words = f"{sign}{number} rows"
+            marks = {"class": "rows", "text_anchor": "end", "font_weight": 700}
+            shapes.append(_text(right, y + 13, words, 10, colour, **marks, **outline))
             right -= 50
     return shapes
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    lines, line = [], ""
-    for word in text.split():
-        if line and len(line) + 1 + len(word) > width:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}".strip()
-    return [*lines, line]
 
 
 def _svg(canvas: Canvas, label: str, shapes: list[str], style: str) -> str:
@@ -351,11 +333,10 @@ def dots(drawn: DrawnTree) -> str:
         x, y = canvas.x(node), canvas.y(node.round) + DOTS.height / 2
         dashes = ' stroke-dasharray="3 2"' if node.error_turn else ""
         mark = ""
-        if node.end in ("failed", "user_done", "rounds_spent", "budget_spent"):
-            sign = {"failed": "×", "user_done": "–"}.get(node.end, "…")
-            mark = (
-                f'<text x="{x:.1f}" y="{y + 4.5:.1f}" text-anchor="middle" font-size="13" '
-                f'fill="{VERMILION if node.end == "failed" else MUTED}">{sign}</text>'
+        if node.end in ("failed", "user_done", "void", "rounds_spent", "budget_spent"):
+            sign = {"failed": "×", "user_done": "–", "void": "–"}.get(node.end, "…")
+            mark = _text(
+                x, y + 4.5, sign, 13, VERMILION if node.end == "failed" else MUTED, text_anchor="middle"
             )
         shapes.append(
             f'<g class="node {paint.name}"><title>{escape(tooltip(node))}</title>'

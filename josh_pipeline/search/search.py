@@ -11,7 +11,7 @@ from josh_pipeline.core.policy import Completion, Policy, Sampling
 from josh_pipeline.core.user import User
 from josh_pipeline.core.world import CallRecord, World
 from josh_pipeline.dialogue.agent import AgentFormat
-from josh_pipeline.dialogue.turn import ERROR_SENTENCE, agent_step, agent_turn, hand_over
+from josh_pipeline.dialogue.turn import ERROR_SENTENCE, agent_action, agent_turn, hand_over
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, concurrently
 from josh_pipeline.search.spending import Account, Budget, MeteredPolicy
 from josh_pipeline.search.tree import End, Node, Told, Tree, Usage
@@ -242,7 +242,7 @@ class _Search:
         leaf.turns += 1
 
     async def take_action(self, leaf: _Branch) -> None:
-        step = await agent_step(
+        action = await agent_action(
             self.policy,
             self.agent,
             leaf.world,
@@ -250,14 +250,14 @@ class _Search:
             sampling=self.sampling,
             seed=self.request_seed(leaf, 0),
         )
-        messages, made = step.messages, leaf.open_requests + 1
-        spent = not step.spoke and made >= self.settings.max_requests
+        messages, made = action.messages, leaf.open_requests + 1
+        spent = not action.spoke and made >= self.settings.max_requests
         if spent:
             hand_over(leaf.world)
             messages = (*messages, Message("assistant", ERROR_SENTENCE, error=True))
-        leaf.messages, leaf.completions, leaf.calls = messages, (step.completion,), step.calls
+        leaf.messages, leaf.completions, leaf.calls = messages, (action.completion,), action.calls
         leaf.error_turn = spent
-        ended = step.spoke or spent
+        ended = action.spoke or spent
         leaf.open_requests = 0 if ended else made
         leaf.turns += ended
 

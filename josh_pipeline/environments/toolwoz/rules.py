@@ -104,8 +104,7 @@ class PaperRules(Rules):
 
     def matching(self, database: Database, served: Mapping[str, Any]) -> Rows:
         """Rows as written; ``leaveAt`` and ``arriveBy`` are strict and compared as texts."""
-        texts = {key: value for key, value in served.items() if isinstance(value, str)}
-        return strictly_matching(database, texts, database.raw)
+        return strictly_matching(database, served, database.raw)
 
     def meeting(self, database: Database, wanted: Mapping[str, str]) -> Rows:
         """Rows equal to the goal in each parameter, times included, both sides normalised."""
@@ -129,14 +128,17 @@ class PaperRules(Rules):
         return 0
 
 
-def strictly_matching(database: Database, query: Mapping[str, str], index: Index) -> Rows:
+def strictly_matching(database: Database, query: Mapping[str, Any], index: Index) -> Rows:
     """Return what a query finds where times are strict and compared as texts.
 
     Args:
+        query: values that are no texts do not filter.
         index: how the values of rows are read.
     """
     rows = database.every
     for key, value in query.items():
+        if not isinstance(value, str):
+            continue
         if key == "leaveAt":
             rows &= database.clock_text[key].above(value)
         elif key == "arriveBy":

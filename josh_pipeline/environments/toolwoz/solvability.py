@@ -7,21 +7,21 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
 from josh_pipeline.core.command import cache_of
 from josh_pipeline.core.environment import ROLES
 from josh_pipeline.core.progress import TerminalProgress
+from josh_pipeline.environments.oracle import Solved, solved_by_oracle
 from josh_pipeline.environments.toolwoz.corpus import Corpus
 from josh_pipeline.environments.toolwoz.databases import Database, databases_of
 from josh_pipeline.environments.toolwoz.environment import ToolWoz
 from josh_pipeline.environments.toolwoz.goal import Goal, GroundTruthCall, Semantics
 from josh_pipeline.environments.toolwoz.goals import REASONS, derive_goals
 from josh_pipeline.environments.toolwoz.rules import AUDITED, PAPER, strictly_matching
-from josh_pipeline.environments.toolwoz.settings import CorpusSettings, ToolWozSettings
-from josh_pipeline.environments.toolwoz.world import ToolWozWorld
+from josh_pipeline.environments.toolwoz.settings import CorpusSettings, GoalSettings, ToolWozSettings
 
 BOTH: tuple[Semantics, ...] = ("paper", "audited")
 
@@ -108,7 +108,7 @@ def counts(corpus: Corpus) -> dict[str, object]:
 def oracle_counts(corpus: Corpus, semantics: Semantics, goals: list[Goal]) -> dict[str, int]:
     """Count goals, those that are not excluded, and those of them that the oracle solves."""
     verdicts = solvability(corpus, semantics, goals)
-    solved = sum(not verdict.missed for verdict in verdicts)
+    solved = sum(not verdict.missed for _, verdict in verdicts)
     return {"goals": len(goals), "usable": len(verdicts), "oracle_solves": solved}
 
 
@@ -127,32 +127,11 @@ def words(numbers: dict[str, int]) -> str:
     return ", ".join(f"{name}: {number}" for name, number in numbers.items())
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What the oracle got of one goal.
-
-    Attributes:
-        goal: the goal.
-        reward: earned / all.
-        missed: tools of the calls that were not earned.
-    """
-
-    goal: Goal
-    reward: float
-    missed: tuple[str, ...]
-
-
-def solvability(corpus: Corpus, semantics: Semantics, goals: Sequence[Goal]) -> list[Verdict]:
+def solvability(corpus: Corpus, semantics: Semantics, goals: Iterable[Goal]) -> list[tuple[Goal, Solved]]:
     """Make each ground-truth call of the goals that are not excluded, with exactly the goal's parameters."""
-    verdicts = []
-    for goal in goals:
-        if goal.excluded is None:
-            world = ToolWozWorld(goal, databases_of(corpus), semantics)
-            for call in goal.calls:
-                world.call(call.tool, call.parameters)
-            missed = tuple(c.tool for i, c in enumerate(goal.calls) if i not in world.milestones())
-            verdicts.append(Verdict(goal, world.outcome(()), missed))
-    return verdicts
+    environment = ToolWoz(ToolWozSettings(goals=GoalSettings(semantics=semantics)), corpus)
+    found = ((goal, solved_by_oracle(environment, goal)) for goal in goals)
+    return [(goal, solved) for goal, solved in found if solved is not None]
 
 
 @dataclass(frozen=True)
@@ -168,9 +147,9 @@ def misses(corpus: Corpus) -> list[Miss]:
     """Return every search of the corpus that the oracle misses under ``paper``, with its cause."""
     databases = databases_of(corpus)
     return [
-        Miss(verdict.goal.dialogue_id, call.tool, _cause(call, databases[call.groups["domain"]]))
-        for verdict in solvability(corpus, "paper", derive_goals(corpus, "paper"))
-        for call in verdict.goal.calls
+        Miss(goal.dialogue_id, call.tool, _cause(call, databases[call.groups["domain"]]))
+        for goal, verdict in solvability(corpus, "paper", derive_goals(corpus, "paper"))
+        for call in goal.calls
         if call.tool in verdict.missed
     ]
 

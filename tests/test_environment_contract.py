@@ -1,0 +1,269 @@
+"""An environment of one's own: a class in a file plays in every room, and no file of the library knows it."""
+
+import asyncio
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import said
+
+from josh_pipeline.cli.main import main
+from josh_pipeline.core.environment import Carelessness, Environment, EnvironmentSettings, Task, WantedCall
+from josh_pipeline.core.messages import Conversation, Message
+from josh_pipeline.core.policy import Sampling
+from josh_pipeline.core.progress import SilentProgress
+from josh_pipeline.core.user import User, UserReply
+from josh_pipeline.core.world import Tool, ToolResult, World
+from josh_pipeline.dialogue.compact import CompactAgent
+from josh_pipeline.dialogue.conversation import converse
+from josh_pipeline.dialogue.demonstrations import demonstrate, user_ceiling
+from josh_pipeline.environments.oracle import solved_by_oracle
+from josh_pipeline.environments.registry import environment_class
+from josh_pipeline.settings import load_settings
+
+PRICES = {"tea": 3, "cake": 5, "soup": 7, "bread": 2, "gold": 10**6}
+ROLES = ("train", "val", "test", "train", "train")
+CHARGE = Tool(
+    "charge",
+    "Take money.",
+    {"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]},
+)
+RECEIPT = Tool("receipt", "Print the receipt.", {"type": "object", "properties": {}})
+
+
+class TillWorld(World):
+    """Charge the price (milestone 0), give the goods as the turn ends (1); a wrong sum is for ever."""
+
+    instructions = "Sell what is asked for."
+    all_milestones = frozenset({0, 1})
+
+    def __init__(self, price: int) -> None:
+        self.price = price
+        self.earned: frozenset[int] = frozenset()
+        self.wrong = False
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        return (RECEIPT,) if 1 in self.earned else (CHARGE,)
+
+    @property
+    def void(self) -> bool:
+        return self.wrong
+
+    def milestones(self) -> frozenset[int]:
+        return self.earned
+
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
+        if tool not in [one.name for one in self.tools]:
+            return ToolResult(f"There is no {tool}.", error=True)
+        if tool == "charge":
+            self.wrong |= arguments["amount"] != self.price
+            self.earned |= frozenset() if self.wrong else {0}
+        return ToolResult({"paid": 0 in self.earned})
+
+    def hand_over(self) -> None:
+        if 0 in self.earned:
+            self.earned |= {1}
+
+    def outcome(self, conversation: Conversation) -> float:
+        """Rude sellers get half."""
+        polite = any("please" in message.content for message in conversation if message.role == "assistant")
+        return 0.0 if self.wrong else len(self.earned) / (2 if polite else 4)
+
+
+@dataclass(frozen=True)
+class Buyer:
+    """Says what it wants, and goodbye after two answers."""
+
+    wish: str
+
+    async def reply(self, conversation: Conversation) -> UserReply:
+        turns = sum(message.role == "assistant" for message in conversation)
+        return UserReply("Bye." if turns > 1 else f"One {self.wish}.", done=turns > 1)
+
+
+class Till(Environment[Task]):
+    """Five things to sell."""
+
+    def tasks(self) -> Sequence[Task]:
+        return [
+            Task(
+                goal_id=f"sell-{wish}",
+                source_id=wish,
+                split="menu" if wish != "gold" else "vault",
+                role=role,
+                kind="task",
+                title=f"Sell {wish}",
+                message=(f"You want {wish}.",),
+                calls=(WantedCall("charge", {"amount": price}),),
+                excluded="not for sale" if wish == "gold" else None,
+            )
+            for (wish, price), role in zip(PRICES.items(), ROLES, strict=True)
+        ]
+
+    def world(self, task: Task, *, searching: bool = False) -> World:
+        return TillWorld(PRICES[task.source_id])
+
+    def user(self, task: Task, seed: int, max_turns: int) -> User:
+        return Buyer(task.source_id)
+
+
+NAME = f"{__file__}:Till"
+
+
+@pytest.fixture
+def till() -> Environment[Task]:
+    return environment_class(NAME).read(EnvironmentSettings(name=NAME), Path(), SilentProgress())
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+
+
+def replayed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *records: object) -> Any:
+    texts = [record if isinstance(record, str) else json.dumps(record) for record in records]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(texts)))
+    assert main(["replay", "-", "--env", NAME]) == 0
+    return lines(capsys)
+
+
+def test_goals_prints_a_line_for_every_task(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["goals", "--env", NAME]) == 0
+    found = lines(capsys)
+    assert [one["source_id"] for one in found] == list(PRICES)
+    assert found[0] == {
+        "goal_id": "sell-tea",
+        "source_id": "tea",
+        "split": "menu",
+        "role": "train",
+        "message": ["You want tea."],
+        "calls": [{"tool": "charge", "parameters": {"amount": 3}}],
+        "excluded": None,
+    }
+
+
+def test_goals_of_one_list_and_of_a_list_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["goals", "--env", NAME, "--split", "vault"]) == 0
+    assert [(one["source_id"], one["excluded"]) for one in lines(capsys)] == [("gold", "not for sale")]
+    assert main(["goals", "--env", NAME, "--split", "test"]) == 1
+    assert "has no test list: use --split with menu or vault." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--corpus", "--semantics"])
+def test_an_option_that_the_environment_has_no_setting_for_is_one_sentence(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["goals", "--env", NAME, option, "x"]) == 1
+    assert capsys.readouterr().err == f"josh: {NAME} takes no {option}: leave it out.\n"
+
+
+def test_replay_says_results_what_was_earned_and_whether_all_is_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right, wrong = ({"tool": "charge", "arguments": {"amount": amount}} for amount in (3, 4))
+    found = replayed(
+        monkeypatch,
+        capsys,
+        {"source_id": "tea", "calls": [right]},
+        {"source_id": "tea", "calls": [right], "replies": ["Here you are."]},
+        {"source_id": "tea", "calls": [right], "replies": ["Here you are.", "Come again, please."]},
+        {"source_id": "tea", "calls": [right, wrong], "replies": ["please"]},
+        {"source_id": "sell-tea", "calls": [{"tool": "receipt", "arguments": {}}]},
+    )
+    assert found[0] == {
+        "source_id": "tea", "results": [{"paid": True}], "earned": [0], "void": False, "reward": 0.25,
+    }  # fmt: skip
+    assert [(one["earned"], one["void"], one["reward"]) for one in found[1:]] == [
+        ([0, 1], False, 0.5),
+        ([0, 1], False, 1.0),
+        ([0, 1], True, 0.0),
+        ([], False, 0.0),
+    ]
+    assert found[4]["results"] == ["There is no receipt."]
+
+
+def test_replay_answers_a_malformed_line_and_a_world_that_breaks_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = replayed(
+        monkeypatch,
+        capsys,
+        "nonsense",
+        {"dialogue_id": "tea", "calls": []},
+        {"source_id": "tea", "calls": [{"tool": "charge"}]},
+        {"source_id": "tea", "calls": [], "replies": "Hello."},
+        {"source_id": "silver", "calls": []},
+        {"source_id": "gold", "calls": []},
+        {"source_id": "tea", "calls": [{"tool": "charge", "arguments": None}]},
+    )
+    assert [one["line"] for one in found] == list(range(1, 8))
+    said = [one["error"] for one in found]
+    assert said[0].startswith("The line is not JSON")
+    assert said[1].startswith('The line is not of the form {"source_id": ..., "calls": [{"tool"')
+    assert said[2:6] == [
+        "A call is not an object with tool and arguments.",
+        "The replies are not a list of texts.",
+        "There is no task of source 'silver'.",
+        "The task of source 'gold' is excluded: not for sale.",
+    ]
+    assert said[6].startswith("The world raised TypeError")
+
+
+def test_a_source_of_several_tasks_asks_for_one_of_them(till: Environment[Task]) -> None:
+    class Twice(Till):
+        def tasks(self) -> Sequence[Task]:
+            tea = super().tasks()[0]
+            return [tea, Task(**{**vars(tea), "goal_id": "sell-more-tea"})]
+
+    twice = Twice(till.settings)
+    with pytest.raises(Exception, match="Source 'tea' has 2 tasks: give the goal_id of one"):
+        twice.listed_task("tea")
+    assert twice.listed_task("sell-more-tea").goal_id == "sell-more-tea"
+
+
+def test_settings_find_it_by_its_name_and_refuse_what_it_does_not_take() -> None:
+    settings = load_settings("quickstart", {"environment": {"name": NAME}})
+    assert settings.environment == EnvironmentSettings(name=NAME)
+    with pytest.raises(Exception, match=r"environment: corpus: Extra inputs are not permitted"):
+        load_settings("quickstart", {"environment": {"name": NAME, "corpus": {}}})
+
+
+def test_it_is_played_by_an_agent_that_is_told_of_its_tools(till: Environment[Task]) -> None:
+    task = till.tasks()[1]
+    world = till.world(task)
+    policy = said('{"name": "charge", "parameters": {"amount": 5}}', "Here, please.", "Bye.")
+    talk = asyncio.run(
+        converse(
+            policy, CompactAgent("compact"), till.user(task, 0, 8), world,
+            sampling=Sampling(0.0, 64), max_requests=3, max_messages=15, seed=lambda turn, request: request,
+        )
+    )  # fmt: skip
+    assert talk.user_done and world.outcome(talk.messages) == 1.0
+    prompts = [request.messages[0].content.split("\n")[-1] for request in policy.asked]
+    assert prompts == ["charge(amount)", "charge(amount)", "receipt()"]
+
+
+def test_what_it_does_not_say_has_a_default(till: Environment[Task]) -> None:
+    tasks = till.tasks()
+    assert [solved_by_oracle(till, task) is not None for task in tasks] == [True] * 4 + [False]
+    assert till.played == till.headline == "task"
+    assert till.check_digest() == till.snapshot().digest == type(till)(till.settings).digest
+    assert till.lines(tasks[0]) == () and till.transcript(tasks[0]) == ""
+    assert asyncio.run(demonstrate(till, tasks, Carelessness(), 0, 8)) == []
+    limits = {"max_turns": 8, "max_messages": 15, "max_requests": 3}
+    assert asyncio.run(user_ceiling(till, tasks, lambda task: 0, **limits)) is None
+    with pytest.raises(Exception, match="has no selection 'test-450': use --role"):
+        till.selection("test-450", tasks)
+
+
+def test_a_world_forks_by_copying_unless_it_knows_better() -> None:
+    world = TillWorld(3)
+    world.call("charge", {"amount": 3})
+    fork = world.fork()
+    fork.hand_over()
+    assert (world.milestones(), fork.milestones()) == ({0}, {0, 1})
+    assert world.outcome((Message("user", "please"),)) == 0.25
