@@ -4,9 +4,9 @@ from typing import Any
 
 import dagster as dg
 
-from assets.partitions import OWNERS
+from assets.factory import OWNERS
+from assets.pages import table
 from assets.resources import JoshResource
-from assets.shown import table
 from josh_pipeline.audit.text import standing
 from josh_pipeline.audit.whole import audit_home, store_digest
 from josh_pipeline.stages import promotion

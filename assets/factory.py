@@ -1,17 +1,23 @@
-"""Assets, made from what the stages declare."""
+"""Assets, made from what the stages declare, and the partitions that they share."""
 
 import inspect
 from typing import Any
 
 import dagster as dg
 
-from assets.pages import PAGES_OF
-from assets.partitions import ITERATIONS, LOOP_POOL, OWNERS
+from assets.pages import PAGES_OF, judged, sample, table
 from assets.resources import JoshResource
-from assets.shown import judged, sample, table
 from josh_pipeline.stages.registry import BY_NAME
 from josh_pipeline.stages.stage import Check, Made, Stage
-from josh_pipeline.store.columns import columns
+from josh_pipeline.store.schema import columns
+
+ITERATIONS = dg.DynamicPartitionsDefinition(name="iteration")
+"""Zero-padded keys. ``000`` holds the base policy's evaluation only: the 'before' of ``001``."""
+
+LOOP_POOL = "loop"
+"""One run of the loop at a time: an iteration needs what the one before promoted."""
+
+OWNERS = ["team:josh"]
 
 
 def asset_of(stage: Stage) -> dg.AssetsDefinition:

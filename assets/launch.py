@@ -12,7 +12,7 @@ from dagster import DagsterInstance
 from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
 from dagster._core.nux import set_nux_seen
 
-from assets.partitions import ITERATIONS
+from assets.factory import ITERATIONS
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.store.home import Home

@@ -25,9 +25,8 @@ from josh_pipeline.audit.chain import audit_row
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.report.html import report_page
 from josh_pipeline.report.load import load_report
-from josh_pipeline.report.row_page import load_row_page
 from josh_pipeline.report.tree import load_drawn_tree
-from josh_pipeline.report.tree_view import tree_page
+from josh_pipeline.report.viewer import load_row_page, tree_page
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.store.home import Home
 

@@ -50,14 +50,14 @@ from josh_pipeline.search.search import rollout_id
 from josh_pipeline.search.tree import Node, Tree, Usage
 from josh_pipeline.settings import Settings, load_settings
 from josh_pipeline.stages.environment import stored_environment, stored_tasks
-from josh_pipeline.stages.episodes import EPISODE_SCHEMA, episode_record
 from josh_pipeline.stages.evaluation import score_record
 from josh_pipeline.stages.labels import label_records, tree_label_record
+from josh_pipeline.stages.playing import EPISODE_SCHEMA, episode_record
 from josh_pipeline.stages.registry import BY_NAME, open_home
 from josh_pipeline.stages.rollouts import NODE_SCHEMA, TREE_SCHEMA
 from josh_pipeline.stages.step import Step, base_scope, corpus_scope, goals_scope, start_step
-from josh_pipeline.store.columns import columns
 from josh_pipeline.store.home import Home
+from josh_pipeline.store.schema import columns
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 ITERATION = "001"

@@ -33,7 +33,7 @@ from josh_pipeline.evaluation.statistics import paired_bootstrap, wilson
 from josh_pipeline.harvest.harvest import harvest_unfiltered, with_earlier
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.settings import TrainingBase
-from josh_pipeline.stages.episodes import Player
+from josh_pipeline.stages.playing import Player
 from josh_pipeline.stages.policy import policy_behind, policy_of
 from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.stages.step import Step

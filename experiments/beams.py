@@ -23,8 +23,8 @@ from josh_pipeline.search.rollouts import RolloutSummary
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import METHODS
+from josh_pipeline.stages.goals import played_goals
 from josh_pipeline.stages.playing import weights
-from josh_pipeline.stages.selection import played_goals
 from josh_pipeline.stages.step import Step
 from josh_pipeline.training.methods import method_class
 

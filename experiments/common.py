@@ -23,13 +23,12 @@ from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import TrainingBase, TrainingSettings, merged
 from josh_pipeline.stages.cold_start import settle
-from josh_pipeline.stages.episodes import Player, played_episodes
-from josh_pipeline.stages.playing import environment_of
+from josh_pipeline.stages.goals import evaluation_goals
+from josh_pipeline.stages.playing import Player, environment_of, played_episodes
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy
 from josh_pipeline.stages.preferences import row_length
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.rollouts import stored_trees
-from josh_pipeline.stages.selection import evaluation_goals
 from josh_pipeline.stages.step import Step, iteration_key, recorded_run, recorded_settings, start_step
 from josh_pipeline.store.home import Home
 from josh_pipeline.training.methods import method_class

@@ -19,8 +19,8 @@ from common import Experiment, options_of, run
 from josh_pipeline.evaluation.gate import Gate
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.stages.drift import drift_record
-from josh_pipeline.stages.episodes import Player
 from josh_pipeline.stages.evaluation import GATE, comparison, gate_of, undisturbed
+from josh_pipeline.stages.playing import Player
 from josh_pipeline.stages.step import Step
 
 LABELS = ("true", "shuffled")

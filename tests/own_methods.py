@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from josh_pipeline.settings import TrainingBase
-from josh_pipeline.training.examples import IGNORED, TokenExample, TokenRow
+from josh_pipeline.training.batches import IGNORED, TokenExample, TokenRow
 from josh_pipeline.training.methods import Method, Team
 
 

@@ -16,7 +16,7 @@ from josh_pipeline.core.messages import Message, ToolCall, visible
 from josh_pipeline.core.policy import Completion, Request, Sampling
 from josh_pipeline.core.world import CallRecord, Tool, ToolResult, World
 from josh_pipeline.dialogue.agents import make_agent
-from josh_pipeline.dialogue.turn import ERROR_SENTENCE, Turn, agent_turn, made_again
+from josh_pipeline.dialogue.conversation import ERROR_SENTENCE, Turn, agent_turn, made_again
 from josh_pipeline.policies.chat import structured_calls
 from josh_pipeline.settings import load_settings
 

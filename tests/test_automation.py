@@ -11,7 +11,7 @@ from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.test_utils import create_run_for_test
 
 from assets.automation import next_round, under_way, weekly_retraining
-from assets.partitions import ITERATIONS
+from assets.factory import ITERATIONS
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.store.home import Home
 

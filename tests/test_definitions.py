@@ -12,12 +12,11 @@ import pytest
 import josh_pipeline.stages
 from assets.automation import next_round, weekly_retraining
 from assets.definitions import defs
-from assets.factory import tables_of
+from assets.factory import ITERATIONS, LOOP_POOL, tables_of
 from assets.launch import INSTANCE
-from assets.partitions import ITERATIONS, LOOP_POOL
 from assets.serve import Webserver, put_in_place, started
 from josh_pipeline.stages.registry import STAGES
-from josh_pipeline.store.columns import columns
+from josh_pipeline.store.schema import columns
 
 LOOP = {
     "policy": {"toolwoz_goals", "cold_start"},

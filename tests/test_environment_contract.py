@@ -16,7 +16,7 @@ from josh_pipeline.core.environment import Carelessness, Environment, Environmen
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.policy import Sampling
 from josh_pipeline.core.progress import SilentProgress
-from josh_pipeline.dialogue.compact import CompactAgent
+from josh_pipeline.dialogue.agents import CompactAgent
 from josh_pipeline.dialogue.conversation import converse
 from josh_pipeline.dialogue.demonstrations import demonstrate, user_ceiling
 from josh_pipeline.environments.oracle import solved_by_oracle

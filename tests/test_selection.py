@@ -6,9 +6,9 @@ import pytest
 from finished_home import finished_home, step_of
 
 from josh_pipeline.search.selection import rollout_goals
+from josh_pipeline.stages.goals import played_before, solvable_goals
 from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import policy_of
-from josh_pipeline.stages.selection import played_before, solvable_goals
 from josh_pipeline.stages.step import Step
 
 

@@ -9,9 +9,9 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.registry import LAYOUT
 from josh_pipeline.store import schema
-from josh_pipeline.store.columns import columns
 from josh_pipeline.store.layout import CONTENT_KEYS
 from josh_pipeline.store.run_record import record_of
+from josh_pipeline.store.schema import columns
 from josh_pipeline.store.warehouse import Warehouse
 
 NEXT = schema.SCHEMA_VERSION + 1

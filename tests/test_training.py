@@ -22,7 +22,7 @@ from josh_pipeline.settings import (
     SftSettings,
     TrainingBase,
 )
-from josh_pipeline.training.examples import IGNORED, RowTokenizer, TokenRow
+from josh_pipeline.training.batches import IGNORED, RowTokenizer, TokenRow
 from josh_pipeline.training.job import TrainingResult
 from josh_pipeline.training.methods import conversations
 from josh_pipeline.training.run import train, train_cold_start

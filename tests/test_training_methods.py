@@ -19,7 +19,7 @@ from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.weights import load_merged
 from josh_pipeline.settings import METHODS, TrainingBase, load_settings
-from josh_pipeline.training.examples import IGNORED, RowTokenizer
+from josh_pipeline.training.batches import IGNORED, RowTokenizer
 from josh_pipeline.training.job import TrainingJob
 from josh_pipeline.training.methods import Method, method_class, method_of
 from josh_pipeline.training.run import train

@@ -19,8 +19,7 @@ from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.models import foundation
 from josh_pipeline.settings import DpoSettings, KtoSettings, LoraSettings, SftSettings, TrainingBase
 from josh_pipeline.training import packing, trainers
-from josh_pipeline.training.batches import mixed_batches, tree_batches
-from josh_pipeline.training.examples import IGNORED, TokenExample
+from josh_pipeline.training.batches import IGNORED, TokenExample, mixed_batches, tree_batches
 from josh_pipeline.training.job import TrainingJob
 from josh_pipeline.training.packing import pack, visible_blocks
 from josh_pipeline.training.run import train

@@ -8,7 +8,7 @@ from browser import chromium
 from playwright.sync_api import Page
 from report_samples import drawn_tree, grown_tree
 
-from josh_pipeline.report.tree_view import tree_page
+from josh_pipeline.report.viewer import tree_page
 from josh_pipeline.search.tree import Tree
 
 TREE = grown_tree()

@@ -16,7 +16,7 @@ from josh_pipeline.core.messages import Message
 from josh_pipeline.core.world import CallRecord
 from josh_pipeline.report.tree import DrawnTree
 from josh_pipeline.report.tree_svg import boxes, collapsed, dots, lay_out
-from josh_pipeline.report.tree_view import tree_page, tree_text
+from josh_pipeline.report.viewer import tree_page, tree_text
 from josh_pipeline.search.tree import Tree
 
 HOSTILE = "</title></script><script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\""

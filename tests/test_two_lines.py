@@ -14,7 +14,7 @@ from assets.launch import instance_of, run_job
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.report.load_scores import home_scores
 from josh_pipeline.report.tree import load_drawn_tree, telling_tree
-from josh_pipeline.report.tree_view import tree_page
+from josh_pipeline.report.viewer import tree_page
 from josh_pipeline.stages.policy import coming_iteration
 from josh_pipeline.stages.registry import missing_preparation, open_home
 from josh_pipeline.stages.step import Step

@@ -23,8 +23,8 @@ from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import load_settings
 from josh_pipeline.stages.drift import drift_frame
 from josh_pipeline.stages.environment import stored_tasks
-from josh_pipeline.stages.episodes import EPISODE_SCHEMA, episode_record
 from josh_pipeline.stages.evaluation import score_record
+from josh_pipeline.stages.playing import EPISODE_SCHEMA, episode_record
 from josh_pipeline.stages.registry import BY_NAME, open_home
 from josh_pipeline.stages.rollouts import NODE_SCHEMA, TREE_SCHEMA
 from josh_pipeline.stages.step import Step, base_scope, corpus_scope, goals_scope, start_step

@@ -8,12 +8,12 @@ from josh_pipeline.audit.context import BATCH, Context
 from josh_pipeline.audit.sources import check_folder, check_together
 from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.world import World
-from josh_pipeline.dialogue.turn import made_again
+from josh_pipeline.dialogue.conversation import made_again
 from josh_pipeline.evaluation.benchmark import Episode
 from josh_pipeline.harvest.harvest import with_earlier
 from josh_pipeline.harvest.rows import row_from_record
 from josh_pipeline.policies.weights import policy_digest
-from josh_pipeline.stages.episodes import episode_from_record
+from josh_pipeline.stages.playing import episode_from_record
 from josh_pipeline.stages.promotion import decided_digests, measured_digests
 from josh_pipeline.store.lineage import Written
 

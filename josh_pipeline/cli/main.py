@@ -98,7 +98,7 @@ COMMANDS = (
     ),
     Command(
         "audit",
-        "josh_pipeline.cli.audit:audit",
+        "josh_pipeline.cli.home:audit",
         "check every link from corpus to adapter, or follow one training row or source",
         "josh audit 001",
         (
@@ -121,7 +121,7 @@ COMMANDS = (
     ),
     Command(
         "export",
-        "josh_pipeline.cli.keep:export",
+        "josh_pipeline.cli.home:export",
         "write tables as Parquet and training rows as JSON lines for TRL, with a manifest",
         "josh export 001 --out rows --format jsonl",
         (
@@ -133,7 +133,7 @@ COMMANDS = (
     ),
     Command(
         "gc",
-        "josh_pipeline.cli.keep:gc",
+        "josh_pipeline.cli.home:gc",
         "remove superseded generations, adapters and checkpoints that nothing kept descends from",
         "josh gc --dry-run",
         (argument("--dry-run", action="store_true", help="only show what would go"), HOME),

@@ -18,7 +18,7 @@ from josh_pipeline.report.load import standing_ceiling
 from josh_pipeline.report.load_scores import home_scores
 from josh_pipeline.report.pages import write_page
 from josh_pipeline.report.tree import load_drawn_tree
-from josh_pipeline.report.tree_view import tree_page, tree_text
+from josh_pipeline.report.viewer import tree_page, tree_text
 from josh_pipeline.report.words import percent, rate_text
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.store.home import Home

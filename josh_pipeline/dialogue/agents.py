@@ -1,15 +1,205 @@
-"""Agents by the name that settings use, and a name for every word that they are told."""
+"""The agents' formats: bare JSON (compact), native tools (function calling), and ReAct; found by name."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.messages import Message, ToolCall
+from josh_pipeline.core.policy import Completion
+from josh_pipeline.core.storable import json_object, storable, storable_text
 from josh_pipeline.core.world import Tool, ToolResult, World
-from josh_pipeline.dialogue.agent import AgentFormat, Shown
-from josh_pipeline.dialogue.compact import CompactAgent
-from josh_pipeline.dialogue.function_calling import FunctionCallingAgent
-from josh_pipeline.dialogue.react import ReactAgent
-from josh_pipeline.dialogue.turn import ERROR_SENTENCE
+from josh_pipeline.dialogue.agent import AgentFormat, Reply, Shown, result_json, result_message
+from josh_pipeline.dialogue.conversation import ERROR_SENTENCE
+
+COMPACT_RULES = (
+    'Reply with one tool call, {"name": ..., "parameters": {...}}, or with one short sentence to the user. '
+    "Search with everything the user asked for. Ask for booking details that are missing, then book."
+)
+
+COMPACT_FAULT = 'A call must be one JSON object: {"name": tool, "parameters": {name: value}}.'
+COMPACT_EMPTY = "Say one short sentence, or call a tool."
+
+
+class CompactAgent:
+    """JSON calls or one short sentence; tools as signatures in the system prompt."""
+
+    name = "compact"
+
+    def __init__(self, results: Shown) -> None:
+        self._shown: Shown = results
+
+    def system(self, world: World) -> Message:
+        """Return task, rules, and one signature a line."""
+        tools = (f"{tool.name}({', '.join(tool.properties)})" for tool in world.tools)
+        return Message(role="system", content="\n".join((f"{world.instructions} {COMPACT_RULES}", *tools)))
+
+    def schemas(self, world: World) -> tuple[Mapping[str, Any], ...]:
+        """Return nothing: the tools are in the prompt."""
+        return ()
+
+    def read(self, completion: Completion) -> Reply:
+        """Read a call where the text starts with a brace, else a sentence."""
+        text = storable_text(completion.text).strip()
+        message = Message(role="assistant", content=text)
+        if not text:
+            return Reply(message=message, calls=(), speech=None, fault=COMPACT_EMPTY)
+        if not text.startswith("{"):
+            return Reply(message=message, calls=(), speech=text, fault=None)
+        value = json_object(text)
+        if (
+            value is None
+            or set(value) != {"name", "parameters"}
+            or not isinstance(value["name"], str)
+            or not isinstance(value["parameters"], dict)
+        ):
+            return Reply(message=message, calls=(), speech=None, fault=COMPACT_FAULT)
+        call = ToolCall(name=value["name"], arguments=value["parameters"])
+        message = Message(role="assistant", content=text, tool_calls=(call,))
+        return Reply(message=message, calls=(call,), speech=None, fault=None)
+
+    def results(self, results: Sequence[tuple[ToolCall, ToolResult]]) -> tuple[Message, ...]:
+        """Return one ``tool`` message a call."""
+        return tuple(result_message(result, self._shown) for _, result in results)
+
+    def fault(self, sentence: str) -> Message:
+        """Return the complaint as a ``tool`` message in the shape of an error result."""
+        return Message(role="tool", content=f'{{"error": {_quoted(sentence)}}}', error=True)
+
+
+def _quoted(sentence: str) -> str:
+    return '"' + sentence.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+NATIVE_RULES = "Call one tool at a time, or answer the user in one or two sentences."
+NATIVE_EMPTY = "The reply was empty: call a tool, or answer the user."
+NATIVE_UNSTORABLE = (
+    "The arguments of the call hold characters or numbers that JSON cannot: call the tool again."
+)
+
+
+class FunctionCallingAgent:
+    """Only the first tool call of a reply is kept and executed, as in the paper."""
+
+    name = "function_calling"
+
+    def __init__(self, results: Shown) -> None:
+        self._shown: Shown = results
+
+    def system(self, world: World) -> Message:
+        """Return task and rules; the tools travel as schemas."""
+        return Message(role="system", content=f"{world.instructions} {NATIVE_RULES}")
+
+    def schemas(self, world: World) -> tuple[Mapping[str, Any], ...]:
+        """Return one schema a tool."""
+        return tuple(_schema(tool) for tool in world.tools)
+
+    def read(self, completion: Completion) -> Reply:
+        """Read the first structured call, else the text as speech."""
+        text = storable_text(completion.text).strip()
+        if completion.tool_calls:
+            call = completion.tool_calls[0]
+            if not storable([call.name, dict(call.arguments)]):
+                message = Message(role="assistant", content=text)
+                return Reply(message=message, calls=(), speech=None, fault=NATIVE_UNSTORABLE)
+            message = Message(role="assistant", content=text, tool_calls=(call,))
+            return Reply(message=message, calls=(call,), speech=None, fault=None)
+        message = Message(role="assistant", content=text)
+        if not text:
+            return Reply(message=message, calls=(), speech=None, fault=NATIVE_EMPTY)
+        return Reply(message=message, calls=(), speech=text, fault=None)
+
+    def results(self, results: Sequence[tuple[ToolCall, ToolResult]]) -> tuple[Message, ...]:
+        """Return one ``tool`` message a call."""
+        return tuple(result_message(result, self._shown) for _, result in results)
+
+    def fault(self, sentence: str) -> Message:
+        """Return the complaint as a ``tool`` message."""
+        return Message(role="tool", content=sentence, error=True)
+
+
+def _schema(tool: Tool) -> Mapping[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": function}
+
+
+REACT_RULES = """Write commands, each on a line of its own:
+PLAN what you intend to do
+APICALL {"name": tool, "parameters": {name: value}}
+SPEAK what you say to the user
+Every APICALL is executed and its result shown to you. SPEAK ends your turn; the user sees only that.
+Tools:"""
+
+REACT_COMMAND = re.compile(r"^[ \t]*(PLAN|APICALL|SPEAK)\b:?", re.MULTILINE)
+REACT_FAULT = "Write at least one APICALL or SPEAK command, each on a line of its own."
+REACT_FAULTY_CALL = (
+    'APICALL must be followed by one JSON object: {"name": tool, "parameters": {name: value}}.'
+)
+
+
+class ReactAgent:
+    """Every APICALL of a reply is executed in order; SPEAK ends the turn."""
+
+    name = "react"
+
+    def __init__(self, results: Shown) -> None:
+        self._shown: Shown = results
+
+    def system(self, world: World) -> Message:
+        """Return task, commands, and one tool a line."""
+        tools = (_line(tool) for tool in world.tools)
+        return Message(role="system", content="\n".join((world.instructions, REACT_RULES, *tools)))
+
+    def schemas(self, world: World) -> tuple[Mapping[str, Any], ...]:
+        """Return nothing: the tools are in the prompt."""
+        return ()
+
+    def read(self, completion: Completion) -> Reply:
+        """Read the commands up to the first SPEAK; text before the first command is a plan."""
+        text = storable_text(completion.text).strip()
+        silent = Message(role="assistant", content=text)
+        found = list(REACT_COMMAND.finditer(text))
+        ends = [match.start() for match in found[1:]] + [len(text)]
+        calls: list[ToolCall] = []
+        for match, end in zip(found, ends, strict=False):
+            body = text[match.end() : end].strip()
+            if match.group(1) == "SPEAK" and body:
+                message = Message(role="assistant", content=text, tool_calls=tuple(calls), spoken=body)
+                return Reply(message=message, calls=tuple(calls), speech=body, fault=None)
+            if match.group(1) == "APICALL":
+                value = json_object(body)
+                name, parameters = (value or {}).get("name"), (value or {}).get("parameters")
+                if not isinstance(name, str) or not isinstance(parameters, dict):
+                    return Reply(message=silent, calls=(), speech=None, fault=REACT_FAULTY_CALL)
+                calls.append(ToolCall(name=name, arguments=parameters))
+        if not calls:
+            return Reply(message=silent, calls=(), speech=None, fault=REACT_FAULT)
+        message = Message(role="assistant", content=text, tool_calls=tuple(calls))
+        return Reply(message=message, calls=tuple(calls), speech=None, fault=None)
+
+    def results(self, results: Sequence[tuple[ToolCall, ToolResult]]) -> tuple[Message, ...]:
+        """Return one message with a line a call."""
+        lines = (f"{call.name}: {result_json(result, self._shown)}" for call, result in results)
+        failed = any(result.error for _, result in results)
+        return (Message(role="tool", content="\n".join(lines), error=failed),)
+
+    def fault(self, sentence: str) -> Message:
+        """Return the complaint as a ``tool`` message."""
+        return Message(role="tool", content=sentence, error=True)
+
+
+def _line(tool: Tool) -> str:
+    parameters = (_parameter(name, schema) for name, schema in tool.properties.items())
+    return f"{tool.name}({', '.join(parameters)}): {tool.description}"
+
+
+def _parameter(name: str, schema: Mapping[str, Any]) -> str:
+    """Name a parameter; its values or its type too, unless it is any text."""
+    if "enum" in schema:
+        return f"{name}: {' | '.join(map(str, schema['enum']))}"
+    kind = schema.get("type", "string")
+    return name if kind == "string" else f"{name}: {kind}"
+
 
 AGENTS: Mapping[str, Callable[[Shown], AgentFormat]] = {
     "compact": CompactAgent,

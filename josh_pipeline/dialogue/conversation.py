@@ -1,16 +1,204 @@
-"""One conversation from the user's opening to its end, without a search."""
+"""An agent's turn, and a whole conversation of turns and replies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from josh_pipeline.core.errors import RolloutError, failing_as
-from josh_pipeline.core.messages import Conversation, Message, visible
-from josh_pipeline.core.policy import Policy, Sampling
+from josh_pipeline.core.messages import Conversation, Message, ends_turn, visible
+from josh_pipeline.core.policy import Completion, Policy, Request, Sampling
 from josh_pipeline.core.user import User
-from josh_pipeline.core.world import World
+from josh_pipeline.core.world import CallRecord, ToolResult, World
 from josh_pipeline.dialogue.agent import AgentFormat
-from josh_pipeline.dialogue.turn import Turn, TurnError, agent_turn
+
+ERROR_SENTENCE = "Sorry, something went wrong on my side."
+"""Spoken where the requests of a turn were used up without speaking."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """One request and what followed from it.
+
+    Attributes:
+        messages: the assistant's message, then results or the complaint about its form.
+        completion: what was sampled.
+        calls: executed calls, in order.
+        spoke: the reply ended the turn.
+    """
+
+    messages: Conversation
+    completion: Completion
+    calls: tuple[CallRecord, ...]
+    spoke: bool
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One agent turn.
+
+    Attributes:
+        messages: calls, results, speech, in order.
+        completions: what was sampled; one an assistant message, the error sentence excepted.
+        calls: executed calls, in order.
+        error_turn: the requests were used up without speaking.
+    """
+
+    messages: Conversation
+    completions: tuple[Completion, ...]
+    calls: tuple[CallRecord, ...]
+    error_turn: bool
+
+
+class TurnError(RolloutError):
+    """A failure inside a turn, with what the turn did before it.
+
+    Args:
+        fault: what happened.
+        turn: calls and results up to then; nothing was spoken.
+    """
+
+    def __init__(self, fault: RolloutError, turn: Turn) -> None:
+        super().__init__(fault.kind, fault.message)
+        self.turn = turn
+
+
+async def agent_action(
+    policy: Policy,
+    agent: AgentFormat,
+    world: World,
+    conversation: Conversation,
+    *,
+    sampling: Sampling,
+    seed: int,
+) -> Action:
+    """Make one request and execute its calls in ``world``, which changes.
+
+    Args:
+        conversation: everything so far, internal messages included, without the system message.
+        seed: of this request.
+
+    Raises:
+        RolloutError: the policy could not answer, or a part of the pipeline broke on what it said.
+    """
+    completion = await policy.complete(
+        Request(
+            messages=(agent.system(world), *conversation),
+            tools=agent.schemas(world),
+            sampling=sampling,
+            seed=seed,
+        )
+    )
+    with failing_as("parse", "Reading the completion"):
+        reply = agent.read(completion)
+    if reply.fault is not None:
+        return Action((reply.message, agent.fault(reply.fault)), completion, (), spoke=False)
+    records: list[CallRecord] = []
+    results = []
+    for call in reply.calls:
+        before = world.milestones()
+        with failing_as("world", f"The tool {call.name}"):
+            result = world.call(call.name, call.arguments)
+        results.append((call, result))
+        records.append(
+            CallRecord(
+                tool=call.name,
+                arguments=call.arguments,
+                payload=result.payload,
+                brief=result.brief,
+                error=result.error,
+                earned=tuple(sorted(world.milestones() - before)),
+            )
+        )
+    messages = (reply.message, *(agent.results(results) if results else ()))
+    if reply.speech is not None:
+        hand_over(world)
+    return Action(messages, completion, tuple(records), spoke=reply.speech is not None)
+
+
+async def agent_turn(
+    policy: Policy,
+    agent: AgentFormat,
+    world: World,
+    conversation: Conversation,
+    *,
+    sampling: Sampling,
+    max_requests: int,
+    seed: Callable[[int], int],
+) -> Turn:
+    """Let the agent act until it speaks, at most ``max_requests`` requests.
+
+    A reply that could not be understood costs a request too, and the agent is told. A turn whose
+    requests are used up speaks an error sentence, and the conversation goes on.
+
+    Args:
+        world: changes with the calls; fork it first to keep the old state.
+        conversation: everything so far, internal messages included, without the system message.
+        seed: the seed of the request with that position in this turn.
+
+    Raises:
+        TurnError: the policy could not answer, or a part of the pipeline broke on what it said.
+    """
+    done: list[Action] = []
+    while len(done) < max_requests and not (done and done[-1].spoke):
+        so_far = conversation + _messages(done)
+        try:
+            one = await agent_action(policy, agent, world, so_far, sampling=sampling, seed=seed(len(done)))
+        except RolloutError as fault:
+            raise TurnError(fault, _turn(done, ())) from fault
+        done.append(one)
+    if done[-1].spoke:
+        return _turn(done, ())
+    try:
+        hand_over(world)
+    except RolloutError as fault:
+        raise TurnError(fault, _turn(done, ())) from fault
+    return _turn(done, (Message(role="assistant", content=ERROR_SENTENCE, error=True),))
+
+
+def made_again(
+    world: World, messages: Conversation, calls: Sequence[CallRecord]
+) -> list[tuple[ToolResult, tuple[int, ...]]]:
+    """Make the recorded calls of some messages again, and end the turns that end there.
+
+    Args:
+        world: as it was before the messages; it changes.
+        calls: those that the messages made, in order.
+
+    Returns:
+        For each call its result, and the milestones that it newly earned.
+    """
+    found: list[tuple[ToolResult, tuple[int, ...]]] = []
+    waiting = iter(calls)
+    for place, message in enumerate(messages):
+        if message.role != "assistant":
+            continue
+        for call in islice(waiting, len(message.tool_calls)):
+            before = world.milestones()
+            result = world.call(call.tool, call.arguments)
+            found.append((result, tuple(sorted(world.milestones() - before))))
+        if ends_turn(message, messages[place + 1] if place + 1 < len(messages) else None):
+            hand_over(world)
+    return found
+
+
+def hand_over(world: World) -> None:
+    """End the agent's turn in a world."""
+    with failing_as("world", "The end of a turn"):
+        world.hand_over()
+
+
+def _messages(actions: Sequence[Action]) -> Conversation:
+    return tuple(message for action in actions for message in action.messages)
+
+
+def _turn(actions: Sequence[Action], fallback: Conversation) -> Turn:
+    return Turn(
+        messages=_messages(actions) + fallback,
+        completions=tuple(action.completion for action in actions),
+        calls=tuple(record for action in actions for record in action.calls),
+        error_turn=bool(fallback),
+    )
 
 
 @dataclass(frozen=True)

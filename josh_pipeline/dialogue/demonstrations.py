@@ -13,7 +13,7 @@ from josh_pipeline.core.ids import derived_seed
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Sampling
 from josh_pipeline.core.world import World
-from josh_pipeline.dialogue.compact import CompactAgent
+from josh_pipeline.dialogue.agents import CompactAgent
 from josh_pipeline.dialogue.conversation import Talk, converse
 
 MAX_REQUESTS = 3

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from josh_pipeline.core.world import World
-from josh_pipeline.dialogue.turn import made_again
+from josh_pipeline.dialogue.conversation import made_again
 from josh_pipeline.search.tree import Node, Tree
 
 

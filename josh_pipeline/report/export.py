@@ -19,7 +19,7 @@ from josh_pipeline.store.lineage import history
 from josh_pipeline.store.run_record import git_commit
 from josh_pipeline.store.schema import SCHEMA_VERSION
 from josh_pipeline.store.warehouse import Warehouse
-from josh_pipeline.training.examples import conversational
+from josh_pipeline.training.batches import conversational
 
 MANIFEST = "manifest.json"
 

@@ -20,7 +20,7 @@ from josh_pipeline.report.figures import (
 from josh_pipeline.report.load import load_report
 from josh_pipeline.report.pages import Bubble, page, write_page
 from josh_pipeline.report.tree_svg import dots
-from josh_pipeline.report.tree_view import tree_page
+from josh_pipeline.report.viewer import tree_page
 from josh_pipeline.report.words import nats, percent, rate_text
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.store.warehouse import Warehouse

@@ -25,8 +25,8 @@ from josh_pipeline.search.codec import USAGE
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import EvaluationSettings, Settings
 from josh_pipeline.stages.environment import stored_environment, stored_tasks
-from josh_pipeline.stages.episodes import stored_episodes
 from josh_pipeline.stages.goals import ceiling_on
+from josh_pipeline.stages.playing import stored_episodes
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.stages.step import recorded_run, recorded_settings
 from josh_pipeline.store.warehouse import Generation, Warehouse

@@ -11,7 +11,7 @@ from josh_pipeline.core.policy import Completion, Policy, Sampling
 from josh_pipeline.core.user import User
 from josh_pipeline.core.world import CallRecord, World
 from josh_pipeline.dialogue.agent import AgentFormat
-from josh_pipeline.dialogue.turn import ERROR_SENTENCE, agent_action, agent_turn, hand_over
+from josh_pipeline.dialogue.conversation import ERROR_SENTENCE, agent_action, agent_turn, hand_over
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, concurrently
 from josh_pipeline.search.spending import Account, Budget, MeteredPolicy
 from josh_pipeline.search.tree import End, Node, Told, Tree, Usage

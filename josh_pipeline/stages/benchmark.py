@@ -13,10 +13,9 @@ from josh_pipeline.environments.registry import DEFAULT
 from josh_pipeline.evaluation.summary import Score, score
 from josh_pipeline.search.selection import drawn
 from josh_pipeline.stages.environment import stored_environment, stored_tasks
-from josh_pipeline.stages.episodes import Player, played_episodes
 from josh_pipeline.stages.evaluation import breakdowns, score_record, usage_facts
 from josh_pipeline.stages.goals import ceiling_on
-from josh_pipeline.stages.playing import environment_of
+from josh_pipeline.stages.playing import Player, environment_of, played_episodes
 from josh_pipeline.stages.policy import PolicyRow, policy_of
 from josh_pipeline.stages.stage import Made, Stage
 from josh_pipeline.stages.step import (

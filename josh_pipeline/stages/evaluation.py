@@ -15,10 +15,9 @@ from josh_pipeline.evaluation.gate import Gate, drift_sentence, too_far
 from josh_pipeline.evaluation.statistics import paired_bootstrap, paired_values
 from josh_pipeline.evaluation.summary import Score, score
 from josh_pipeline.stages.drift import drift_frame, drift_record
-from josh_pipeline.stages.episodes import Player, played_episodes
-from josh_pipeline.stages.playing import environment_of
+from josh_pipeline.stages.goals import evaluation_goals
+from josh_pipeline.stages.playing import Player, environment_of, played_episodes
 from josh_pipeline.stages.policy import made_with, policy_of
-from josh_pipeline.stages.selection import evaluation_goals
 from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.layout import Members

@@ -1,4 +1,4 @@
-"""Stage ``goals``: an environment's tasks with their roles, into the store and out of it again."""
+"""Stage goals: what users want, with roles; and which of them an attempt searches."""
 
 import asyncio
 import json
@@ -8,18 +8,61 @@ from typing import Any
 
 import polars as pl
 
-from josh_pipeline.core.environment import ROLES, Environment, T
+from josh_pipeline.core.environment import ROLES, Environment, Role, T
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.dialogue.demonstrations import Ceiling, user_ceiling
 from josh_pipeline.environments.oracle import solved_by_oracle
 from josh_pipeline.environments.registry import DEFAULT, environment_class
 from josh_pipeline.evaluation.benchmark import episode_seed
+from josh_pipeline.search import selection
 from josh_pipeline.search.selection import EVALUATION_SEED
 from josh_pipeline.settings import Settings
-from josh_pipeline.stages.environment import adapter, stored_environment
-from josh_pipeline.stages.selection import evaluation_goals
+from josh_pipeline.stages.environment import adapter, stored_environment, stored_tasks
 from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
 from josh_pipeline.stages.step import Step, corpus_scope, goals_scope
+from josh_pipeline.store.warehouse import Warehouse
+
+
+def played_goals(warehouse: Warehouse, scope: str, environment: Environment[T], role: Role) -> list[T]:
+    """Return the usable goals of a role, of the kind that the loop plays."""
+    return stored_tasks(warehouse, scope, of=environment.Task, kind=environment.played, role=role)
+
+
+def evaluation_goals(
+    warehouse: Warehouse, scope: str, environment: Environment[T], role: Role, number: int
+) -> list[T]:
+    """Return the first ``number`` goals of a role; see ``search.selection``."""
+    return selection.evaluation_goals(played_goals(warehouse, scope, environment, role), number)
+
+
+def solvable_goals(warehouse: Warehouse, scope: str, environment: Environment[T]) -> list[T]:
+    """Return the training goals that an oracle solves, or that nobody knows an oracle of."""
+    unsolvable = set(
+        warehouse.query("SELECT goal_id FROM current_solvability WHERE scope = ? AND NOT solvable", [scope])[
+            "goal_id"
+        ]
+    )
+    goals = played_goals(warehouse, scope, environment, "train")
+    return [goal for goal in goals if goal.goal_id not in unsolvable]
+
+
+def played_before(warehouse: Warehouse, policy: Any) -> dict[str, int]:
+    """Return how many attempts of the same line before this one searched each goal.
+
+    Args:
+        policy: of the attempt, a ``PolicyRow``.
+    """
+    found = warehouse.rows(
+        "SELECT t.goal_id, count(DISTINCT (p.iteration, p.attempt)) AS n FROM policies p "
+        "JOIN generation_inputs i ON i.stage = 'rollouts' AND i.input_stage = 'policy' "
+        "AND i.input_scope = p.iteration AND i.input_generation = p.generation "
+        "JOIN rollouts r ON r.iteration = i.scope AND r.generation = i.generation "
+        "JOIN trees t USING (rollout_id) "
+        "WHERE p.line = ? AND (p.iteration, p.attempt) < (?, ?) GROUP BY 1",
+        [policy.line, policy.iteration, policy.attempt],
+    )
+    return {one["goal_id"]: one["n"] for one in found}
+
 
 LEAST_CEILING = 0.99
 """Below this share of tasks that a perfect agent solves, the simulated user is what is measured."""

@@ -15,14 +15,14 @@ from josh_pipeline.harvest.checks import MOST_LOPSIDED, Remark, check_rows
 from josh_pipeline.harvest.harvest import HarvestResult, counted, harvest, with_earlier, without_long
 from josh_pipeline.harvest.rows import Row, held_out, row_from_record, row_record
 from josh_pipeline.policies.chat import ChatRenderer
+from josh_pipeline.stages.goals import evaluation_goals
 from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, made_with, policy_of
 from josh_pipeline.stages.rollouts import trees_of
-from josh_pipeline.stages.selection import evaluation_goals
 from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.warehouse import Generation, Warehouse
-from josh_pipeline.training.examples import RowTokenizer
+from josh_pipeline.training.batches import RowTokenizer
 from josh_pipeline.training.methods import method_of
 
 NO_ROWS_ADVICE = (

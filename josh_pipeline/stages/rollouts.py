@@ -15,9 +15,9 @@ from josh_pipeline.search.rollouts import RolloutSummary, rollout_seed
 from josh_pipeline.search.selection import rollout_goals
 from josh_pipeline.search.spending import Budget, Ledger
 from josh_pipeline.search.tree import Tree
+from josh_pipeline.stages.goals import played_before, solvable_goals
 from josh_pipeline.stages.playing import Plays, environment_of, newest_tries, weights
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy
-from josh_pipeline.stages.selection import played_before, solvable_goals
 from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
 from josh_pipeline.stages.step import Step
 from josh_pipeline.store.layout import Members

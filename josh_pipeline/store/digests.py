@@ -14,8 +14,8 @@ from typing import Any
 import duckdb
 
 from josh_pipeline.core.ids import content_id
-from josh_pipeline.store.columns import columns
 from josh_pipeline.store.layout import StageLayout
+from josh_pipeline.store.schema import columns
 
 DIGITS = 16
 """64 bits of SHA-256, like the other ids: digests show what was altered, they do not stop a forger who

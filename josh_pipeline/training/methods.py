@@ -21,8 +21,14 @@ from josh_pipeline.settings import (
     SftSettings,
     TrainingBase,
 )
-from josh_pipeline.training.batches import mixed_batches, tree_batches
-from josh_pipeline.training.examples import TokenExample, TokenRow, conversational, tools_text
+from josh_pipeline.training.batches import (
+    TokenExample,
+    TokenRow,
+    conversational,
+    mixed_batches,
+    tools_text,
+    tree_batches,
+)
 
 if TYPE_CHECKING:
     import torch

@@ -25,7 +25,7 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.weights import Quantization, quantization_config
 from josh_pipeline.settings import LoraSettings, TrainingBase
-from josh_pipeline.training.examples import RowTokenizer, TokenExample, TokenRow, refuse_long
+from josh_pipeline.training.batches import RowTokenizer, TokenExample, TokenRow, refuse_long
 from josh_pipeline.training.job import TrainingJob
 from josh_pipeline.training.methods import Method, Team, method_of
 from josh_pipeline.training.packing import IMPLEMENTATION, pack, visible_blocks

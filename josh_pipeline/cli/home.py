@@ -1,4 +1,4 @@
-"""``josh audit``: every link of a home's lineage, the chain of one row, or what ever saw a source."""
+"""Commands on a home: ``josh audit``, ``josh export`` and ``josh gc``."""
 
 import argparse
 import json
@@ -17,6 +17,7 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import TerminalProgress
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.step import ITERATION_DIGITS
+from josh_pipeline.store.gc import find_waste, remove, undisturbed
 from josh_pipeline.store.home import Home
 
 
@@ -44,7 +45,7 @@ def _row(home: Home, prefix: str, options: argparse.Namespace) -> int:
     if options.html is not None:
         # Imported where it is used: drawing takes longer than the audit of a row.
         from josh_pipeline.report.pages import write_page
-        from josh_pipeline.report.row_page import load_row_page
+        from josh_pipeline.report.viewer import load_row_page
 
         write_page(Path(options.html), load_row_page(home.warehouse(), found))
         print(options.html)
@@ -60,3 +61,51 @@ def show(as_json: bool, record: Any, lines: Iterable[str]) -> None:
     else:
         for line in lines:
             print(line)
+
+
+FORMATS = ("parquet", "jsonl")
+UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write tables as Parquet and training rows as JSON lines, and print what was written."""
+    from josh_pipeline.report.export import MANIFEST, export
+
+    folder = Path(options.out)
+    formats = FORMATS if options.format is None else (options.format,)
+    for file in export(open_home(options.home), partition(options.iteration), folder, formats):
+        print(f"{folder / file.name}  {file.rows:,} rows")
+    print(folder / MANIFEST)
+    return 0
+
+
+def gc(options: argparse.Namespace) -> int:
+    """Show what a home can do without, and remove it unless it is a dry run."""
+    home = open_home(options.home)
+    with undisturbed(home):
+        waste = find_waste(home)
+        for written in waste.generations:
+            print(f"generation  {written.name}, written {written.created_at:%Y-%m-%d %H:%M}")
+        for table, number in waste.rows.items():
+            print(f"rows        {number:,} of {table}")
+        for file in waste.files:
+            print(f"files       {home.relative(file.path)}, {size_text(file.size)}: {file.why}")
+        if not options.dry_run:
+            remove(home, waste)
+    verb = "Would remove" if options.dry_run else "Removed"
+    rows = sum(waste.rows.values())
+    print(
+        f"{verb} {len(waste.generations)} generations with {rows:,} rows, and {len(waste.files)} files or "
+        f"folders of {size_text(waste.size)}."
+    )
+    return 0
+
+
+def size_text(size: int) -> str:
+    """Bytes for people."""
+    amount = float(size)
+    for unit in UNITS:
+        if amount < 1000 or unit == UNITS[-1]:
+            break
+        amount /= 1000
+    return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
