@@ -12,8 +12,7 @@ from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.stages import benchmark, promotion
 from josh_pipeline.stages.policy import coming_iteration
 from josh_pipeline.stages.registry import BASELINE_LOOP, LOOP, PREPARATION, open_home
-from josh_pipeline.stages.stage import Stage
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Stage, Step
 
 
 def _job(name: str, stages: Iterable[Stage], description: str) -> UnresolvedAssetJobDefinition:

@@ -4,9 +4,8 @@ import warnings
 
 import dagster as dg
 
-from assets.audit import audit
 from assets.automation import JOBS, next_round, weekly_retraining
-from assets.factory import asset_of
+from assets.factory import asset_of, audit
 from assets.resources import josh_resource
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.stages.registry import STAGES

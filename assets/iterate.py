@@ -16,7 +16,7 @@ from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.policy import coming_iteration
 from josh_pipeline.stages.promotion import promoted
 from josh_pipeline.stages.registry import BY_NAME, missing_preparation, open_home
-from josh_pipeline.stages.step import Step, corpus_scope
+from josh_pipeline.stages.stage import Step, corpus_scope
 from josh_pipeline.store.home import Home
 
 RunJob = Callable[[str, str | None, list[str] | None], None]

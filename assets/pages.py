@@ -22,8 +22,7 @@ from josh_pipeline.report.load import harvest_of, played_ceiling
 from josh_pipeline.report.load_scores import line_changes, line_drifts, line_scores
 from josh_pipeline.report.tree import telling_tree
 from josh_pipeline.report.words import shortened
-from josh_pipeline.stages.stage import Check, Verdict
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Check, Step, Verdict
 
 SAMPLE_ROWS = 5
 SAMPLE_WIDTH = 160

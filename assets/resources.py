@@ -11,7 +11,7 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.locks import at_work
 from josh_pipeline.core.progress import Progress, SilentProgress, Snapshot, ThrottledProgress
 from josh_pipeline.stages.registry import open_home
-from josh_pipeline.stages.step import Step, start_step
+from josh_pipeline.stages.stage import Step, start_step
 
 OBSERVATION_SECONDS = 60.0
 """Progress reaches the event log once a minute at most: each observation is stored for good."""

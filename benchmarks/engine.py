@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from josh_pipeline.cli.options import quiet_libraries
+from josh_pipeline.core.content import derived_seed
 from josh_pipeline.core.environment import Environment, Task
-from josh_pipeline.core.ids import derived_seed
 from josh_pipeline.core.policy import Sampling
 from josh_pipeline.core.progress import SilentProgress, TerminalProgress
 from josh_pipeline.core.user import User

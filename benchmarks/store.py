@@ -31,8 +31,8 @@ from typing import Any
 import polars as pl
 
 from josh_pipeline.audit.chain import audit_row
+from josh_pipeline.core.content import content_id, derived_seed
 from josh_pipeline.core.environment import Environment, Role, Task
-from josh_pipeline.core.ids import content_id, derived_seed
 from josh_pipeline.core.messages import Message, ToolCall
 from josh_pipeline.core.policy import Completion
 from josh_pipeline.core.progress import SilentProgress
@@ -55,7 +55,7 @@ from josh_pipeline.stages.labels import label_records, tree_label_record
 from josh_pipeline.stages.playing import EPISODE_SCHEMA, episode_record
 from josh_pipeline.stages.registry import BY_NAME, open_home
 from josh_pipeline.stages.rollouts import NODE_SCHEMA, TREE_SCHEMA
-from josh_pipeline.stages.step import Step, base_scope, corpus_scope, goals_scope, start_step
+from josh_pipeline.stages.stage import Step, base_scope, corpus_scope, goals_scope, start_step
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.schema import columns
 from josh_pipeline.store.warehouse import Generation, Warehouse

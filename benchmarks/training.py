@@ -54,7 +54,7 @@ from josh_pipeline.settings import METHODS, ReferenceSettings, SearchSettings, T
 from josh_pipeline.stages.policy import iterating_policy
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.rollouts import stored_trees
-from josh_pipeline.stages.step import iteration_key, start_step
+from josh_pipeline.stages.stage import iteration_key, start_step
 from josh_pipeline.training.fit import fit
 from josh_pipeline.training.job import TrainingJob
 from josh_pipeline.training.methods import conversations, method_class

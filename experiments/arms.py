@@ -36,7 +36,7 @@ from josh_pipeline.settings import TrainingBase
 from josh_pipeline.stages.playing import Player
 from josh_pipeline.stages.policy import policy_behind, policy_of
 from josh_pipeline.stages.rollouts import stored_trees
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Step
 
 Arm = Literal["sft", "kto", "dpo", "control", "from_base", "replay"]
 METHODS: tuple[Arm, ...] = ("sft", "kto", "dpo", "control")

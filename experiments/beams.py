@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 from common import Experiment, options_of, run
 
+from josh_pipeline.core.content import derived_seed
 from josh_pipeline.core.environment import Task
-from josh_pipeline.core.ids import derived_seed
 from josh_pipeline.evaluation.playing import open_table
 from josh_pipeline.harvest.harvest import harvest
 from josh_pipeline.search.rollouts import RolloutSummary
@@ -25,7 +25,7 @@ from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import METHODS
 from josh_pipeline.stages.goals import played_goals
 from josh_pipeline.stages.playing import weights
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Step
 from josh_pipeline.training.methods import method_class
 
 BEAMS = (1, 2, 4, 8)

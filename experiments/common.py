@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 from pydantic import TypeAdapter
 
 from josh_pipeline.cli.options import quiet_libraries
+from josh_pipeline.core.content import derived_seed
 from josh_pipeline.core.environment import Environment, Role, Task
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import derived_seed
 from josh_pipeline.core.progress import Progress, TerminalProgress
 from josh_pipeline.evaluation.benchmark import Episode
 from josh_pipeline.harvest.harvest import HarvestResult, counted, harvest, without_long
@@ -29,7 +29,7 @@ from josh_pipeline.stages.policy import PolicyRow, iterating_policy
 from josh_pipeline.stages.preferences import row_length
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.rollouts import stored_trees
-from josh_pipeline.stages.step import Step, iteration_key, recorded_run, recorded_settings, start_step
+from josh_pipeline.stages.stage import Step, iteration_key, recorded_run, recorded_settings, start_step
 from josh_pipeline.store.home import Home
 from josh_pipeline.training.methods import method_class
 from josh_pipeline.training.run import train

@@ -21,7 +21,7 @@ from josh_pipeline.harvest.rows import Row
 from josh_pipeline.stages.drift import drift_record
 from josh_pipeline.stages.evaluation import GATE, comparison, gate_of, undisturbed
 from josh_pipeline.stages.playing import Player
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Step
 
 LABELS = ("true", "shuffled")
 

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from josh_pipeline.core.environment import Environment, Task
+from josh_pipeline.core.content import derived_seed
+from josh_pipeline.core.environment import Environment, Task, solved_by_oracle
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import derived_seed
 from josh_pipeline.core.progress import Progress
-from josh_pipeline.environments.oracle import solved_by_oracle
 from josh_pipeline.evaluation.gate import Gate
 from josh_pipeline.evaluation.playing import Table, open_table
 from josh_pipeline.evaluation.statistics import paired_bootstrap

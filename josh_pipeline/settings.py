@@ -17,9 +17,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.environment import EnvironmentSettings, Section
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.named import named_class
 from josh_pipeline.dialogue.users import UserKind
 from josh_pipeline.environments.registry import DEFAULT, environment_class

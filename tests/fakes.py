@@ -16,7 +16,7 @@ from josh_pipeline.core.messages import Conversation, Message, ToolCall
 from josh_pipeline.core.policy import Completion, Policy, Request
 from josh_pipeline.core.user import User, UserReply
 from josh_pipeline.core.world import Tool, ToolResult, World
-from josh_pipeline.dialogue.agent import Reply
+from josh_pipeline.dialogue.agents import Reply
 from josh_pipeline.search.concurrency import Limiter
 from josh_pipeline.search.search import search
 from josh_pipeline.search.spending import Budget, Ledger

@@ -12,8 +12,7 @@ from tiny_loop import play_with, tiny_profile
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.registry import BASELINE_LOOP, BY_NAME, LOOP, open_home, prepare
-from josh_pipeline.stages.stage import Made
-from josh_pipeline.stages.step import BASELINE, Step, start_step
+from josh_pipeline.stages.stage import BASELINE, Made, Step, start_step
 from josh_pipeline.store.home import Home
 
 SFT = {"method": "sft", "epochs": 1, "max_tokens": 8192, "processes": 0, "lora": {"r": 2, "alpha": 4}}

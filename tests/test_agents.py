@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import RolloutError, UserError
-from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.messages import Message, ToolCall, visible
 from josh_pipeline.core.policy import Completion, Request, Sampling
 from josh_pipeline.core.world import CallRecord, Tool, ToolResult, World
-from josh_pipeline.dialogue.agents import make_agent
-from josh_pipeline.dialogue.conversation import ERROR_SENTENCE, Turn, agent_turn, made_again
+from josh_pipeline.dialogue.agents import ERROR_SENTENCE, make_agent
+from josh_pipeline.dialogue.conversation import Turn, agent_turn, made_again
 from josh_pipeline.policies.chat import structured_calls
 from josh_pipeline.settings import load_settings
 

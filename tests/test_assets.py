@@ -16,7 +16,7 @@ from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.stages.policy import coming_iteration
 from josh_pipeline.stages.registry import missing_preparation, open_home
 from josh_pipeline.stages.rollouts import stored_trees
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Step
 from josh_pipeline.store.home import Home
 
 

@@ -12,8 +12,8 @@ from josh_pipeline.audit.chain import audit_row
 from josh_pipeline.audit.context import Audit
 from josh_pipeline.audit.whole import audit_home
 from josh_pipeline.cli.main import main
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.search.search import rollout_id
 from josh_pipeline.settings import KtoSettings

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 from finished_home import copied
 
-from assets.audit import audit
+from assets.factory import audit
 from assets.resources import Josh
 from josh_pipeline.store.home import Home
 

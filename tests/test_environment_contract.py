@@ -12,14 +12,19 @@ from fakes import said
 from till import NAME, PRICES, Till, TillWorld
 
 from josh_pipeline.cli.main import main
-from josh_pipeline.core.environment import Carelessness, Environment, EnvironmentSettings, Task
+from josh_pipeline.core.environment import (
+    Carelessness,
+    Environment,
+    EnvironmentSettings,
+    Task,
+    solved_by_oracle,
+)
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.policy import Sampling
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.dialogue.agents import CompactAgent
 from josh_pipeline.dialogue.conversation import converse
 from josh_pipeline.dialogue.demonstrations import demonstrate, user_ceiling
-from josh_pipeline.environments.oracle import solved_by_oracle
 from josh_pipeline.environments.registry import environment_class
 from josh_pipeline.settings import load_settings
 

@@ -20,7 +20,7 @@ from josh_pipeline.dialogue.users import make_user
 from josh_pipeline.report.data import PolicyScore
 from josh_pipeline.report.figures import success_by_iteration
 from josh_pipeline.stages.benchmark import benchmark, chosen_policy
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Step
 from josh_pipeline.store.home import Home
 
 

@@ -14,7 +14,7 @@ from josh_pipeline.evaluation.statistics import paired_bootstrap
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import load_settings
 from josh_pipeline.stages.evaluation import Side, compared, gate_of, undisturbed
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Step
 
 GATE = Gate(60, 0.55, 0.5, difference=-0.05, low=-0.12, high=0.02, drift=0.7, max_drift=1.5)
 

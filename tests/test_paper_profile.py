@@ -23,7 +23,7 @@ from josh_pipeline.environments.toolwoz.sample import sample_corpus
 from josh_pipeline.policies.weights import Weights, require
 from josh_pipeline.settings import PolicySettings, load_settings
 from josh_pipeline.stages.registry import missing_preparation, open_home
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Step
 
 DIALOGUES = 80
 

@@ -20,8 +20,7 @@ from josh_pipeline.stages.preferences import harvest_rows, training_rows
 from josh_pipeline.stages.promotion import promote
 from josh_pipeline.stages.registry import LOOP
 from josh_pipeline.stages.rollouts import roll_out, stored_trees, trees_of
-from josh_pipeline.stages.stage import Stage
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Stage, Step
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.warehouse import Generation
 

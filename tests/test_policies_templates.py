@@ -8,8 +8,8 @@ import pytest
 import torch
 from tiny_model import TEMPLATE, tiny_model
 
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import RolloutError, UserError
-from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.policy import Completion, Request, Sampling
 from josh_pipeline.policies.chat import ChatRenderer, structured_calls

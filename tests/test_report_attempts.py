@@ -21,7 +21,7 @@ from josh_pipeline.cli.show import score_table
 from josh_pipeline.report.html import report_page
 from josh_pipeline.report.load import load_report
 from josh_pipeline.report.load_scores import home_scores
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Step
 from josh_pipeline.store.warehouse import Warehouse
 
 

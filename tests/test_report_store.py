@@ -15,7 +15,7 @@ from josh_pipeline.report.load import load_report
 from josh_pipeline.report.load_scores import home_scores
 from josh_pipeline.report.tree import load_drawn_tree
 from josh_pipeline.stages.registry import LAYOUT
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Step
 from josh_pipeline.store.warehouse import Warehouse
 
 

@@ -9,7 +9,7 @@ from josh_pipeline.search.selection import rollout_goals
 from josh_pipeline.stages.goals import played_before, solvable_goals
 from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import policy_of
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Step
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import duckdb
 import polars as pl
 import pytest
 
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import content_id
 from josh_pipeline.search.codec import node_records, tree_record
 from josh_pipeline.search.tree import Node, Tree, Usage
 from josh_pipeline.settings import Settings

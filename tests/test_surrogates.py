@@ -27,7 +27,7 @@ from josh_pipeline.stages.environment import STAGE as CORPUS
 from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.goals import STAGE as TASKS
 from josh_pipeline.stages.registry import LAYOUT, open_home
-from josh_pipeline.stages.step import corpus_scope, start_step
+from josh_pipeline.stages.stage import corpus_scope, start_step
 from josh_pipeline.store.warehouse import Warehouse
 
 GOALS = tuple(replace(GOAL, goal_id=f"goal {number}") for number in range(3))

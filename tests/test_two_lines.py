@@ -17,7 +17,7 @@ from josh_pipeline.report.tree import load_drawn_tree, telling_tree
 from josh_pipeline.report.viewer import tree_page
 from josh_pipeline.stages.policy import coming_iteration
 from josh_pipeline.stages.registry import missing_preparation, open_home
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Step
 from josh_pipeline.store.home import Home
 
 WORKER = Path(__file__).with_name("line_worker.py")

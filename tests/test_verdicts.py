@@ -16,8 +16,7 @@ from josh_pipeline.stages.policy import policy_of
 from josh_pipeline.stages.preferences import calls_unseen, labels_balanced, nothing_leaks, stored_rows
 from josh_pipeline.stages.registry import BY_NAME
 from josh_pipeline.stages.rollouts import trees_rewarded
-from josh_pipeline.stages.stage import Verdict
-from josh_pipeline.stages.step import Step, corpus_scope, goals_scope
+from josh_pipeline.stages.stage import Step, Verdict, corpus_scope, goals_scope
 from josh_pipeline.store.home import Home
 
 ITERATION = "002"

@@ -27,7 +27,7 @@ from josh_pipeline.stages.evaluation import score_record
 from josh_pipeline.stages.playing import EPISODE_SCHEMA, episode_record
 from josh_pipeline.stages.registry import BY_NAME, open_home
 from josh_pipeline.stages.rollouts import NODE_SCHEMA, TREE_SCHEMA
-from josh_pipeline.stages.step import Step, base_scope, corpus_scope, goals_scope, start_step
+from josh_pipeline.stages.stage import Step, base_scope, corpus_scope, goals_scope, start_step
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 SUCCESSES = {"base": 2, "one": 6, "two": 5, "three": 7}

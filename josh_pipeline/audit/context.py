@@ -13,7 +13,7 @@ from josh_pipeline.search.codec import trees_from_records
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.environment import stored_environment, stored_tasks
-from josh_pipeline.stages.step import recorded_settings
+from josh_pipeline.stages.stage import recorded_settings
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.lineage import History, Written
 from josh_pipeline.store.warehouse import Generation, Warehouse

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from josh_pipeline.audit.context import Context, StoredTrees, differences
-from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.core.world import World
 from josh_pipeline.harvest.harvest import HarvestResult, harvest
@@ -15,7 +15,7 @@ from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.labels import label_records, tree_label_record
 from josh_pipeline.stages.preferences import row_length
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Step
 from josh_pipeline.store.lineage import Written
 from josh_pipeline.store.warehouse import Generation
 from josh_pipeline.training.methods import method_of

@@ -1,7 +1,7 @@
 """Corpus, goals, base and policy computed anew from what they were made from."""
 
 from josh_pipeline.audit.context import Context, differences
-from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.content import content_id
 from josh_pipeline.policies.models import model_digest
 from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.stages.goals import task_records

@@ -7,8 +7,8 @@ from josh_pipeline.audit.rows import check_generation, check_rows, check_strays,
 from josh_pipeline.audit.searched import check_preferences, check_rollouts
 from josh_pipeline.audit.sources import check_base, check_corpus, check_goals, check_policy
 from josh_pipeline.audit.trained import check_adapter, check_benchmark, check_evaluation, check_promotion
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.stages import (
     adapter,

@@ -15,7 +15,7 @@ from josh_pipeline.environments.registry import environment_class
 from josh_pipeline.report.words import GoalKind, goal_kind, percent, rate_text
 from josh_pipeline.stages.benchmark import Benchmark, benchmark
 from josh_pipeline.stages.registry import open_home, prepare
-from josh_pipeline.stages.step import start_step
+from josh_pipeline.stages.stage import start_step
 
 
 def evaluate(options: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from josh_pipeline.cli.options import partition
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import TerminalProgress
 from josh_pipeline.stages.registry import open_home
-from josh_pipeline.stages.step import ITERATION_DIGITS
+from josh_pipeline.stages.stage import ITERATION_DIGITS
 from josh_pipeline.store.gc import find_waste, remove, undisturbed
 from josh_pipeline.store.home import Home
 

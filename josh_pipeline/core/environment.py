@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError, quoted
-from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Policy
 from josh_pipeline.core.progress import Progress
@@ -364,3 +364,35 @@ class Environment(ABC, Generic[T]):
             bytes of files.
         """
         return self.digest
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What an oracle got of a task.
+
+    Attributes:
+        reward: the world's outcome.
+        missed: tools of the wanted calls that were not earned.
+    """
+
+    reward: float
+    missed: tuple[str, ...]
+
+    @property
+    def solvable(self) -> bool:
+        """The full reward."""
+        return self.reward == 1.0
+
+
+def solved_by_oracle(environment: Environment[T], task: T) -> Solved | None:
+    """Make the oracle's calls; None for an excluded task, and where there is no oracle."""
+    calls = environment.oracle(task) if task.excluded is None else None
+    if calls is None:
+        return None
+    world = environment.world(task)
+    for call in calls:
+        world.call(call.tool, call.parameters)
+    world.hand_over()
+    earned = world.milestones()
+    missed = tuple(call.tool for place, call in enumerate(task.calls) if place not in earned)
+    return Solved(world.outcome(()), missed)

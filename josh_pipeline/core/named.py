@@ -8,8 +8,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import content_id
 
 
 def named_class(name: str, noun: str, built_in: Mapping[str, str], group: str) -> Any:

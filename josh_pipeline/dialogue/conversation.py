@@ -10,10 +10,7 @@ from josh_pipeline.core.messages import Conversation, Message, ends_turn, visibl
 from josh_pipeline.core.policy import Completion, Policy, Request, Sampling
 from josh_pipeline.core.user import User
 from josh_pipeline.core.world import CallRecord, ToolResult, World
-from josh_pipeline.dialogue.agent import AgentFormat
-
-ERROR_SENTENCE = "Sorry, something went wrong on my side."
-"""Spoken where the requests of a turn were used up without speaking."""
+from josh_pipeline.dialogue.agents import ERROR_SENTENCE, AgentFormat
 
 
 @dataclass(frozen=True)

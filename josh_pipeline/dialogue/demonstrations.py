@@ -8,8 +8,8 @@ shows numbers of a model started this way says that the carelessness was injecte
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from josh_pipeline.core.content import derived_seed
 from josh_pipeline.core.environment import Carelessness, Environment, T
-from josh_pipeline.core.ids import derived_seed
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Sampling
 from josh_pipeline.core.world import World

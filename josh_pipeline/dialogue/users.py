@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from josh_pipeline.core.content import content_id, derived_seed, storable_text
 from josh_pipeline.core.environment import Environment, T
 from josh_pipeline.core.errors import RolloutError, UserError
-from josh_pipeline.core.ids import content_id, derived_seed
 from josh_pipeline.core.messages import Conversation, Message
 from josh_pipeline.core.policy import Policy, Request, Sampling
-from josh_pipeline.core.storable import storable_text
 from josh_pipeline.core.user import User, UserReply
 
 UserKind = Literal["agenda", "goal", "guide", "script"]

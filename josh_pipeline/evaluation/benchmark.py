@@ -5,15 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from josh_pipeline.core.content import content_id, derived_seed
 from josh_pipeline.core.environment import T
 from josh_pipeline.core.errors import ErrorKind
-from josh_pipeline.core.ids import content_id, derived_seed
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Policy, Sampling
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.core.user import User, seated
 from josh_pipeline.core.world import CallRecord, World
-from josh_pipeline.dialogue.agent import AgentFormat
+from josh_pipeline.dialogue.agents import AgentFormat
 from josh_pipeline.dialogue.conversation import converse
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, admitted
 from josh_pipeline.search.spending import Account, Ledger, Meter, MeteredPolicy

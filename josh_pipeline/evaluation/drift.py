@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.evaluation.statistics import bootstrap

@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.environment import Environment, T
-from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.policy import Policy
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.core.user import User

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from josh_pipeline.core.ids import canonical_json
+from josh_pipeline.core.content import canonical_json
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.policy import Completion
-from josh_pipeline.dialogue.agent import AgentFormat
+from josh_pipeline.dialogue.agents import AgentFormat
 from josh_pipeline.harvest.rows import Row
 
 MOST_LOPSIDED = 20.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Literal
 
-from josh_pipeline.core.ids import canonical_json
+from josh_pipeline.core.content import canonical_json
 from josh_pipeline.core.messages import Conversation, Message
 from josh_pipeline.harvest.rows import (
     Kind,

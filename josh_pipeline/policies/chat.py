@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from josh_pipeline.core.content import content_id, written_call
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.messages import Conversation, Message, ToolCall
-from josh_pipeline.core.storable import written_call
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

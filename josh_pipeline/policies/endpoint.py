@@ -10,11 +10,10 @@ from typing import Any
 
 import httpx
 
+from josh_pipeline.core.content import content_id, storable_text, written_call
 from josh_pipeline.core.errors import RolloutError, UserError, failing_as
-from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.messages import ToolCall
 from josh_pipeline.core.policy import Completion, Request
-from josh_pipeline.core.storable import storable_text, written_call
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 ATTEMPTS = 6

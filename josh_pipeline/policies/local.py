@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from josh_pipeline.core.content import content_id, storable_text
 from josh_pipeline.core.errors import RolloutError, failing_as
-from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.messages import ToolCall
 from josh_pipeline.core.policy import Completion, Request, Sampling
-from josh_pipeline.core.storable import storable_text
 from josh_pipeline.policies.chat import ChatRenderer, structured_calls
 
 

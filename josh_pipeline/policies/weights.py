@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import content_id
 
 # torch, transformers and peft are imported where they are used: they take seconds, and stages import this.
 

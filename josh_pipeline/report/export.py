@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from josh_pipeline.audit.whole import store_digest
+from josh_pipeline.core.content import canonical_json
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import canonical_json
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.stages.preferences import stored_rows
 from josh_pipeline.store.home import Home

@@ -9,7 +9,7 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.environments.registry import environment_class
 from josh_pipeline.report.words import GoalKind, goal_kind
 from josh_pipeline.stages.policy import PolicyRow, policy_row
-from josh_pipeline.stages.step import recorded_run, recorded_settings
+from josh_pipeline.stages.stage import recorded_run, recorded_settings
 from josh_pipeline.store.warehouse import Warehouse
 
 EVALUATED = (

@@ -28,7 +28,7 @@ from josh_pipeline.stages.environment import stored_environment, stored_tasks
 from josh_pipeline.stages.goals import ceiling_on
 from josh_pipeline.stages.playing import stored_episodes
 from josh_pipeline.stages.policy import PolicyRow
-from josh_pipeline.stages.step import recorded_run, recorded_settings
+from josh_pipeline.stages.stage import recorded_run, recorded_settings
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 STEPS = (

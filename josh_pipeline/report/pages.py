@@ -11,8 +11,8 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from josh_pipeline.core.content import canonical_json
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import canonical_json
 from josh_pipeline.core.messages import Conversation, ends_turn
 from josh_pipeline.core.progress import duration
 from josh_pipeline.report.words import end_text, milestone_texts, nats, percent, sentences

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
+from josh_pipeline.core.content import derived_seed
 from josh_pipeline.core.errors import ErrorKind, UserError
-from josh_pipeline.core.ids import derived_seed
 from josh_pipeline.core.policy import Policy
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.core.user import User, seated
 from josh_pipeline.core.world import World
-from josh_pipeline.dialogue.agent import AgentFormat
+from josh_pipeline.dialogue.agents import AgentFormat
 from josh_pipeline.search.checkpoint import Checkpointer
 from josh_pipeline.search.concurrency import Limiter, admitted
 from josh_pipeline.search.search import search

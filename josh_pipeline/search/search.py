@@ -4,14 +4,14 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
+from josh_pipeline.core.content import content_id, derived_seed
 from josh_pipeline.core.errors import ErrorKind, RolloutError, failing_as
-from josh_pipeline.core.ids import content_id, derived_seed
 from josh_pipeline.core.messages import Conversation, Message, visible
 from josh_pipeline.core.policy import Completion, Policy, Sampling
 from josh_pipeline.core.user import User
 from josh_pipeline.core.world import CallRecord, World
-from josh_pipeline.dialogue.agent import AgentFormat
-from josh_pipeline.dialogue.conversation import ERROR_SENTENCE, agent_action, agent_turn, hand_over
+from josh_pipeline.dialogue.agents import ERROR_SENTENCE, AgentFormat
+from josh_pipeline.dialogue.conversation import agent_action, agent_turn, hand_over
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, concurrently
 from josh_pipeline.search.spending import Account, Budget, MeteredPolicy
 from josh_pipeline.search.tree import End, Node, Told, Tree, Usage

@@ -6,8 +6,8 @@ again, and evaluations of different iterations and seeds play the same goals.
 
 from collections.abc import Collection, Mapping, Sequence
 
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.environment import Environment, Role, T
-from josh_pipeline.core.ids import content_id
 
 EVALUATION_SEED = 0
 """Users are the same in every evaluation, whatever the seed of the run: scores stay comparable."""

@@ -5,15 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from josh_pipeline.core.content import content_id, derived_seed
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import content_id, derived_seed
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.stages.cold_start import curve_frame, settle
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy
 from josh_pipeline.stages.preferences import NO_ROWS_ADVICE, require_sound, training_rows
-from josh_pipeline.stages.stage import Made, Stage
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Made, Stage, Step
 
 if TYPE_CHECKING:
     from josh_pipeline.training.job import TrainingResult

@@ -5,9 +5,9 @@ from typing import Any
 
 import polars as pl
 
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.environment import ROLES, Environment, Task
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import content_id
 from josh_pipeline.dialogue.demonstrations import Ceiling
 from josh_pipeline.environments.registry import DEFAULT
 from josh_pipeline.evaluation.summary import Score, score
@@ -17,9 +17,10 @@ from josh_pipeline.stages.evaluation import breakdowns, score_record, usage_fact
 from josh_pipeline.stages.goals import ceiling_on
 from josh_pipeline.stages.playing import Player, environment_of, played_episodes
 from josh_pipeline.stages.policy import PolicyRow, policy_of
-from josh_pipeline.stages.stage import Made, Stage
-from josh_pipeline.stages.step import (
+from josh_pipeline.stages.stage import (
     ITERATION_DIGITS,
+    Made,
+    Stage,
     Step,
     base_scope,
     corpus_scope,

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from josh_pipeline.core.content import content_id, derived_seed
 from josh_pipeline.core.environment import Carelessness
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import content_id, derived_seed
 from josh_pipeline.dialogue.demonstrations import Demonstration, demonstrate
 from josh_pipeline.policies.models import foundation, model_digest
 from josh_pipeline.search.selection import demonstration_goals
 from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.goals import played_goals
 from josh_pipeline.stages.policy import coming_iteration
-from josh_pipeline.stages.stage import Made, Stage
-from josh_pipeline.stages.step import Step, base_scope, corpus_scope, goals_scope
+from josh_pipeline.stages.stage import Made, Stage, Step, base_scope, corpus_scope, goals_scope
 from josh_pipeline.store.warehouse import Generation
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import Any
 
 import polars as pl
 
-from josh_pipeline.core.ids import canonical_json
+from josh_pipeline.core.content import canonical_json
 from josh_pipeline.evaluation.drift import Drift, measure_drift, reading_digest
 from josh_pipeline.stages.playing import weights
 from josh_pipeline.stages.policy import PolicyRow
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Step
 from josh_pipeline.store.warehouse import Warehouse
 
 NO_WEIGHTS = "The weights of an endpoint's model are not here."

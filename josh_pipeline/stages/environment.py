@@ -20,8 +20,7 @@ from josh_pipeline.core.environment import (
     WantedCall,
 )
 from josh_pipeline.environments.registry import DEFAULT, environment_class
-from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
-from josh_pipeline.stages.step import Step, corpus_scope
+from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, corpus_scope
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 SOURCES = {"source_id": pl.String, "split": pl.String, "content": pl.String}

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import polars as pl
 
+from josh_pipeline.core.content import canonical_json
 from josh_pipeline.core.environment import Environment, Role, Task
 from josh_pipeline.core.errors import ErrorKind, UserError
-from josh_pipeline.core.ids import canonical_json
 from josh_pipeline.evaluation.benchmark import Episode
 from josh_pipeline.evaluation.gate import Gate, drift_sentence, too_far
 from josh_pipeline.evaluation.statistics import paired_bootstrap, paired_values
@@ -18,8 +18,7 @@ from josh_pipeline.stages.drift import drift_frame, drift_record
 from josh_pipeline.stages.goals import evaluation_goals
 from josh_pipeline.stages.playing import Player, environment_of, played_episodes
 from josh_pipeline.stages.policy import made_with, policy_of
-from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict
 from josh_pipeline.store.layout import Members
 from josh_pipeline.store.warehouse import Generation
 

@@ -8,18 +8,16 @@ from typing import Any
 
 import polars as pl
 
-from josh_pipeline.core.environment import ROLES, Environment, Role, T
+from josh_pipeline.core.environment import ROLES, Environment, Role, T, solved_by_oracle
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.dialogue.demonstrations import Ceiling, user_ceiling
-from josh_pipeline.environments.oracle import solved_by_oracle
 from josh_pipeline.environments.registry import DEFAULT, environment_class
 from josh_pipeline.evaluation.benchmark import episode_seed
 from josh_pipeline.search import selection
 from josh_pipeline.search.selection import EVALUATION_SEED
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.environment import adapter, stored_environment, stored_tasks
-from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
-from josh_pipeline.stages.step import Step, corpus_scope, goals_scope
+from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, corpus_scope, goals_scope
 from josh_pipeline.store.warehouse import Warehouse
 
 

@@ -11,8 +11,7 @@ from josh_pipeline.stages.environment import stored_tasks
 from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import iterating_policy, made_with
 from josh_pipeline.stages.rollouts import trees_of
-from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict
 
 SHOWN_DIFFERENCES = 20
 

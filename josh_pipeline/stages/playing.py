@@ -17,7 +17,7 @@ from josh_pipeline.search.codec import Flat, usage_from_record, usage_record
 from josh_pipeline.search.selection import EVALUATION_SEED
 from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.policy import PolicyRow
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Step
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.warehouse import Warehouse
 

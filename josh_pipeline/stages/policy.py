@@ -6,10 +6,18 @@ from typing import Any, Literal
 
 import polars as pl
 
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import content_id
-from josh_pipeline.stages.stage import Made, Stage
-from josh_pipeline.stages.step import BASELINE, Step, base_scope, corpus_scope, goals_scope, iteration_key
+from josh_pipeline.stages.stage import (
+    BASELINE,
+    Made,
+    Stage,
+    Step,
+    base_scope,
+    corpus_scope,
+    goals_scope,
+    iteration_key,
+)
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 OF_POLICY = ("rollouts", "labels", "preferences", "adapter", "evaluation")

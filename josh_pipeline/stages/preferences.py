@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 import polars as pl
 
+from josh_pipeline.core.content import canonical_json
 from josh_pipeline.core.environment import Role
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import canonical_json
 from josh_pipeline.dialogue.agents import make_agent
 from josh_pipeline.harvest.checks import MOST_LOPSIDED, Remark, check_rows
 from josh_pipeline.harvest.harvest import HarvestResult, counted, harvest, with_earlier, without_long
@@ -19,8 +19,7 @@ from josh_pipeline.stages.goals import evaluation_goals
 from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, made_with, policy_of
 from josh_pipeline.stages.rollouts import trees_of
-from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict
 from josh_pipeline.store.warehouse import Generation, Warehouse
 from josh_pipeline.training.batches import RowTokenizer
 from josh_pipeline.training.methods import method_of

@@ -12,8 +12,7 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.evaluation.gate import Gate
 from josh_pipeline.stages.evaluation import GATE, gate_of
 from josh_pipeline.stages.policy import PolicyRow, made_with, policy_of, resolve_policy, successor
-from josh_pipeline.stages.stage import Made, Stage
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Made, Stage, Step
 from josh_pipeline.store.warehouse import Generation
 
 

@@ -15,8 +15,7 @@ from josh_pipeline.stages import (
     promotion,
     rollouts,
 )
-from josh_pipeline.stages.stage import Stage
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Stage, Step
 from josh_pipeline.store.home import Home, home_at
 from josh_pipeline.store.layout import Layout
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import polars as pl
 
+from josh_pipeline.core.content import derived_seed
 from josh_pipeline.core.environment import Environment, Task
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import derived_seed
 from josh_pipeline.evaluation.playing import open_table, rollout_digest, user_name
 from josh_pipeline.search.codec import USAGE, node_records, tree_record, trees_from_records
 from josh_pipeline.search.rollouts import RolloutSummary, rollout_seed
@@ -18,8 +18,7 @@ from josh_pipeline.search.tree import Tree
 from josh_pipeline.stages.goals import played_before, solvable_goals
 from josh_pipeline.stages.playing import Plays, environment_of, newest_tries, weights
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy
-from josh_pipeline.stages.stage import Check, Made, Stage, Verdict
-from josh_pipeline.stages.step import Step
+from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict
 from josh_pipeline.store.layout import Members
 from josh_pipeline.store.warehouse import Generation, Warehouse
 

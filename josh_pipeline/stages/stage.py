@@ -1,13 +1,146 @@
-"""What a stage declares about itself, once; assets, store, audit and automation are derived from it."""
+"""What a stage declares about itself, once, and the step of a run that makes it."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from josh_pipeline.settings import Settings
-from josh_pipeline.stages.step import Step
+from pydantic import ValidationError
+
+from josh_pipeline.core.content import content_id
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.locks import alone
+from josh_pipeline.core.progress import Progress
+from josh_pipeline.settings import Settings, faults_of
+from josh_pipeline.store.home import Home
 from josh_pipeline.store.layout import Members
-from josh_pipeline.store.warehouse import Generation
+from josh_pipeline.store.run_record import record_of
+from josh_pipeline.store.warehouse import Generation, Warehouse
+
+ITERATION_DIGITS = 3
+BASELINE = "000"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A home, the settings of a run, and where progress is told.
+
+    Attributes:
+        run_id: names the run in the store; Dagster's where Dagster runs the step.
+    """
+
+    home: Home
+    warehouse: Warehouse
+    settings: Settings
+    run_id: str
+    progress: Progress
+
+    def asset(self, stage: str) -> str:
+        """What Dagster calls a stage."""
+        return self.warehouse.layout.stage(stage).asset
+
+    def require(self, stage: str, scope: str) -> Generation:
+        """Return the current generation of a stage that this step reads.
+
+        Raises:
+            UserError: it has not been written.
+        """
+        generation = self.warehouse.current(stage, scope)
+        if generation is None:
+            where = f" of iteration {scope}" if len(scope) == ITERATION_DIGITS else ""
+            raise UserError(
+                f"Materialize {self.asset(stage)}{where} first, with these settings: it is not in the store."
+            )
+        return generation
+
+    def written(self, table: str, generation: Generation) -> list[dict[str, Any]]:
+        """Return a generation's rows of a table of its stage, whatever has become current since."""
+        return self.warehouse.rows(
+            f"SELECT * FROM {table} WHERE {self.warehouse.layout.scope_column(generation.stage)} = ? "
+            "AND generation = ? ORDER BY ALL",
+            [generation.scope, generation.number],
+        )
+
+    @contextmanager
+    def alone_in(self, iteration: str) -> Iterator[None]:
+        """Let a step that writes an iteration's rows run once at a time for each iteration.
+
+        The command line, the UI and the daemon start runs of their own.
+
+        Raises:
+            UserError: another process is in such a step of the same iteration.
+        """
+        path = self.home.root / "locks" / f"iteration-{iteration}.lock"
+        path.parent.mkdir(exist_ok=True)
+        with alone(path, f"Another run works on iteration {iteration}: wait for it, or stop it."):
+            yield
+
+
+def start_step(home: Home, settings: Settings, run_id: str, progress: Progress) -> Step:
+    """Open the store and record the run."""
+    warehouse = home.warehouse()
+    warehouse.record_run(record_of(run_id, settings))
+    return Step(home, warehouse, settings, run_id, progress)
+
+
+def iteration_key(number: int) -> str:
+    """Return the partition key of an iteration: zero-padded, so that keys sort as numbers."""
+    return f"{number:0{ITERATION_DIGITS}d}"
+
+
+def corpus_scope(settings: Settings) -> str:
+    """Name what an environment reads from outside."""
+    environment = settings.environment
+    return content_id("corpus", environment.name, environment.source_key())
+
+
+def goals_scope(settings: Settings) -> str:
+    """Name the tasks of an environment."""
+    return content_id("goals", corpus_scope(settings), settings.environment.tasks_key())
+
+
+def base_scope(settings: Settings) -> str:
+    """Name a base model: the model, and what its cold start is made from.
+
+    The seed is left out: a later run with another seed goes on from the base that is there.
+    """
+    model = [settings.policy.model, settings.policy.endpoint]
+    if not settings.cold_start.conversations or settings.policy.endpoint is not None:
+        return content_id("base", model)
+    cold_start = settings.cold_start.model_dump(mode="json")
+    return content_id("base", model, goals_scope(settings), cold_start, settings.policy.agent)
+
+
+def recorded_run(warehouse: Warehouse, stage: str, scope: str) -> dict[str, Any]:
+    """Return the record of the run that wrote the current generation of a stage.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = warehouse.rows(
+        "SELECT r.* FROM runs r JOIN generations g USING (run_id) "
+        "WHERE g.stage = ? AND g.scope = ? AND g.current",
+        [stage, scope],
+    )
+    if not found:
+        raise UserError(f"The store holds no {stage} of {scope}, or not the run that made it.")
+    return found[0]
+
+
+def recorded_settings(run: Mapping[str, Any]) -> Settings:
+    """Read the settings of a run.
+
+    Raises:
+        UserError: another release wrote them, and this one does not know them so.
+    """
+    try:
+        return Settings.model_validate(json.loads(run["settings"]))
+    except ValidationError as fault:
+        raise UserError(
+            f"The settings of run {run['run_id']} are of another release of this project ({faults_of(fault)}): "
+            "run that iteration again with this release, or read it with the other."
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import duckdb
 
-from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.content import content_id
 from josh_pipeline.store.layout import StageLayout
 from josh_pipeline.store.schema import columns
 

@@ -17,8 +17,8 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
+from josh_pipeline.core.content import canonical_json
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import canonical_json
 from josh_pipeline.store import schema
 from josh_pipeline.store.digests import combined, generation_digest, generation_rows, with_digest
 from josh_pipeline.store.layout import Layout, StageLayout

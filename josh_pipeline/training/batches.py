@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from josh_pipeline.core.content import canonical_json
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import canonical_json
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.harvest.rows import Row, Side, Tools
 from josh_pipeline.policies.chat import ChatRenderer, template_message

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.content import content_id
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.models import model_digest
 from josh_pipeline.policies.weights import Quantization

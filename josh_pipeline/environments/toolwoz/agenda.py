@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from random import Random
 
-from josh_pipeline.core.ids import derived_seed
+from josh_pipeline.core.content import derived_seed
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.user import UserReply
 from josh_pipeline.environments.toolwoz import wording

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from josh_pipeline.core.content import derived_seed
 from josh_pipeline.core.environment import ROLES, Role
-from josh_pipeline.core.ids import derived_seed
 
 Split = Role
 """A corpus's own list that a dialogue stands on: the lists have the names of the roles."""

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.environments.toolwoz.settings import public_url
 

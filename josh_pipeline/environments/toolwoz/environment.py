@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.environment import (
     Carelessness,
     Environment,
@@ -13,7 +14,6 @@ from josh_pipeline.core.environment import (
     Source,
 )
 from josh_pipeline.core.errors import UserError, quoted
-from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Policy
 from josh_pipeline.core.progress import Progress

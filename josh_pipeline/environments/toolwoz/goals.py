@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from josh_pipeline.core.ids import content_id
+from josh_pipeline.core.content import content_id
 from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue
 from josh_pipeline.environments.toolwoz.databases import Database, Databases, canonical, databases_of, text_of
 from josh_pipeline.environments.toolwoz.goal import (

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from josh_pipeline.core.content import content_id, storable_value
 from josh_pipeline.core.environment import ROLES
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.ids import content_id
 from josh_pipeline.core.progress import Progress, SilentProgress
-from josh_pipeline.core.storable import storable_value
 from josh_pipeline.environments.toolwoz.archive import Archive, ZipArchive, open_archive
 from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue, Split
 from josh_pipeline.environments.toolwoz.goal import DOMAINS

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
-from josh_pipeline.core.ids import content_id, derived_seed
+from josh_pipeline.core.content import content_id, derived_seed
 from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue, Split
 from josh_pipeline.environments.toolwoz.sample_dialogue import Task, Transcript, goal_message
 from josh_pipeline.environments.toolwoz.sample_town import (

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
+from josh_pipeline.core.content import content_id, derived_seed
 from josh_pipeline.core.environment import Carelessness
-from josh_pipeline.core.ids import content_id, derived_seed
 from josh_pipeline.core.messages import Conversation, visible
 from josh_pipeline.core.policy import Completion, Request
 from josh_pipeline.environments.toolwoz.agenda import AgendaUser, Standing

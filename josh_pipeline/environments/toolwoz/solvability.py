@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from josh_pipeline.core.command import cache_of
-from josh_pipeline.core.environment import ROLES
+from josh_pipeline.core.environment import ROLES, Solved, solved_by_oracle
 from josh_pipeline.core.progress import TerminalProgress
-from josh_pipeline.environments.oracle import Solved, solved_by_oracle
 from josh_pipeline.environments.toolwoz.corpus import Corpus
 from josh_pipeline.environments.toolwoz.databases import Database, databases_of
 from josh_pipeline.environments.toolwoz.environment import ToolWoz

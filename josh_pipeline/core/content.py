@@ -1,14 +1,31 @@
-"""What the store can hold: text that UTF-8 can encode, and JSON that every reader takes back.
+"""What content is kept as: text and JSON that every reader takes back, and the hashes that name it."""
 
-Models, endpoints and archives give more than that. It is mended where it comes in, because one lone
-surrogate in a tree breaks the write of the whole batch.
-"""
-
+import hashlib
 import json
 import math
 from typing import Any
 
 from josh_pipeline.core.messages import ToolCall
+
+ID_HEX_DIGITS = 16
+"""64 bits: among 10 million ids the chance of one collision is below 3e-6."""
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces, non-ASCII kept."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def content_id(*parts: Any) -> str:
+    """Hash JSON-serialisable parts, in order, to 16 hexadecimal digits."""
+    text = canonical_json(parts)
+    return hashlib.blake2b(text.encode(), digest_size=ID_HEX_DIGITS // 2).hexdigest()
+
+
+def derived_seed(*parts: Any) -> int:
+    """Derive a seed in [0, 2**31) from JSON-serialisable parts."""
+    return int(content_id("seed", *parts), 16) % (1 << 31)
+
 
 MAX_DEPTH = 64
 """Lists and objects inside each other. A tool takes strings, a MultiWOZ record nests five deep, and Python's
