@@ -20,16 +20,10 @@ def _job(name: str, stages: Iterable[Stage], description: str) -> UnresolvedAsse
     return dg.define_asset_job(name, selection=selection, description=description)
 
 
-iteration = _job(
-    "iteration", LOOP, "One whole iteration: rollouts, harvest, training, evaluation, promotion."
-)
+iteration = _job("iteration", LOOP, "One whole iteration: rollouts, harvest, training, evaluation, promotion.")
 JOBS = [
     _job("prepare", PREPARATION, "Environment, goals and base: once an environment and model."),
-    _job(
-        "baseline",
-        BASELINE_LOOP,
-        "Evaluates the base in partition 000: the 'before' of iteration 001.",
-    ),
+    _job("baseline", BASELINE_LOOP, "Evaluates the base in partition 000: the 'before' of iteration 001."),
     iteration,
     _job(
         "whole_goals",
@@ -105,9 +99,7 @@ def next_round(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipRe
     """Request the iteration after the last promotion."""
     event = context.instance.get_latest_materialization_event(dg.AssetKey(promotion.STAGE.asset))
     if event is None or event.asset_materialization is None:
-        return dg.SkipReason(
-            "Nothing has been promoted yet: run josh iterate once, or the jobs prepare and baseline."
-        )
+        return dg.SkipReason("Nothing has been promoted yet: run josh iterate once, or the jobs prepare and baseline.")
     done = event.asset_materialization
     if not done.metadata["promoted"].value:
         return dg.SkipReason(
@@ -142,9 +134,7 @@ def next_round(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipRe
 def hours_used(instance: dg.DagsterInstance, now: datetime) -> float:
     """Return how long the sensor's runs were running within the last 24 hours."""
     since = now - DAY
-    records = instance.get_run_records(
-        dg.RunsFilter(tags={"dagster/sensor_name": "next_round"}, updated_after=since)
-    )
+    records = instance.get_run_records(dg.RunsFilter(tags={"dagster/sensor_name": "next_round"}, updated_after=since))
     began = since.timestamp()
     seconds = [
         (record.end_time or now.timestamp()) - max(record.start_time, began)

@@ -16,11 +16,7 @@ COMMANDS = (
         (
             argument("--iterations", type=positive, default=1, metavar="N", help="how many (default: 1)"),
             *SETTINGS,
-            argument(
-                "--require-promotion",
-                action="store_true",
-                help="exit with 1 where a candidate is not promoted",
-            ),
+            argument("--require-promotion", action="store_true", help="exit with 1 where a candidate is not promoted"),
         ),
     ),
     Command(

@@ -185,9 +185,7 @@ def audit(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.Materiali
         "generations": table(generations),
         **{f"checked: {what}": number for what, number in found.checked.items()},
     }
-    sentence = (
-        f"{len(broken)} links do not hold; the first: {broken[0].message}" if broken else "Every link holds."
-    )
+    sentence = f"{len(broken)} links do not hold; the first: {broken[0].message}" if broken else "Every link holds."
     return dg.MaterializeResult(
         data_version=dg.DataVersion(store_digest(known)),
         metadata=metadata | ({"findings": table(findings)} if findings else {}),

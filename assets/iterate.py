@@ -60,9 +60,7 @@ def iterate(home: Home, settings: Settings, iterations: int, console: Console) -
             key, refused = _one(step, run, progress.note)
             if refused or settings.policy.endpoint is not None:
                 break
-        environment = stored_environment(
-            step.warehouse, settings.environment, corpus_scope(settings), sources=False
-        )
+        environment = stored_environment(step.warehouse, settings.environment, corpus_scope(settings), sources=False)
         published = environment.headline != environment.played
         if published and settings.evaluation.whole_goals and not settings.policy.endpoint:
             run("whole_goals", key)

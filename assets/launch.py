@@ -24,10 +24,7 @@ INSTANCE = {
 }
 QUIET = {
     # Capturing output would start helper processes and take the terminal from the progress bars.
-    "compute_logs": {
-        "module": "dagster._core.storage.noop_compute_log_manager",
-        "class": "NoOpComputeLogManager",
-    }
+    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 }
 
 

@@ -51,10 +51,7 @@ def sample(step: Step, sql: str, parameters: Sequence[Any]) -> dict[str, Any]:
     """Return the first rows of a query as metadata, long texts cut; nothing where there is no row."""
     rows = step.warehouse.rows(f"{sql} LIMIT {SAMPLE_ROWS}", parameters)
     cut = [
-        {
-            name: shortened(value, SAMPLE_WIDTH) if isinstance(value, str) else value
-            for name, value in row.items()
-        }
+        {name: shortened(value, SAMPLE_WIDTH) if isinstance(value, str) else value for name, value in row.items()}
         for row in rows
     ]
     return {"sample": table(cut)} if cut else {}
@@ -153,9 +150,9 @@ def evaluation_pages(step: Step, iteration: str) -> dict[str, Any]:
     """Draw the line of iterations up to this one, on test goals."""
     line = line_of_iteration(step.warehouse, iteration)
     # Kinds of goals are never in one figure, nor what another attempt has replaced.
-    kind = step.warehouse.rows(
-        "SELECT goal_kind FROM current_evaluations WHERE iteration = ? LIMIT 1", [iteration]
-    )[0]["goal_kind"]
+    kind = step.warehouse.rows("SELECT goal_kind FROM current_evaluations WHERE iteration = ? LIMIT 1", [iteration])[0][
+        "goal_kind"
+    ]
     scores = [
         one
         for one in line_scores(step.warehouse, line)
@@ -177,9 +174,7 @@ def curve_page(table: str, column: str, name: str) -> Callable[[Step, str], dict
     """Return what draws a training curve out of a table."""
 
     def drawn(step: Step, scope: str) -> dict[str, Any]:
-        rows = step.warehouse.rows(
-            f"SELECT step, point FROM {table} WHERE {column} = ? ORDER BY step", [scope]
-        )
+        rows = step.warehouse.rows(f"SELECT step, point FROM {table} WHERE {column} = ? ORDER BY step", [scope])
         points = [(row["step"], json.loads(row["point"]).get("loss")) for row in rows]
         losses = tuple((place, float(loss)) for place, loss in points if loss is not None)
         return {"training": figure(training_curves([TrainingCurve(name, name, losses)]))} if losses else {}

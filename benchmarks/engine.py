@@ -140,9 +140,7 @@ def batches(trees: list[Tree], asked: dict[int, Asked]) -> list[list[int]]:
     return [seeds for _, seeds in sorted(rounds.items())]
 
 
-async def replayed(
-    settings: Settings, weights: Weights, rounds: list[list[int]], asked: dict[int, Asked]
-) -> Run:
+async def replayed(settings: Settings, weights: Weights, rounds: list[list[int]], asked: dict[int, Asked]) -> Run:
     """Ask for the same completions, a round at a time."""
     engine = await warmed(
         await open_engine(settings.policy, weights, ChatRenderer(weights.base), settings.search.in_flight)

@@ -66,9 +66,7 @@ class Play:
         self.environment = ToolWoz(whole, sample_corpus(max(20, count), seed=0))
         goals = [goal for goal in self.environment.tasks() if goal.excluded is None and len(goal.calls) > 1]
         # The server calls no booking, so goals with one play all of their rounds.
-        self.goals = [goal for goal in goals * count if any("book" in call.tool for call in goal.calls)][
-            :count
-        ]
+        self.goals = [goal for goal in goals * count if any("book" in call.tool for call in goal.calls)][:count]
 
     def world(self, goal: Goal) -> World:
         """A fresh world."""

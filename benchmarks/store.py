@@ -75,9 +75,7 @@ Frames = dict[str, list[pl.DataFrame]]
 
 def main() -> int:
     """Make the home where there is none, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=1_000_000)
     parser.add_argument("--home", type=Path)
     parser.add_argument("--batch", type=int, default=100, help="trees a checkpoint")
@@ -126,9 +124,7 @@ def peak() -> int:
 
 def audit_of_a_row(home: Home) -> dict[str, Any]:
     """Audit one row in process, for its memory, then as a command, which is what is timed."""
-    row = home.warehouse().rows("SELECT row_id FROM current_preference_rows ORDER BY md5(row_id) LIMIT 1")[0][
-        "row_id"
-    ]
+    row = home.warehouse().rows("SELECT row_id FROM current_preference_rows ORDER BY md5(row_id) LIMIT 1")[0]["row_id"]
     began = time.monotonic()
     found = audit_row(home, row)
     alone = time.monotonic() - began
@@ -157,9 +153,7 @@ def rerun(home: Home) -> dict[str, Any]:
     warehouse = step.warehouse
     frames = {
         stage: {
-            table: warehouse.query(
-                f"SELECT {_written(table)} FROM current_{table} WHERE iteration = ?", [ITERATION]
-            )
+            table: warehouse.query(f"SELECT {_written(table)} FROM current_{table} WHERE iteration = ?", [ITERATION])
             for table in tables
         }
         for stage, tables in (
@@ -224,9 +218,7 @@ def make(home: Home, nodes: int, batch: int) -> None:
     baseline = write_policy(step, "000", None)
     write_evaluation(step, "000", None, "base", [baseline])
     policy = write_policy(step, ITERATION, "000")
-    environment = stored_environment(
-        step.warehouse, settings.environment, corpus_scope(settings), sources=False
-    )
+    environment = stored_environment(step.warehouse, settings.environment, corpus_scope(settings), sources=False)
     goals = goals_of(step, environment, "train")
     written = 0
     ids: list[str] = []
@@ -234,10 +226,7 @@ def make(home: Home, nodes: int, batch: int) -> None:
     began = time.monotonic()
     checkpointing = 0.0
     while written < nodes:
-        trees = [
-            grown(settings, goals[(len(ids) + n) % len(goals)], len(ids) + n, environment)
-            for n in range(batch)
-        ]
+        trees = [grown(settings, goals[(len(ids) + n) % len(goals)], len(ids) + n, environment) for n in range(batch)]
         ids += [tree.rollout_id for tree in trees]
         written += sum(len(tree.nodes) for tree in trees)
         marks = {"run_id": step.run_id, "simulated_user": "agenda"}
@@ -408,9 +397,7 @@ def write_policy(step: Step, iteration: str, predecessor: str | None) -> Generat
     return step.warehouse.publish("policy", iteration, step.run_id, {"policies": frame}, inputs)
 
 
-def write_evaluation(
-    step: Step, iteration: str, before: str | None, after: str, inputs: list[Generation]
-) -> None:
+def write_evaluation(step: Step, iteration: str, before: str | None, after: str, inputs: list[Generation]) -> None:
     """Write an evaluation of both sides on test goals: 150 conversations each."""
     environment = stored_environment(
         step.warehouse, step.settings.environment, corpus_scope(step.settings), sources=False

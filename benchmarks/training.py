@@ -150,18 +150,13 @@ def trl(job: TrainingJob, rows: Rows, out: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(job.base, dtype=torch.bfloat16)
     renderer = ChatRenderer(job.base)
     lora = LoraConfig(
-        r=settings.lora.r,
-        lora_alpha=settings.lora.alpha,
-        target_modules=list(PROJECTIONS),
-        task_type="CAUSAL_LM",
+        r=settings.lora.r, lora_alpha=settings.lora.alpha, target_modules=list(PROJECTIONS), task_type="CAUSAL_LM"
     )
     given = {"model": model, "processing_class": renderer.tokenizer, "peft_config": lora}
     if settings.method == "sft":
         examples = [example for batch in rows.tokens for example in batch]
         data = [{"input_ids": list(e.input_ids), "labels": list(e.labels)} for e in examples]
-        trainer = SFTTrainer(
-            args=SFTConfig(**arguments), train_dataset=datasets.Dataset.from_list(data), **given
-        )
+        trainer = SFTTrainer(args=SFTConfig(**arguments), train_dataset=datasets.Dataset.from_list(data), **given)
     elif settings.method == "kto":
         data = datasets.Dataset.from_list(conversations(rows.batches), on_mixed_types="use_json")
         trainer = KTOTrainer(args=KTOConfig(**arguments, beta=settings.beta), train_dataset=data, **given)

@@ -77,11 +77,7 @@ class PlainWorld:
         """Look through all rows for the target and for the last wrong one."""
         target, wrong = [], []
         for row in rows:
-            if (
-                booking is not None
-                and booking.entity
-                and row[ID_KEY[domain]] == booking.entity[ID_KEY[domain]]
-            ):
+            if booking is not None and booking.entity and row[ID_KEY[domain]] == booking.entity[ID_KEY[domain]]:
                 target = [row]
             if not within(search.parameters, row):
                 wrong = [row]
@@ -126,9 +122,7 @@ def mixed_calls(goals: list[Goal], number: int, seed: int) -> list[tuple[Goal, C
         if kind == "none":
             arguments = {}
         elif kind == "part":
-            kept = rng.sample(
-                sorted(arguments), rng.randint(min(1, len(arguments)), max(len(arguments) - 1, 1))
-            )
+            kept = rng.sample(sorted(arguments), rng.randint(min(1, len(arguments)), max(len(arguments) - 1, 1)))
             arguments = {name: arguments[name] for name in kept}
         drawn.append((goal, (call.tool, arguments)))
     return drawn

@@ -68,9 +68,7 @@ class Beams(Experiment):
         """Search at one beam and count what it gave and cost."""
         summary, trees = asyncio.run(self.search(beam))
         mode = self.step.settings.harvest.mode
-        harvests = {
-            method: harvest(trees, method, method_class(method).kind, mode, frozenset()) for method in METHODS
-        }
+        harvests = {method: harvest(trees, method, method_class(method).kind, mode, frozenset()) for method in METHODS}
         return {
             "beam": beam,
             "goals": len(trees),

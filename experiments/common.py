@@ -113,9 +113,7 @@ class Experiment(ABC):
         values = merged({"training": own}, {"training": {"method": method}})["training"]
         if method == "kto" and not values["packed"]:
             values.setdefault("sft_weight", 0.0)  # which TRL's own KTO does not have
-        settings: TrainingBase = TypeAdapter(TrainingSettings).validate_python(
-            values | {"learning_rate": rate}
-        )
+        settings: TrainingBase = TypeAdapter(TrainingSettings).validate_python(values | {"learning_rate": rate})
         return settings
 
     def trained(self, rows: Sequence[Row], settings: TrainingBase, shown: str) -> tuple[Player, float]:

@@ -44,8 +44,7 @@ class ShuffledLabels(Experiment):
         drawn = [row.sides[0].label for row in rows]
         random.Random(self.seed).shuffle(drawn)
         return [
-            replace(row, sides=(replace(row.sides[0], label=label),))
-            for row, label in zip(rows, drawn, strict=True)
+            replace(row, sides=(replace(row.sides[0], label=label),)) for row, label in zip(rows, drawn, strict=True)
         ]
 
     def judged(self, rows: Sequence[Row]) -> Gate:

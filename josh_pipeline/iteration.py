@@ -81,9 +81,7 @@ class Loop:
             for task in playable(environment, tasks, "train")
             if (found := solved_by_oracle(environment, task)) is None or found.solvable
         ]
-        goals = rollout_goals(
-            train_goals, settings.search.goals, self.demonstrated, settings.seed, self.played
-        )
+        goals = rollout_goals(train_goals, settings.search.goals, self.demonstrated, settings.seed, self.played)
 
         # Search: one tree a goal; the sparse reward prunes it to the branch that worked.
         seed = derived_seed("iteration", settings.seed, iteration)
@@ -123,9 +121,7 @@ class Loop:
         )  # fmt: skip
         return Iteration(trees, rows, candidate, gate, policy=candidate if gate.passed else policy)
 
-    async def search(
-        self, policy: Player, goals: Sequence[Task], seed: int, attempt: int
-    ) -> tuple[Tree, ...]:
+    async def search(self, policy: Player, goals: Sequence[Task], seed: int, attempt: int) -> tuple[Tree, ...]:
         """Search goals, many at once; returns their trees in order."""
         trees: list[Tree] = []
         async with self.table(policy) as table:

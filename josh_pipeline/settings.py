@@ -48,8 +48,7 @@ class PolicySettings(Section):
     )
     endpoint: str | None = Field(None, description="Base URL of an OpenAI-compatible server.")
     agent: Literal["compact", "function_calling", "react"] = Field(
-        "compact",
-        description="The format in which the agent writes calls: bare JSON, native tools, or ReAct.",
+        "compact", description="The format in which the agent writes calls: bare JSON, native tools, or ReAct."
     )
     results: Literal["compact", "full"] = Field("compact", description="What the agent sees of a result.")
     max_model_tokens: int = Field(2048, ge=128, description="Context length, prompt and completion.")
@@ -114,8 +113,7 @@ class HarvestSettings(Section):
     """Which trees give rows."""
 
     mode: Literal["paper", "partial"] = Field(
-        "partial",
-        description="'paper' takes trees with the full reward only, 'partial' all that earned some.",
+        "partial", description="'paper' takes trees with the full reward only, 'partial' all that earned some."
     )
     replay: int = Field(0, ge=0, description="Iterations before this one whose rows are trained on again.")
 
@@ -374,9 +372,7 @@ def load_settings(profile: str, overrides: dict[str, Any] | None = None) -> Sett
     try:
         return Settings.model_validate({"profile": Path(profile).stem} | merged(values, overrides or {}))
     except ValidationError as fault:
-        raise UserError(
-            f"Profile {profile} has {len(fault.errors())} faulty settings: {faults_of(fault)}."
-        ) from None
+        raise UserError(f"Profile {profile} has {len(fault.errors())} faulty settings: {faults_of(fault)}.") from None
 
 
 def _profile(name: str) -> dict[str, Any]:
@@ -386,9 +382,7 @@ def _profile(name: str) -> dict[str, Any]:
     elif Path(name).is_file():
         text = Path(name).read_text()
     else:
-        raise UserError(
-            f"No profile {name!r}: use one of {', '.join(profile_names())}, or a YAML file's path."
-        )
+        raise UserError(f"No profile {name!r}: use one of {', '.join(profile_names())}, or a YAML file's path.")
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as fault:
@@ -399,9 +393,7 @@ def _profile(name: str) -> dict[str, Any]:
     if parent is None:
         return values
     if parent not in profile_names():
-        raise UserError(
-            f"Profile {name} extends {parent!r}: only {', '.join(profile_names())} can be extended."
-        )
+        raise UserError(f"Profile {name} extends {parent!r}: only {', '.join(profile_names())} can be extended.")
     return merged(_profile(parent), values)
 
 

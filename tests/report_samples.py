@@ -84,9 +84,7 @@ def search_turn(draw: random.Random) -> tuple[tuple[Message, ...], tuple[CallRec
         [{"area": "north"}, {"area": "north", "pricerange": "cheap"}, {"stars": "4", "parking": "yes"}]
     )
     rows = [{"name": draw.choice(["lovell lodge", "acorn guest house", "city roomz"])}]
-    call = CallRecord(
-        "search_hotel", arguments, {"rows": rows}, {"matches": draw.randint(1, 9)} | rows[0], False, ()
-    )
+    call = CallRecord("search_hotel", arguments, {"rows": rows}, {"matches": draw.randint(1, 9)} | rows[0], False, ())
     messages = (
         Message("assistant", str(arguments), (ToolCall("search_hotel", arguments),)),
         Message("tool", str(rows[0])),
@@ -94,9 +92,7 @@ def search_turn(draw: random.Random) -> tuple[tuple[Message, ...], tuple[CallRec
     return messages, (call,)
 
 
-def grown_tree(
-    rounds: int = 15, beam: int = 8, collapses: tuple[int, ...] = (4, 8, 13), seed: int = 0
-) -> Tree:
+def grown_tree(rounds: int = 15, beam: int = 8, collapses: tuple[int, ...] = (4, 8, 13), seed: int = 0) -> Tree:
     """Grow a tree as the search would, with random turns, and rewards in the given rounds."""
     draw = random.Random(seed)
     nodes: dict[tuple[int, ...], Node] = {}
@@ -135,12 +131,7 @@ def grown_tree(
                 wanted = GOAL.calls[earned]
                 rows = {"rows": [{"name": "lovell lodge"}]}
                 call = CallRecord(
-                    wanted.tool,
-                    wanted.parameters,
-                    rows,
-                    {"matches": 1, "name": "lovell lodge"},
-                    False,
-                    (earned,),
+                    wanted.tool, wanted.parameters, rows, {"matches": 1, "name": "lovell lodge"}, False, (earned,)
                 )
                 change(path, earned=(earned,), calls=(call,), error_turn=False)
                 for length in range(len(path) + 1):
@@ -226,9 +217,7 @@ def policy_score(name: str, success: float, n: int = 150, kind: str = "part", **
     return replace(blank, **changes)
 
 
-def policy_change(
-    before: str, after: str, change: tuple[float, float, float], **changes: Any
-) -> PolicyChange:
+def policy_change(before: str, after: str, change: tuple[float, float, float], **changes: Any) -> PolicyChange:
     blank = PolicyChange(
         iteration=1, before=before, after=after, goals=goal_kind("part", ToolWoz), role="test",
         metric="success", n=150,

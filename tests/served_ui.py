@@ -71,9 +71,7 @@ class Ui:
 
         return self.wait_until(ended, f"the end of run {run_id}")
 
-    def wait_until(
-        self, look: Callable[[], Found | None], what: str, seconds: float = START_SECONDS
-    ) -> Found:
+    def wait_until(self, look: Callable[[], Found | None], what: str, seconds: float = START_SECONDS) -> Found:
         """Look twice a second until there is something, and return it."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -85,9 +83,7 @@ class Ui:
 
 
 @contextmanager
-def served(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted: bool = False, **changes: Any
-) -> Iterator[Ui]:
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted: bool = False, **changes: Any) -> Iterator[Ui]:
     """Fill a home with one iteration of the tiny loop and serve it.
 
     Args:
@@ -130,8 +126,6 @@ def alive(ids: set[int]) -> list[tuple[int, int, int, str]]:
 
 def processes() -> list[tuple[int, int, int, str]]:
     """All processes: id, parent, group, state."""
-    listed = subprocess.run(
-        ["ps", "-eo", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=True
-    )
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=True)
     rows = [line.split() for line in listed.stdout.splitlines()]
     return [(int(row[0]), int(row[1]), int(row[2]), row[3]) for row in rows]

@@ -106,9 +106,7 @@ class Pizzeria(World):
         return self.earned
 
 
-def take_turn(
-    name: str, texts: list[str], max_requests: int = 3, world: World | None = None
-) -> tuple[Turn, Scripted]:
+def take_turn(name: str, texts: list[str], max_requests: int = 3, world: World | None = None) -> tuple[Turn, Scripted]:
     policy = Scripted(texts)
     talk = agent_turn(
         policy,
@@ -152,18 +150,7 @@ def mutated(draw: st.DrawFn) -> str:
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(text)))
         end = min(len(text), start + draw(st.integers(0, 12)))
-        tokens = [
-            "",
-            text[start:end] * 2,
-            '"',
-            "{",
-            "}}",
-            "\\ud800",
-            "\ud800",
-            "NaN",
-            "</tool_call>",
-            "SPEAK",
-        ]
+        tokens = ["", text[start:end] * 2, '"', "{", "}}", "\\ud800", "\ud800", "NaN", "</tool_call>", "SPEAK"]
         span = draw(st.sampled_from(tokens) | st.text(st.characters(), max_size=3))
         text = text[:start] + span + text[end:]
     return text
@@ -171,10 +158,7 @@ def mutated(draw: st.DrawFn) -> str:
 
 texts = st.one_of(
     st.text(st.characters(), max_size=80),
-    st.text(
-        st.sampled_from('{}[]":,\\ \nname parameters APICALL SPEAK PLAN 019eE-+.NaInf\u0000\ud800'),
-        max_size=80,
-    ),
+    st.text(st.sampled_from('{}[]":,\\ \nname parameters APICALL SPEAK PLAN 019eE-+.NaInf\u0000\ud800'), max_size=80),
     anything.map(json.dumps),
     st.text(max_size=20).map(lambda tail: "APICALL " + SEARCH + "\nSPEAK " + tail),
     mutated(),
@@ -255,9 +239,7 @@ def test_a_compact_reply_that_is_neither_call_nor_sentence_is_a_fault(text: str)
 
 def test_a_compact_call_keeps_its_raw_text_beside_the_parsed_call() -> None:
     reply = make_agent("compact", "compact").read(completion(f" {SEARCH}\n"))
-    assert reply.message == Message(
-        "assistant", SEARCH, (ToolCall("search_restaurant", {"food": "italian"}),)
-    )
+    assert reply.message == Message("assistant", SEARCH, (ToolCall("search_restaurant", {"food": "italian"}),))
 
 
 def test_only_the_first_structured_call_of_a_reply_is_executed() -> None:

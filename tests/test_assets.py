@@ -94,9 +94,7 @@ def test_a_better_candidate_is_promoted_and_opens_the_next_iteration(
         "SELECT DISTINCT role FROM current_goals JOIN current_trees USING (goal_id) WHERE iteration = '001'"
     )
     assert roles == [{"role": "train"}]
-    links = loop.rows(
-        "SELECT count(*) AS n FROM current_row_nodes r JOIN current_nodes n USING (node_id, rollout_id)"
-    )
+    links = loop.rows("SELECT count(*) AS n FROM current_row_nodes r JOIN current_nodes n USING (node_id, rollout_id)")
     assert links[0]["n"] == loop.rows("SELECT count(*) AS n FROM current_row_nodes")[0]["n"] != 0
     training = loop.rows("SELECT * FROM current_trainings")[0]
     manifest = loop.home.absolute(str(training["adapter_path"])).with_suffix(".json")
@@ -175,9 +173,7 @@ def test_an_iteration_that_comes_too_early_says_what_to_materialize_first(
         loop.run("iteration", "000", ["beam_rollouts"])
 
 
-def test_a_harvest_without_a_row_stops_the_run_and_says_what_to_do(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_harvest_without_a_row_stops_the_run_and_says_what_to_do(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     play_with(monkeypatch, lambda digest: 0.0)
     loop.run("baseline", "000")
     with pytest.raises(UserError, match=r"rows_sound failed.*Raise search\.goals"):
@@ -225,9 +221,7 @@ def test_settings_of_another_corpus_start_a_line_of_their_own_in_the_same_home(
     assert coming_iteration(loop.step) == ("002", True), "001 was opened by the first line"
 
 
-def test_a_rerun_whose_policy_changed_never_mixes_old_rows_in(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rerun_whose_policy_changed_never_mixes_old_rows_in(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     play_with(monkeypatch, lambda digest: 0.8)
     harvest = ["policy", "beam_rollouts", "reward_labels", "preference_pairs"]
     loop.run("baseline", "000")

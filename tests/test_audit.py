@@ -48,9 +48,7 @@ def one(home: Home, sql: str) -> str:
     return str(next(iter(home.warehouse().rows(f"{sql} LIMIT 1")[0].values())))
 
 
-def test_an_untouched_home_is_sound_from_corpus_to_adapter(
-    finished: Home, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_untouched_home_is_sound_from_corpus_to_adapter(finished: Home, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "--home", str(finished.root), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["sound"] and not [one for one in found["findings"] if one["status"] != "superseded"]
@@ -167,9 +165,7 @@ def training_row(home: Home) -> str:
 
 def added_row(home: Home) -> str:
     alter(
-        home,
-        "INSERT INTO preference_rows SELECT * REPLACE ('0000111122223333' AS row_id) "
-        "FROM preference_rows LIMIT 1",
+        home, "INSERT INTO preference_rows SELECT * REPLACE ('0000111122223333' AS row_id) FROM preference_rows LIMIT 1"
     )
     return "0000111122223333"
 
@@ -329,9 +325,7 @@ def test_whatever_was_altered_is_named(tamper: Callable[[Home], str], home: Home
     assert name in said(audited(home))
 
 
-def test_the_command_prints_what_is_broken_and_exits_with_1(
-    home: Home, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_what_is_broken_and_exits_with_1(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     name = tree_reward(home)
     assert main(["audit", "--home", str(home.root)]) == 1
     out = capsys.readouterr().out
@@ -355,9 +349,7 @@ def test_a_generation_that_was_made_current_again_is_named_in_the_audit_of_its_i
     assert "labels/002/1: It is the newest and not current" in said(audited(home, "002"))
 
 
-def test_a_tree_whose_nodes_were_exchanged_is_named_in_the_audits_of_its_iteration_and_its_rows(
-    home: Home,
-) -> None:
+def test_a_tree_whose_nodes_were_exchanged_is_named_in_the_audits_of_its_iteration_and_its_rows(home: Home) -> None:
     rows = home.warehouse().rows("SELECT * FROM current_preference_rows WHERE iteration = '001' LIMIT 1")
     name = rows[0]["rollout_id"]
     alter(home, f"UPDATE nodes SET completions = '[]' WHERE rollout_id = '{name}'")

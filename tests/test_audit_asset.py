@@ -26,9 +26,7 @@ def test_a_sound_home_passes_and_shows_each_generation_with_its_digest(
     assert check.passed
     metadata = result.asset_materializations_for_node("audit")[0].metadata
     shown = {one.data["generation"]: one.data["digest"] for one in metadata["generations"].records}
-    stored = home.warehouse().rows(
-        "SELECT stage || '/' || scope || '/' || generation AS name, digest FROM generations"
-    )
+    stored = home.warehouse().rows("SELECT stage || '/' || scope || '/' || generation AS name, digest FROM generations")
     assert shown.items() >= {row["name"]: row["digest"] for row in stored}.items()
     assert metadata["broken links"].value == 0 and metadata["checked: trees"].value == 16
 

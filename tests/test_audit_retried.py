@@ -74,9 +74,7 @@ def with_longer_conversations(home: Home) -> Settings:
 
 
 def episodes(home: Home) -> list[dict[str, Any]]:
-    return home.warehouse().rows(
-        "SELECT * FROM episodes WHERE failure IS NOT NULL OR retry > 0 ORDER BY retry"
-    )
+    return home.warehouse().rows("SELECT * FROM episodes WHERE failure IS NOT NULL OR retry > 0 ORDER BY retry")
 
 
 def test_a_failed_conversation_is_played_again_as_another_one_and_what_listed_it_stays_as_it_was(
@@ -166,11 +164,7 @@ def test_a_tree_that_was_cut_is_searched_again_as_another_one_and_its_labels_and
 
     search_again(home, monkeypatch)
     retried = tree(home, "retry = 1")
-    assert (retried["goal_id"], retried["seed"], retried["failure"]) == (
-        before["goal_id"],
-        before["seed"],
-        None,
-    )
+    assert (retried["goal_id"], retried["seed"], retried["failure"]) == (before["goal_id"], before["seed"], None)
     assert tree(home, f"rollout_id = '{cut}'") == before
     current = home.warehouse().query("SELECT rollout_id FROM current_rollouts WHERE iteration = '002'")
     assert retried["rollout_id"] in current["rollout_id"] and cut not in current["rollout_id"]

@@ -91,9 +91,7 @@ def test_the_link_that_does_not_hold_is_named(home: Home, sql: str, kind: str) -
         "UPDATE goals SET split = 'other' WHERE generation = 2",
     ],
 )
-def test_a_row_of_the_same_key_that_another_generation_wrote_says_nothing_of_the_chain(
-    home: Home, sql: str
-) -> None:
+def test_a_row_of_the_same_key_that_another_generation_wrote_says_nothing_of_the_chain(home: Home, sql: str) -> None:
     BY_NAME["goals"].run(step_of(home, home.settings(), "again"), None)
     alter(home, sql)
     assert not audit_home(home, None, SilentProgress())[0].sound

@@ -35,11 +35,7 @@ def promote(instance: dg.DagsterInstance, key: str, following: str | None) -> No
 
     @dg.asset(name="promotion", partitions_def=ITERATIONS)
     def reported() -> dg.MaterializeResult:
-        told = {
-            "promoted": following is not None,
-            "reason": "Reward fell.",
-            "next iteration": following or "",
-        }
+        told = {"promoted": following is not None, "reason": "Reward fell.", "next iteration": following or ""}
         return dg.MaterializeResult(metadata=told)
 
     instance.add_dynamic_partitions("iteration", [key, *([following] if following else [])])
@@ -64,9 +60,7 @@ def allow(home: Home, **limits: float) -> None:
     path.write_text(yaml.safe_dump({"automation": limits}))
 
 
-def run_of_sensor(
-    instance: dg.DagsterInstance, tags: dict[str, str], began: timedelta, took: timedelta | None
-) -> None:
+def run_of_sensor(instance: dg.DagsterInstance, tags: dict[str, str], began: timedelta, took: timedelta | None) -> None:
     """A run that the sensor asked for, which began so long ago; it failed, or has not ended."""
     run = create_run_for_test(instance, "iteration", tags={"dagster/sensor_name": "next_round"} | tags)
     start = datetime.now(UTC) - began
@@ -82,9 +76,7 @@ def test_the_sensor_waits_for_a_first_promotion(home: Home, instance: dg.Dagster
     assert "Nothing has been promoted yet" in str(sensed(instance))
 
 
-def test_the_sensor_asks_for_what_a_promotion_opened_once_a_promotion(
-    home: Home, instance: dg.DagsterInstance
-) -> None:
+def test_the_sensor_asks_for_what_a_promotion_opened_once_a_promotion(home: Home, instance: dg.DagsterInstance) -> None:
     promote(instance, "001", "002")
     first = sensed(instance)
     assert isinstance(first, dg.RunRequest) and first.partition_key == "002"
@@ -129,9 +121,7 @@ def test_neither_asks_for_an_iteration_that_is_under_way(home: Home, instance: d
     assert "Iteration 002 is under way" in str(sensed(instance))
 
 
-def test_an_iteration_that_failed_is_not_asked_for_again_by_itself(
-    home: Home, instance: dg.DagsterInstance
-) -> None:
+def test_an_iteration_that_failed_is_not_asked_for_again_by_itself(home: Home, instance: dg.DagsterInstance) -> None:
     promote(instance, "001", "002")
     asked = sensed(instance)
     assert isinstance(asked, dg.RunRequest)

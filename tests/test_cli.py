@@ -53,9 +53,7 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
     assert f"example:\n  josh {command}" in capsys.readouterr().out
 
 
-def test_the_library_has_its_commands_without_those_of_other_layers(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_library_has_its_commands_without_those_of_other_layers(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         library_main(["iterate"])
     assert ended.value.code == 2
@@ -149,10 +147,7 @@ def broken_zip(folder: Path) -> Path:
 def no_goals(folder: Path) -> Path:
     corpus = folder / "empty"
     corpus.mkdir()
-    taxi = {
-        "goal": {"taxi": {"info": {"departure": "x"}}, "message": []},
-        "log": [{"text": "Hi", "metadata": {}}],
-    }
+    taxi = {"goal": {"taxi": {"info": {"departure": "x"}}, "message": []}, "log": [{"text": "Hi", "metadata": {}}]}
     (corpus / "data.json").write_text(json.dumps({"MUL1.json": taxi}))
     for name in ("valListFile", "testListFile"):
         (corpus / name).write_text("")
@@ -204,9 +199,7 @@ def test_goals_can_be_piped_into_a_reader_that_stops_early() -> None:
     assert json.loads(done.stdout)["goal_id"]
 
 
-def test_replay_reads_standard_input(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_replay_reads_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("nonsense\n"))
     assert main(["replay", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["line"] == 1
@@ -227,9 +220,7 @@ def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(home: Path, tmp_path:
 
     def josh(delay: float) -> subprocess.Popen[str]:
         command = [sys.executable, str(tests / "slow_josh.py"), str(delay), "iterate", "--profile", profile]
-        return subprocess.Popen(
-            command, env=environment, text=True, stderr=subprocess.PIPE, start_new_session=True
-        )
+        return subprocess.Popen(command, env=environment, text=True, stderr=subprocess.PIPE, start_new_session=True)
 
     interrupted = josh(0.4)
     deadline = time.monotonic() + 120

@@ -35,9 +35,7 @@ def test_the_ui_shows_the_runs_materializes_a_partition_and_ends_with_ctrl_c(ui:
     evaluated = ui.ask(FIGURES)["assetNodeOrError"]["assetMaterializations"]
     assert {one["partition"] for one in evaluated} == {"000", "001"}
     for one in evaluated:
-        drawn = [
-            entry["mdStr"] for entry in one["metadataEntries"] if entry["label"] == "success by iteration"
-        ]
+        drawn = [entry["mdStr"] for entry in one["metadataEntries"] if entry["label"] == "success by iteration"]
         assert drawn and drawn[0].startswith("![figure](data:image/png;base64,")
 
     selector = {
@@ -47,9 +45,7 @@ def test_the_ui_shows_the_runs_materializes_a_partition_and_ends_with_ctrl_c(ui:
         "assetSelection": [{"path": ["reward_labels"]}],
     }
     tags = [{"key": "dagster/partition", "value": "001"}]
-    launched = ui.ask(
-        LAUNCH, p={"selector": selector, "runConfigData": {}, "executionMetadata": {"tags": tags}}
-    )
+    launched = ui.ask(LAUNCH, p={"selector": selector, "runConfigData": {}, "executionMetadata": {"tags": tags}})
     run_id = launched["launchRun"]["run"]["runId"]
     assert ui.wait_for(run_id) == "SUCCESS"
     written = ui.home.warehouse().rows(

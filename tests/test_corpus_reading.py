@@ -38,9 +38,7 @@ def convlab_folder(folder: Path, splits: tuple[str, ...] = ("train", "val", "tes
     for name in ("data.json", "valListFile", "testListFile"):
         (folder / name).unlink()
     for split in splits:
-        records = {
-            d.dialogue_id: {"goal": d.goal, "log": d.log} for d in SAMPLE.dialogues if d.split == split
-        }
+        records = {d.dialogue_id: {"goal": d.goal, "log": d.log} for d in SAMPLE.dialogues if d.split == split}
         with zipfile.ZipFile(folder / f"{split}.json.zip", "w") as archive:
             archive.writestr(f"{split}.json", json.dumps(records))
     return folder
@@ -140,12 +138,7 @@ def test_odd_records_are_kept_as_empty_ones(official: Path) -> None:
     corpus = load(official)
     kept = {d.dialogue_id: d for d in corpus.dialogues}
     assert len(kept) == len(SAMPLE.dialogues) + 4
-    assert [(dict(kept[k].goal), kept[k].log) for k in odd] == [
-        ({}, ()),
-        ({}, ()),
-        ({}, ()),
-        ({"hotel": 3}, ({},)),
-    ]
+    assert [(dict(kept[k].goal), kept[k].log) for k in odd] == [({}, ()), ({}, ()), ({}, ()), ({"hotel": 3}, ({},))]
     assert through_the_store(corpus) == corpus
 
 

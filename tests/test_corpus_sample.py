@@ -51,9 +51,7 @@ def test_the_same_seed_gives_the_same_corpus_and_another_seed_another() -> None:
 
 
 def test_the_first_corpus_ever_generated_is_still_the_same() -> None:
-    assert (
-        sample_corpus(20, 0).digest == "e215e07ae1e1296b"
-    )  # another digest: other goals, scores not comparable
+    assert sample_corpus(20, 0).digest == "e215e07ae1e1296b"  # another digest: other goals, scores not comparable
 
 
 def test_the_digest_of_the_sample_is_computed_anew_from_what_was_stored_and_that_of_files_is_not() -> None:
@@ -142,11 +140,7 @@ def test_what_was_booked_satisfies_the_goal() -> None:
 def test_a_perfect_agent_solves_every_goal(semantics: Semantics, parts: bool) -> None:
     goals = derive_goals(CORPUS, semantics, parts)
     verdicts = solvability(CORPUS, semantics, goals)
-    assert (
-        len(verdicts)
-        == len(goals)
-        == (len(eligible_parts()) if parts else len({d for d, _ in eligible_parts()}))
-    )
+    assert len(verdicts) == len(goals) == (len(eligible_parts()) if parts else len({d for d, _ in eligible_parts()}))
     assert [goal.goal_id for goal, verdict in verdicts if not verdict.solvable] == []
 
 

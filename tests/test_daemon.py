@@ -9,12 +9,9 @@ from served_ui import CHAIN, SELECTOR, Ui, served
 
 ROUND_SECONDS = 240.0
 """A sensor ticks twice a minute, the schedule of this test once; a tiny iteration takes ten seconds."""
-START_SENSOR = (
-    "mutation($s: SensorSelector!){startSensor(sensorSelector:$s){__typename ... on PythonError{message}}}"
-)
+START_SENSOR = "mutation($s: SensorSelector!){startSensor(sensorSelector:$s){__typename ... on PythonError{message}}}"
 START_SCHEDULE = (
-    "mutation($s: ScheduleSelector!){startSchedule(scheduleSelector:$s){__typename "
-    "... on PythonError{message}}}"
+    "mutation($s: ScheduleSelector!){startSchedule(scheduleSelector:$s){__typename ... on PythonError{message}}}"
 )
 STOP_SENSOR = "mutation($id: String!){stopSensor(id:$id){__typename}}"
 STOP_SCHEDULE = "mutation($id: String!){stopRunningSchedule(id:$id){__typename}}"
@@ -37,9 +34,7 @@ LAUNCH = (
     "... on LaunchRunSuccess{run{runId}} "
     "... on PythonError{message} ... on RunConfigValidationInvalid{errors{message}}}}"
 )
-BACKFILL_STATUS = (
-    "query($id: String!){partitionBackfillOrError(backfillId:$id){... on PartitionBackfill{status}}}"
-)
+BACKFILL_STATUS = "query($id: String!){partitionBackfillOrError(backfillId:$id){... on PartitionBackfill{status}}}"
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +51,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
 
 def promoted(ui: Ui, iteration: str) -> bool | None:
     """Whether an iteration ended with a promotion; None while it has not ended."""
-    found = ui.home.warehouse().rows(
-        "SELECT promoted FROM current_promotions WHERE iteration = ?", [iteration]
-    )
+    found = ui.home.warehouse().rows("SELECT promoted FROM current_promotions WHERE iteration = ?", [iteration])
     return bool(found[0]["promoted"]) if found else None
 
 
@@ -134,9 +127,7 @@ def test_a_backfill_runs_iterations_in_order_each_on_what_the_one_before_promote
         return status if status in ("COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED") else None
 
     assert ui.wait_until(ended, "the backfill", 2 * ROUND_SECONDS) == "COMPLETED_SUCCESS"
-    runs = [
-        run for run in ui.ask(RUNS)["runsOrError"]["results"] if tags(run).get("dagster/backfill") == backfill
-    ]
+    runs = [run for run in ui.ask(RUNS)["runsOrError"]["results"] if tags(run).get("dagster/backfill") == backfill]
     runs.sort(key=lambda run: float(run["startTime"]))
     assert [tags(run)["dagster/partition"] for run in runs] == keys
     for first, second in pairwise(runs):
@@ -147,7 +138,5 @@ def test_a_backfill_runs_iterations_in_order_each_on_what_the_one_before_promote
 
 def generations(ui: Ui) -> dict[str, int]:
     """Current generation of each iteration's rollouts."""
-    rows = ui.home.warehouse().rows(
-        "SELECT scope, generation FROM generations WHERE stage = 'rollouts' AND current"
-    )
+    rows = ui.home.warehouse().rows("SELECT scope, generation FROM generations WHERE stage = 'rollouts' AND current")
     return {row["scope"]: row["generation"] for row in rows}

@@ -28,11 +28,7 @@ LOOP = {
     "promotion": {"policy", "lora_adapter", "benchmark_evaluation"},
     "toolwoz_benchmark": {"promotion"},
 }
-ENVIRONMENT = {
-    "multiwoz_dialogues": set(),
-    "toolwoz_goals": {"multiwoz_dialogues"},
-    "cold_start": {"toolwoz_goals"},
-}
+ENVIRONMENT = {"multiwoz_dialogues": set(), "toolwoz_goals": {"multiwoz_dialogues"}, "cold_start": {"toolwoz_goals"}}
 AUDIT = {"audit": {"promotion"}}
 TABLES = {stage.asset: tables_of(stage) for stage in STAGES}
 ORIGINS = {column: sources for stage in STAGES for column, sources in stage.origins.items()}
@@ -127,9 +123,7 @@ def test_nothing_is_warned_of_where_the_definitions_are_loaded() -> None:
     assert "assets/" not in loaded.stderr, loaded.stderr
 
 
-def test_dagster_starts_the_processes_in_whose_place_the_pages_are_put(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_dagster_starts_the_processes_in_whose_place_the_pages_are_put(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dagster._cli.dev, "open_ipc_subprocess", None)
     monkeypatch.setattr(dagster_webserver.app, "DagsterWebserver", None)
     put_in_place()
@@ -138,7 +132,4 @@ def test_dagster_starts_the_processes_in_whose_place_the_pages_are_put(
     assert "dagster_webserver" in str(starts.co_consts)
     builds = dagster_webserver.app.create_app_from_workspace_process_context
     assert "DagsterWebserver" in builds.__code__.co_names
-    assert (dagster._cli.dev.open_ipc_subprocess, dagster_webserver.app.DagsterWebserver) == (
-        started,
-        Webserver,
-    )
+    assert (dagster._cli.dev.open_ipc_subprocess, dagster_webserver.app.DagsterWebserver) == (started, Webserver)

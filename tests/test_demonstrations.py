@@ -39,11 +39,7 @@ def reached(corpus: Corpus, parts: bool, seed: int) -> tuple[list[Goal], Ceiling
 
 
 def demonstrated(
-    environment: ToolWoz,
-    goals: Iterable[Goal],
-    careless: Carelessness = CARELESS,
-    seed: int = 0,
-    turns: int = 8,
+    environment: ToolWoz, goals: Iterable[Goal], careless: Carelessness = CARELESS, seed: int = 0, turns: int = 8
 ) -> list[Demonstration]:
     return asyncio.run(demonstrate(environment, list(goals), careless, seed, turns))
 

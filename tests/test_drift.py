@@ -11,13 +11,7 @@ from tiny_model import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from josh_pipeline.core.progress import SilentProgress, Snapshot, ThrottledProgress
-from josh_pipeline.evaluation.drift import (
-    Drift,
-    general_texts,
-    measure_drift,
-    reading_digest,
-    summarised,
-)
+from josh_pipeline.evaluation.drift import Drift, general_texts, measure_drift, reading_digest, summarised
 from josh_pipeline.policies.transformers_engine import TransformersEngine
 from josh_pipeline.policies.weights import Quantization, Weights, serves_beside
 
@@ -63,9 +57,7 @@ def test_the_foundation_has_not_drifted_from_itself(foundation: Path) -> None:
     assert found.tokens == sum(len(text.answer.encode()) + 1 for text in general_texts())
 
 
-def test_more_change_is_more_drift_and_equal_weights_give_equal_numbers(
-    foundation: Path, tmp_path: Path
-) -> None:
+def test_more_change_is_more_drift_and_equal_weights_give_equal_numbers(foundation: Path, tmp_path: Path) -> None:
     little = drift(changed(foundation, tmp_path / "little", 0.01), foundation)
     much = drift(changed(foundation, tmp_path / "much", 0.1), foundation)
     assert 0 < little.low < little.mean < little.high < much.low

@@ -53,9 +53,7 @@ def test_its_tasks_are_searched_harvested_trained_evaluated_and_audited(
         run_iteration(home, settings, key, f"run-{key}")
 
     warehouse = home.warehouse()
-    played = warehouse.rows(
-        "SELECT g.source_id, t.reward FROM current_trees t JOIN current_goals g USING (goal_id)"
-    )
+    played = warehouse.rows("SELECT g.source_id, t.reward FROM current_trees t JOIN current_goals g USING (goal_id)")
     assert {(tree["source_id"], tree["reward"]) for tree in played} == {("tea", 1.0), ("bread", 1.0)}
     rows = warehouse.rows("SELECT label, sides FROM current_preference_rows")
     assert rows and all('"charge' in row["sides"] for row in rows)

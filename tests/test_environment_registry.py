@@ -46,9 +46,7 @@ def test_a_built_in_name_a_module_and_a_file_name_a_class(own: Path) -> None:
     assert environment_class(f"{own}:Mine") is found, "a class is imported once"
 
 
-def test_two_files_of_one_name_are_two_modules_whose_classes_can_be_pickled(
-    own: Path, tmp_path: Path
-) -> None:
+def test_two_files_of_one_name_are_two_modules_whose_classes_can_be_pickled(own: Path, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     other = tmp_path / "more" / own.name
     other.write_text(OWN)
@@ -63,9 +61,7 @@ def test_a_name_that_nobody_knows_says_which_there_are() -> None:
     assert f"use one of {', '.join(BUILT_IN)}" in said and "path/to/file.py:Class" in said
 
 
-def test_other_packages_bring_environments_by_an_entry_point(
-    own: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_packages_bring_environments_by_an_entry_point(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def entry_points(group: str) -> list[EntryPoint]:
         assert group == GROUP == "josh.environments"
         return [EntryPoint("mine", f"{own}:Mine", group)]

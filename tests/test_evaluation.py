@@ -163,12 +163,7 @@ def episode(goal: str, earned: tuple[int, ...], *tools: str, **changes: object) 
 def test_the_score_breaks_rewards_down_by_domain_and_tool() -> None:
     goals = {goal.goal_id: goal for goal in GOALS}
     found = score(
-        [
-            episode("goal-0", (0, 1, 2)),
-            episode("goal-1", (0, 1)),
-            episode("goal-2", (2,)),
-            episode("goal-3", ()),
-        ],
+        [episode("goal-0", (0, 1, 2)), episode("goal-1", (0, 1)), episode("goal-2", (2,)), episode("goal-3", ())],
         goals,
         fault,
     )
@@ -196,12 +191,7 @@ def test_each_conversation_without_success_has_one_class_of_error() -> None:
         {goal.goal_id: goal for goal in GOALS},
         fault,
     )
-    assert found.errors == {
-        "failed: timeout": 1,
-        "booking not made": 1,
-        "booking wrong": 1,
-        "search wrong": 1,
-    }
+    assert found.errors == {"failed: timeout": 1, "booking not made": 1, "booking wrong": 1, "search wrong": 1}
     assert sum(found.errors.values()) == 4
     assert found.faulty_calls == pytest.approx(1 / 5)
     assert found.error_turns == pytest.approx(2 / 20)

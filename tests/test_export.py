@@ -52,9 +52,7 @@ def test_everything_is_exported_with_a_manifest_that_says_how(
     assert by_name["sft-001.jsonl"]["row_ids"] == ids
     assert (
         manifest["generations"]["preferences/001/1"]
-        == store.rows("SELECT digest FROM generations WHERE stage = 'preferences' AND scope = '001'")[0][
-            "digest"
-        ]
+        == store.rows("SELECT digest FROM generations WHERE stage = 'preferences' AND scope = '001'")[0]["digest"]
     )
 
 
@@ -110,10 +108,7 @@ def test_preferences_load_with_the_keys_that_trl_reads(finished: Home, tmp_path:
 def conversation(*calls: dict[str, Any]) -> tuple[Message, ...]:
     messages: tuple[Message, ...] = (Message("system", "Help."), Message("user", "Hi"))
     for arguments in calls:
-        messages += (
-            Message("assistant", "", (ToolCall("search_hotel", arguments),)),
-            Message("tool", '{"rows": []}'),
-        )
+        messages += (Message("assistant", "", (ToolCall("search_hotel", arguments),)), Message("tool", '{"rows": []}'))
     return (*messages, Message("assistant", "Nothing matches."))
 
 

@@ -32,8 +32,7 @@ def test_only_an_interval_wholly_below_zero_is_a_regression() -> None:
     worse = gate_between(good, bad)
     assert worse.regressed and not worse.passed
     assert worse.sentence.startswith(
-        "Mean reward on 100 validation goals went from 0.600 to 0.300 "
-        "(-0.300 [-0.390, -0.210]): a regression."
+        "Mean reward on 100 validation goals went from 0.600 to 0.300 (-0.300 [-0.390, -0.210]): a regression."
     )
     assert gate_between(bad, good).passed and "a gain" in gate_between(bad, good).sentence
     for other in (slightly, good):
@@ -45,11 +44,7 @@ def test_only_an_interval_wholly_below_zero_is_a_regression() -> None:
     ("drift", "passed", "words"),
     [
         (0.7, True, "Drift from the foundation: 0.700 nats a token, within 1.5."),
-        (
-            1.51,
-            False,
-            "Drift from the foundation: 1.510 nats a token, not within 1.5 (evaluation.max_drift).",
-        ),
+        (1.51, False, "Drift from the foundation: 1.510 nats a token, not within 1.5 (evaluation.max_drift)."),
         (nan, False, "Drift from the foundation: nan nats a token, not within 1.5 (evaluation.max_drift)."),
         (None, True, "Drift from the foundation was not measured."),
     ],

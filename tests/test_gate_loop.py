@@ -37,9 +37,7 @@ def test_a_better_candidate_that_drifted_too_far_is_refused_as_a_result(
         check.check_name: check
         for run in loop.instance.get_run_records()
         if run.dagster_run.tags.get("dagster/partition") == "001"
-        for entry in loop.instance.all_logs(
-            run.dagster_run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
-        )
+        for entry in loop.instance.all_logs(run.dagster_run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
         for check in [entry.get_dagster_event().asset_check_evaluation_data]
     }
     assert checks["no_regression"].passed and not checks["drift_limited"].passed

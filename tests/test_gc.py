@@ -30,9 +30,7 @@ def digests(home: Home) -> dict[str, str]:
     return {row["iteration"]: row["adapter_digest"] for row in rows}
 
 
-def test_unreferenced_adapters_checkpoints_and_work_folders_go(
-    home: Home, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unreferenced_adapters_checkpoints_and_work_folders_go(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     kept = digests(home)
     lost, stale, fresh = home.adapters / "0123456789abcdef", home.training / "old", home.training / "new"
     for folder in (lost, stale, fresh, home.merged / "fedcba9876543210", home.models / "base-0123"):
@@ -49,13 +47,7 @@ def test_unreferenced_adapters_checkpoints_and_work_folders_go(
 
     assert gc(home) == 0
     assert "Removed" in capsys.readouterr().out
-    gone = (
-        lost,
-        lost.with_suffix(".json"),
-        stale,
-        home.merged / "fedcba9876543210",
-        home.models / "base-0123",
-    )
+    gone = (lost, lost.with_suffix(".json"), stale, home.merged / "fedcba9876543210", home.models / "base-0123")
     assert not any(path.exists() for path in gone)
     assert fresh.is_dir(), "an interrupted training may go on"
     assert all((home.adapters / name).is_dir() for name in kept.values())
@@ -78,9 +70,7 @@ def test_generations_that_nothing_kept_descends_from_go_and_the_chain_stays_whol
     assert not find_waste(home).generations, "a second time there is nothing to do"
 
 
-def test_what_a_kept_adapter_descends_from_stays_after_a_rerun(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_kept_adapter_descends_from_stays_after_a_rerun(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     first = digests(home)["001"]
     play_with(monkeypatch, lambda digest: 0.8)
     run_iteration(home, home.settings(), "001", "again")
@@ -92,9 +82,7 @@ def test_what_a_kept_adapter_descends_from_stays_after_a_rerun(
     assert audit_home(home, "002", SilentProgress())[0].sound
 
 
-def test_a_rerun_that_nothing_went_on_from_goes_with_its_trees(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rerun_that_nothing_went_on_from_goes_with_its_trees(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     play_with(monkeypatch, lambda digest: 0.8)
     old = home.warehouse().rows("SELECT rollout_id FROM current_rollouts WHERE iteration = '002'")
     other = home.settings().model_copy(update={"seed": 5})

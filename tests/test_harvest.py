@@ -7,13 +7,7 @@ from hypothesis import strategies as st
 
 from josh_pipeline.core.policy import Request
 from josh_pipeline.harvest.checks import check_rows
-from josh_pipeline.harvest.harvest import (
-    HarvestResult,
-    counted,
-    harvest_unfiltered,
-    with_earlier,
-    without_long,
-)
+from josh_pipeline.harvest.harvest import HarvestResult, counted, harvest_unfiltered, with_earlier, without_long
 from josh_pipeline.harvest.harvest import harvest as harvest_of
 from josh_pipeline.harvest.rows import Row, Side, held_out
 from josh_pipeline.search.tree import Tree
@@ -100,9 +94,7 @@ def test_an_interior_node_off_the_golden_path_gives_undesirable_rows():
     tree = grow(said("no", "GET a", "here"), "ab", max_rounds=4, beam_size=4)
     other = grow(one_of_two("well", "hm"), "ab", max_rounds=2)
     assert not harvest([other], "kto", "partial", NOBODY).rows
-    undesirable = [
-        row for row in harvest([tree], "kto", "partial", NOBODY).rows if row.label == "undesirable"
-    ]
+    undesirable = [row for row in harvest([tree], "kto", "partial", NOBODY).rows if row.label == "undesirable"]
     assert undesirable == []  # every node said the same as the golden one
 
     def answer(request: Request) -> str:
@@ -226,9 +218,7 @@ def test_the_fallback_sentence_is_nobodys_row():
 
 
 def test_stepping_by_action_refuses_the_whole_error_turn():
-    tree = grow(
-        said("GET x", "GET y", "hm", "GET a", "here"), "a", step_by="action", max_requests=2, beam_size=2
-    )
+    tree = grow(said("GET x", "GET y", "hm", "GET a", "here"), "a", step_by="action", max_requests=2, beam_size=2)
     (row,) = harvest([tree], "sft", "partial", NOBODY).rows
     assert trained_texts(row) == ["hm", "GET a"]
 

@@ -44,11 +44,7 @@ def test_a_page_without_a_store_gets_the_same_trees_rows_and_adapter_as_the_stag
     (reward,) = home.warehouse().rows(
         "SELECT before, after, n FROM current_comparisons WHERE role = 'val' AND metric = 'reward'"
     )
-    assert (found.gate.before, found.gate.after, found.gate.n) == (
-        reward["before"],
-        reward["after"],
-        reward["n"],
-    )
+    assert (found.gate.before, found.gate.after, found.gate.n) == (reward["before"], reward["after"], reward["n"])
     assert found.policy.digest == policy_of(home.warehouse(), "002").policy_digest
 
 

@@ -53,9 +53,7 @@ def launched(config: dict[str, Any]) -> list[str]:
     )
     assert bool(begun) == result.success, "nothing begins with a faulty setting"
     return [
-        event.step_failure_data.user_failure_data.description
-        for event in result.all_events
-        if event.is_step_failure
+        event.step_failure_data.user_failure_data.description for event in result.all_events if event.is_step_failure
     ]
 
 

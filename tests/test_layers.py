@@ -113,9 +113,7 @@ def test_the_library_imports_neither_dagster_nor_assets():
                 if isinstance(node, ast.ImportFrom)
                 else []
             )
-            foreign = [
-                one for one in names if one.split(".")[0] in ("assets", "dagster", "dagster_webserver")
-            ]
+            foreign = [one for one in names if one.split(".")[0] in ("assets", "dagster", "dagster_webserver")]
             assert not foreign, f"{name} imports {foreign}"
 
 

@@ -72,8 +72,7 @@ def react_policy(skill: float) -> Callable[..., Any]:
         if chance(request).random() >= skill:
             return "PLAN stall\nSPEAK What else?"
         made = "\n".join(
-            f"APICALL {json.dumps({'name': call.tool, 'parameters': dict(call.parameters)})}"
-            for call in wanted
+            f"APICALL {json.dumps({'name': call.tool, 'parameters': dict(call.parameters)})}" for call in wanted
         )
         return f"PLAN call\n{made}\nSPEAK All done."
 

@@ -128,8 +128,7 @@ def test_each_step_asks_for_the_one_before_it_until_all_are_of_the_new_policy(ho
 
 
 @pytest.mark.parametrize(
-    "works",
-    [[label_rewards], [harvest_rows, train_adapter], [train_adapter], [evaluate_candidate], [promote]],
+    "works", [[label_rewards], [harvest_rows, train_adapter], [train_adapter], [evaluate_candidate], [promote]]
 )
 def test_what_mixes_two_policies_is_named_by_the_audit(
     works: list[Callable[[Step, str], object]], home: Home, monkeypatch: pytest.MonkeyPatch
@@ -203,11 +202,7 @@ def unreadable(iteration: str) -> str:
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
-    [
-        (twice, "occur more than once"),
-        (held_out, "held out"),
-        (unreadable, "teach what the agent cannot read"),
-    ],
+    [(twice, "occur more than once"), (held_out, "held out"), (unreadable, "teach what the agent cannot read")],
 )
 def test_nothing_is_trained_on_unsound_or_leaking_rows_of_an_earlier_run(
     spoil: Callable[[str], str], words: str, home: Home
@@ -236,9 +231,7 @@ def test_rows_are_held_to_the_settings_that_they_are_trained_with(home: Home) ->
             train_adapter(step, "002")
 
 
-def test_what_is_published_while_a_step_reads_is_not_mixed_in(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_published_while_a_step_reads_is_not_mixed_in(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     step = step_of(home, home.settings(), "reading")
     old = training_rows(step, policy_of(step.warehouse, "002"))
     first = stored_trees(step.warehouse, "002")

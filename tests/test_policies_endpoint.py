@@ -40,9 +40,7 @@ class Server:
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        length = next(
-            (int(x.split(":")[1]) for x in head.splitlines() if x.lower().startswith("content-length")), 0
-        )
+        length = next((int(x.split(":")[1]) for x in head.splitlines() if x.lower().startswith("content-length")), 0)
         body = await reader.readexactly(length)
         self.headers.append(head)
         self.times.append(time.monotonic())
@@ -118,9 +116,7 @@ def test_results_without_api_calls_are_sent_as_the_users_because_servers_refuse_
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_passing_fault_is_retried_until_it_passes(status: int):
-    server = Server(
-        lambda n: (status, {"Retry-After": "0"}, "") if n < 2 else (200, {}, answer({"content": "y"}))
-    )
+    server = Server(lambda n: (status, {"Retry-After": "0"}, "") if n < 2 else (200, {}, answer({"content": "y"})))
     assert ask(server).text == "y"
     assert len(server.bodies) == 3
 
@@ -131,18 +127,14 @@ def in_two_seconds() -> str:
 
 @pytest.mark.parametrize(("header", "least"), [(lambda: "0.2", 0.2), (in_two_seconds, 0.9)])
 def test_a_retry_comes_no_sooner_than_the_server_asks(header: Callable[[], str], least: float):
-    server = Server(
-        lambda n: (200, {}, answer({"content": "y"})) if n else (429, {"Retry-After": header()}, "")
-    )
+    server = Server(lambda n: (200, {}, answer({"content": "y"})) if n else (429, {"Retry-After": header()}, ""))
     assert ask(server).text == "y"
     assert server.times[1] - server.times[0] >= least
 
 
 @pytest.mark.parametrize("header", ["soon", "", "nan", "-5", "Mon, 01 Jan 99999999999999 00:00:00 GMT"])
 def test_a_retry_after_that_says_nothing_is_left_out(header: str):
-    server = Server(
-        lambda n: (200, {}, answer({"content": "y"})) if n else (503, {"Retry-After": header}, "")
-    )
+    server = Server(lambda n: (200, {}, answer({"content": "y"})) if n else (503, {"Retry-After": header}, ""))
     assert ask(server).text == "y"
 
 

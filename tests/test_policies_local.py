@@ -62,9 +62,7 @@ def asked(text: str, temperature: float, seed: int = 0, max_tokens: int = 12) ->
 def test_what_is_sampled_for_a_request_does_not_depend_on_its_neighbours(tiny: Path):
     wanted = asked("hello", 1.0, seed=3)
     alone = ask(tiny, "transformers", [wanted])[0]
-    crowd = ask(tiny, "transformers", [asked("something longer than that", 1.0, 5), wanted, asked("x", 0.0)])[
-        1
-    ]
+    crowd = ask(tiny, "transformers", [asked("something longer than that", 1.0, 5), wanted, asked("x", 0.0)])[1]
     assert alone.token_ids == crowd.token_ids
 
 

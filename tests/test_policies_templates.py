@@ -22,9 +22,7 @@ from josh_pipeline.settings import PolicySettings
 
 REFUSES_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('No system role.') }}{% endif %}"
 REFUSES_TOOLS = (
-    "{% for m in messages %}"
-    "{% if m.role == 'tool' %}{{ raise_exception('No tools.') }}{% endif %}"
-    "{% endfor %}"
+    "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('No tools.') }}{% endif %}{% endfor %}"
 )
 HELLO = Request((Message("user", "hello"),), (), Sampling(0.0, 4), seed=0)
 
@@ -69,9 +67,7 @@ def test_a_model_without_a_chat_template_is_one_sentence(tiny: Path) -> None:
         ("{{ messages[0].content + 3 }}", "TypeError"),
     ],
 )
-def test_a_template_that_refuses_what_agents_say_is_one_sentence(
-    tiny: Path, template: str, reason: str
-) -> None:
+def test_a_template_that_refuses_what_agents_say_is_one_sentence(tiny: Path, template: str, reason: str) -> None:
     text = refusal(with_template(tiny, template))
     assert reason in text and "cannot render a conversation of system, user, assistant and tool" in text
 

@@ -5,13 +5,7 @@ import re
 
 from rich.console import Console
 
-from josh_pipeline.core.progress import (
-    Progress,
-    SilentProgress,
-    Snapshot,
-    TerminalProgress,
-    ThrottledProgress,
-)
+from josh_pipeline.core.progress import Progress, SilentProgress, Snapshot, TerminalProgress, ThrottledProgress
 
 
 def work(progress: Progress, steps: int) -> None:

@@ -107,9 +107,7 @@ def test_every_score_stands_in_the_table_and_the_user_ceiling_beside_it(html: st
     assert "user ceiling a perfect agent with this user 150 – 97.3 %" in text
 
 
-def test_the_report_shows_drift_with_its_limit_and_says_where_there_is_none(
-    html: str, data: ReportData
-) -> None:
+def test_the_report_shows_drift_with_its_limit_and_says_where_there_is_none(html: str, data: ReportData) -> None:
     text = Page(html).text
     assert "KL(policy ‖ foundation)" in text and "651 tokens" in text and "40 general requests" in text
     for one in data.drifts:
@@ -165,9 +163,7 @@ def test_cost_is_summed_and_money_is_told_only_where_there_are_prices(html: str,
     text = Page(html).text
     assert "4,490 requests, 1,820,000 prompt tokens of which 1,502,000 were cached" in text
     assert "No prices are set, so nothing is said about money." in text
-    paid = replace(
-        data, costs=(*data.costs, Cost(2, "JOSH round 2", "rollouts", 60.0, Usage(10, 0, 100, cost=1.25)))
-    )
+    paid = replace(data, costs=(*data.costs, Cost(2, "JOSH round 2", "rollouts", 60.0, Usage(10, 0, 100, cost=1.25))))
     assert "In money, by the prices in the settings: 1.25." in Page(report_page(paid)).text
 
 
@@ -265,9 +261,7 @@ def test_intervals_are_drawn_to_scale(data: ReportData) -> None:
     figure = success_by_iteration(data.main, data.ceiling)
     axes = figure.axes[0]
     bars = [
-        collection.get_segments()[0][:, 1]
-        for collection in axes.collections
-        if hasattr(collection, "get_segments")
+        collection.get_segments()[0][:, 1] for collection in axes.collections if hasattr(collection, "get_segments")
     ]
     assert [(round(low, 4), round(high, 4)) for low, high in bars] == [
         (round(s.score.low, 4), round(s.score.high, 4)) for s in data.main
@@ -305,18 +299,7 @@ def test_the_terminal_table_has_the_columns_and_a_word_about_parts(data: ReportD
     screen = io.StringIO()
     Console(file=screen, width=80).print(score_table(data.scores))
     text = screen.getvalue()
-    for heading in (
-        "policy",
-        "goals",
-        "n",
-        "mean",
-        "reward",
-        "95 % interval",
-        "trees",
-        "full",
-        "rows",
-        "moted",
-    ):
+    for heading in ("policy", "goals", "n", "mean", "reward", "95 % interval", "trees", "full", "rows", "moted"):
         assert heading in text
     assert "…" not in text, "80 columns hold the whole table"
     assert "54.7 % [46.7, 62.4]" in text

@@ -75,9 +75,9 @@ def test_a_refused_attempt_stays_in_scores_and_decisions_when_the_next_one_is_ev
 
 def test_two_candidates_of_one_search_share_its_cost(step: Step) -> None:
     warehouse = step.warehouse
-    training = warehouse.rows(
-        "SELECT * EXCLUDE (iteration, generation, digest) FROM current_trainings ORDER BY ALL"
-    )[-1]
+    training = warehouse.rows("SELECT * EXCLUDE (iteration, generation, digest) FROM current_trainings ORDER BY ALL")[
+        -1
+    ]
     again = training | {"policy_digest": "three", "adapter_digest": "a-three"}
     tables = {"trainings": pl.DataFrame([again], schema_overrides={"parent_digest": pl.String})}
     warehouse.publish("adapter", "002", step.run_id, tables, made_from(step, "002", "policy", "preferences"))

@@ -36,9 +36,7 @@ def data(warehouse: Warehouse) -> ReportData:
 
 def test_scores_name_each_policy_once_with_what_it_was_trained_on(warehouse: Warehouse) -> None:
     scores = home_scores(warehouse)
-    found = [
-        (s.iteration, s.name, s.goals.short, s.role, s.score.n, s.score.success, s.promoted) for s in scores
-    ]
+    found = [(s.iteration, s.name, s.goals.short, s.role, s.score.n, s.score.success, s.promoted) for s in scores]
     assert found == [
         (0, "cold start", "parts", "test", GOALS, 2 / 8, None),
         (1, "JOSH round 1", "parts", "test", GOALS, 6 / 8, True),
@@ -90,9 +88,9 @@ def test_harvest_curves_costs_and_injected_faults_come_from_the_rows(data: Repor
     assert all(c.seconds is not None and c.seconds >= 0 for c in data.costs)
     assert data.costs[2].usage.prompt_tokens == 2 * 41_250
     evaluations = [c.usage for c in data.costs if c.step == "evaluation"]
-    assert [(used.requests, used.prompt_tokens) for used in evaluations] == [
-        (3 * GOALS, 1_200 * GOALS)
-    ] * 3, "what a round compares with was counted where it was played"
+    assert [(used.requests, used.prompt_tokens) for used in evaluations] == [(3 * GOALS, 1_200 * GOALS)] * 3, (
+        "what a round compares with was counted where it was played"
+    )
     assert evaluations[0].cost == pytest.approx(0.02 * GOALS)
     assert data.ceiling is not None
     assert data.ceiling.n == GOALS

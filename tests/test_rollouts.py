@@ -7,17 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fakes import (
-    PrizeWorld,
-    ScriptedPolicy,
-    TinyAgent,
-    TinyUser,
-    after_call,
-    chance,
-    choosing,
-    failing,
-    grow,
-)
+from fakes import PrizeWorld, ScriptedPolicy, TinyAgent, TinyUser, after_call, chance, choosing, failing, grow
 
 from josh_pipeline.core.policy import Policy, Request
 from josh_pipeline.core.progress import Progress, SilentProgress
@@ -26,12 +16,7 @@ from josh_pipeline.environments.registry import environment_class
 from josh_pipeline.evaluation.playing import rollout_digest
 from josh_pipeline.search.checkpoint import Checkpointer
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter
-from josh_pipeline.search.rollouts import (
-    RolloutSummary,
-    TooManyFailuresError,
-    rollout_seed,
-    rollouts,
-)
+from josh_pipeline.search.rollouts import RolloutSummary, TooManyFailuresError, rollout_seed, rollouts
 from josh_pipeline.search.spending import Budget, Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Prices, SearchSettings, Settings, load_settings
@@ -140,9 +125,7 @@ def test_a_search_that_is_tried_again_asks_the_same_and_gives_a_tree_of_another_
     run(same, again, retry=1)
     assert not set(first.trees) & set(again.trees) and {tree.retry for tree in again.trees.values()} == {1}
     assert sorted(request.seed for request in policy.asked) == sorted(request.seed for request in same.asked)
-    rewards = [
-        {t.goal_id: (t.reward, len(t.nodes)) for t in shelf.trees.values()} for shelf in (first, again)
-    ]
+    rewards = [{t.goal_id: (t.reward, len(t.nodes)) for t in shelf.trees.values()} for shelf in (first, again)]
     assert rewards[0] == rewards[1]
 
 
@@ -227,9 +210,7 @@ def test_too_many_failures_stop_the_run_with_the_reasons_and_keep_what_finished(
 
     shelf = Shelf()
     policy = ScriptedPolicy(answer)
-    with pytest.raises(
-        TooManyFailuresError, match=r"3 of 12 rollouts failed \(endpoint 3; the first: A scripted"
-    ):
+    with pytest.raises(TooManyFailuresError, match=r"3 of 12 rollouts failed \(endpoint 3; the first: A scripted"):
         run(policy, shelf, max_failed_share=0.2, in_flight=1)
     assert len(shelf.trees) == 3
 

@@ -86,9 +86,7 @@ def odd_answer(text: str, oddity: str) -> dict[str, Any]:
 async def play(server: FaultyServer, trees: list[Tree]) -> RolloutSummary:
     listening = await asyncio.start_server(server.connection, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
-    policy = EndpointPolicy(
-        f"http://127.0.0.1:{port}/v1", "model", 16, first_delay=0.001, request_seconds=0.15
-    )
+    policy = EndpointPolicy(f"http://127.0.0.1:{port}/v1", "model", 16, first_delay=0.001, request_seconds=0.15)
     try:
         return await rollouts(
             [Wish(f"goal {number}") for number in range(12)],

@@ -2,18 +2,7 @@ import asyncio
 import random
 
 import pytest
-from fakes import (
-    MoodyWorld,
-    ScriptedPolicy,
-    TinyUser,
-    after_call,
-    chance,
-    choosing,
-    failing,
-    grow,
-    last_text,
-    said,
-)
+from fakes import MoodyWorld, ScriptedPolicy, TinyUser, after_call, chance, choosing, failing, grow, last_text, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -246,9 +235,7 @@ def test_stepping_by_action_branches_before_each_request():
 
 
 def test_stepping_by_action_keeps_the_limit_of_requests_a_turn():
-    tree = grow(
-        said("GET x", "GET x", "GET x", "bye"), step_by="action", max_rounds=1, max_requests=2, beam_size=1
-    )
+    tree = grow(said("GET x", "GET x", "GET x", "bye"), step_by="action", max_rounds=1, max_requests=2, beam_size=1)
     assert [node.error_turn for node in tree.nodes] == [False, False, True]
     assert tree.nodes[-1].end == "rounds_spent" and tree.rounds == 2
 
@@ -411,14 +398,7 @@ def test_a_world_that_breaks_at_the_hand_over_ends_its_branch_with_nothing_kept(
         def hand_over(self) -> None:
             raise ZeroDivisionError("a bug of the world")
 
-    tree = grow(
-        said("GET a", "GET b"),
-        world=Broken("abh"),
-        beam_size=1,
-        step_by=step_by,
-        max_requests=2,
-        max_rounds=3,
-    )
+    tree = grow(said("GET a", "GET b"), world=Broken("abh"), beam_size=1, step_by=step_by, max_requests=2, max_rounds=3)
     failed = next(node for node in tree.nodes if node.failure)
     assert failed.failure == "world" and failed.end == "failed"
     assert (failed.messages, failed.calls, failed.earned) == ((), (), ())

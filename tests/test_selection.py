@@ -19,9 +19,7 @@ def step(tmp_path_factory: pytest.TempPathFactory) -> Step:
 
 
 def searched(step: Step, iteration: str) -> list[str]:
-    found = step.warehouse.rows(
-        "SELECT goal_id FROM current_trees WHERE iteration = ? ORDER BY position", [iteration]
-    )
+    found = step.warehouse.rows("SELECT goal_id FROM current_trees WHERE iteration = ? ORDER BY position", [iteration])
     return [row["goal_id"] for row in found]
 
 

@@ -7,14 +7,7 @@ from typing import Any
 import pytest
 
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.settings import (
-    DpoSettings,
-    KtoSettings,
-    SftSettings,
-    load_settings,
-    merged,
-    profile_names,
-)
+from josh_pipeline.settings import DpoSettings, KtoSettings, SftSettings, load_settings, merged, profile_names
 
 OF = {"sft": SftSettings, "kto": KtoSettings, "dpo": DpoSettings}
 

@@ -174,10 +174,7 @@ def gate(before: Sequence[Episode], after: Sequence[Episode]) -> Gate:
 def shuffled(rows: Sequence[Row]) -> list[Row]:
     labels = [row.sides[0].label for row in rows]
     random.Random(0).shuffle(labels)
-    return [
-        replace(row, sides=(replace(row.sides[0], label=label),))
-        for row, label in zip(rows, labels, strict=True)
-    ]
+    return [replace(row, sides=(replace(row.sides[0], label=label),)) for row, label in zip(rows, labels, strict=True)]
 
 
 @pytest.fixture(scope="module")

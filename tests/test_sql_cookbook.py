@@ -43,9 +43,7 @@ def test_the_leak_recipe_finds_a_trained_source_that_was_evaluated(finished: Hom
     assert found.height > 0 and set(found["source_id"]) <= set(trained)
 
 
-def test_the_recipe_of_what_is_out_of_date_finds_what_a_rerun_left_behind(
-    finished: Home, tmp_path: Path
-) -> None:
+def test_the_recipe_of_what_is_out_of_date_finds_what_a_rerun_left_behind(finished: Home, tmp_path: Path) -> None:
     home = copied(finished, tmp_path)
     (relabelled,) = run_stages(home, home.settings(), "rerun", "001", "labels")
     found = home.warehouse().query(QUERY[STALE])

@@ -5,12 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from josh_pipeline.evaluation.statistics import (
-    paired_bootstrap,
-    paired_values,
-    pass_hat_k,
-    wilson,
-)
+from josh_pipeline.evaluation.statistics import paired_bootstrap, paired_values, pass_hat_k, wilson
 
 
 @pytest.mark.parametrize(

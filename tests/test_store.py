@@ -61,11 +61,7 @@ def test_a_new_generation_supersedes_the_old_one_which_stays_readable(grown: War
     second = grown.publish("rollouts", "001", "run-2", listed("c"), inputs=[Generation("policy", "001", 4)])
 
     assert grown.query("SELECT rollout_id FROM current_rollouts")["rollout_id"].to_list() == ["c"]
-    assert grown.query("SELECT rollout_id FROM rollouts ORDER BY ALL")["rollout_id"].to_list() == [
-        "a",
-        "b",
-        "c",
-    ]
+    assert grown.query("SELECT rollout_id FROM rollouts ORDER BY ALL")["rollout_id"].to_list() == ["a", "b", "c"]
     assert grown.current("rollouts", "001") == second == Generation("rollouts", "001", 2)
     inputs = grown.rows("SELECT inputs FROM generations WHERE current")[0]["inputs"]
     assert json.loads(inputs) == {"policy/001": 4}
@@ -76,11 +72,7 @@ def test_a_write_that_fails_leaves_the_current_generation_as_it_was(warehouse: W
         "preferences",
         "001",
         "run-1",
-        {
-            "row_nodes": pl.DataFrame(
-                {"row_id": ["x"], "node_id": ["n"], "rollout_id": ["t"], "part": ["completion"]}
-            )
-        },
+        {"row_nodes": pl.DataFrame({"row_id": ["x"], "node_id": ["n"], "rollout_id": ["t"], "part": ["completion"]})},
     )
     with pytest.raises(duckdb.Error):
         warehouse.publish("preferences", "001", "run-2", {"row_nodes": pl.DataFrame({"row_id": ["y"]})})
@@ -100,16 +92,11 @@ def test_a_stage_writes_its_own_tables_only(grown: Warehouse) -> None:
         grown.publish("labels", "001", "run-1", listed("a"))
 
 
-def test_a_row_that_is_there_never_changes_and_what_failed_stays_beside_its_retry(
-    warehouse: Warehouse,
-) -> None:
+def test_a_row_that_is_there_never_changes_and_what_failed_stays_beside_its_retry(warehouse: Warehouse) -> None:
     warehouse.append(tree("good", 1.0), key="rollout_id")
     before = warehouse.rows("SELECT * FROM trees"), warehouse.rows("SELECT * FROM nodes ORDER BY ALL")
     warehouse.append(tree("good", 0.0), key="rollout_id")
-    assert (
-        warehouse.rows("SELECT * FROM trees"),
-        warehouse.rows("SELECT * FROM nodes ORDER BY ALL"),
-    ) == before
+    assert (warehouse.rows("SELECT * FROM trees"), warehouse.rows("SELECT * FROM nodes ORDER BY ALL")) == before
 
     warehouse.append(tree("bad", 0.0, failure="endpoint"), key="rollout_id")
     warehouse.append(tree("again", 0.5, retry=1), key="rollout_id")
@@ -132,9 +119,7 @@ def test_the_digest_of_a_row_is_of_its_columns_and_a_tree_s_of_its_nodes(warehou
     assert combined_ == stored and len(set(stored)) == 2
 
 
-def test_a_generation_counts_its_rows_and_commits_to_them_to_its_run_and_to_its_inputs(
-    grown: Warehouse,
-) -> None:
+def test_a_generation_counts_its_rows_and_commits_to_them_to_its_run_and_to_its_inputs(grown: Warehouse) -> None:
     for run in ("run-1", "run-2"):
         grown.record_run(record_of(run, Settings(profile="quickstart")))
     one = grown.publish("rollouts", "001", "run-1", listed("a", "b"))
@@ -148,9 +133,7 @@ def test_a_generation_counts_its_rows_and_commits_to_them_to_its_run_and_to_its_
     assert len({grown.content_of(generation) for generation in labels}) == 1
 
 
-def test_a_list_of_trees_holds_the_digest_of_each_and_cannot_name_one_that_is_not_there(
-    grown: Warehouse,
-) -> None:
+def test_a_list_of_trees_holds_the_digest_of_each_and_cannot_name_one_that_is_not_there(grown: Warehouse) -> None:
     grown.publish("rollouts", "001", "run-1", listed("a", "b"))
     found = grown.rows("SELECT r.tree_digest, t.digest FROM rollouts r JOIN trees t USING (rollout_id)")
     assert len(found) == 2 and all(row["tree_digest"] == row["digest"] for row in found)
@@ -199,11 +182,8 @@ def test_processes_that_write_at_once_wait_for_each_other(grown: Warehouse) -> N
         "    w.publish('rollouts', sys.argv[2], 'r', {'rollouts': frame})"
     )
     children = [
-        subprocess.Popen([sys.executable, "-c", program, str(grown.path), scope])
-        for scope in ("001", "002", "001")
+        subprocess.Popen([sys.executable, "-c", program, str(grown.path), scope]) for scope in ("001", "002", "001")
     ]
     assert [child.wait(timeout=60) for child in children] == [0, 0, 0]
-    counts = grown.rows(
-        "SELECT iteration, max(generation) AS g, count(*) AS n FROM rollouts GROUP BY 1 ORDER BY 1"
-    )
+    counts = grown.rows("SELECT iteration, max(generation) AS g, count(*) AS n FROM rollouts GROUP BY 1 ORDER BY 1")
     assert [(c["g"], c["n"]) for c in counts] == [(20, 20), (10, 10)]

@@ -48,9 +48,7 @@ def test_paths_inside_a_home_move_with_it_and_others_stay(home: Home, tmp_path: 
     assert moved.absolute(home.relative(outside)) == outside
 
 
-def test_a_home_is_found_by_option_environment_or_default(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_home_is_found_by_option_environment_or_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JOSH_HOME", raising=False)
     assert open_home().root == tmp_path / ".josh"

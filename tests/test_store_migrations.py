@@ -37,9 +37,7 @@ def migrations(old: Path, monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
 
 
 @pytest.mark.usefixtures("migrations")
-def test_an_older_store_opens_with_its_rows_and_with_the_new_column_in_tables_and_views(
-    old: Path,
-) -> None:
+def test_an_older_store_opens_with_its_rows_and_with_the_new_column_in_tables_and_views(old: Path) -> None:
     migrated = Warehouse(old, LAYOUT)
     assert migrated.rows("SELECT schema_version FROM meta") == [{"schema_version": NEXT}]
     assert migrated.rows("SELECT language FROM current_corpora") == []

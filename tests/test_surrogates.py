@@ -60,9 +60,7 @@ class Surrogates:
         message = self.MESSAGES[self.served % len(self.MESSAGES)]
         self.served += 1
         body = json.dumps({"choices": [{"message": message, "finish_reason": "st\ud800op"}]})
-        writer.write(
-            f"HTTP/1.1 200 X\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
-        )
+        writer.write(f"HTTP/1.1 200 X\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
         await writer.drain()
         writer.close()
 
@@ -144,9 +142,7 @@ def test_a_corpus_with_lone_surrogates_everywhere_is_stored_with_its_goals(tmp_p
     settings = load_settings("quickstart", {"environment": {"corpus": {"source": str(folder)}}})
     step = start_step(home, settings, "run", SilentProgress())
     CORPUS.run(step, None)
-    environment = stored_environment(
-        step.warehouse, settings.environment, corpus_scope(settings), sources=True
-    )
+    environment = stored_environment(step.warehouse, settings.environment, corpus_scope(settings), sources=True)
     assert isinstance(environment, ToolWoz)
     corpus = environment.corpus
     by_id = {dialogue.dialogue_id: dialogue for dialogue in corpus.dialogues}

@@ -6,16 +6,7 @@ import random
 
 import pytest
 from corpus_layouts import write_corpus
-from toolwoz_town import (
-    INDIAN,
-    RESTAURANTS,
-    RIDE,
-    corpus_of,
-    dialogue,
-    dinner,
-    environment_of,
-    real_corpus,
-)
+from toolwoz_town import INDIAN, RESTAURANTS, RIDE, corpus_of, dialogue, dinner, environment_of, real_corpus
 
 from josh_pipeline.cli.environment import goal_records, replay_lines
 from josh_pipeline.cli.main import main
@@ -131,9 +122,7 @@ def test_a_malformed_line_gives_its_number_and_one_sentence(text):
 @pytest.mark.parametrize("semantics", ["paper", "audited"])
 @pytest.mark.parametrize("arguments", [None, 3, "x", [INDIAN], True, {"food": None}, {"food": {"a": []}}])
 def test_arguments_of_any_kind_are_answered(arguments, semantics):
-    (answer,) = replayed(
-        [line("MUL0001", ("search_restaurant", arguments), (7, arguments))], semantics=semantics
-    )
+    (answer,) = replayed([line("MUL0001", ("search_restaurant", arguments), (7, arguments))], semantics=semantics)
     assert len(answer["results"]) == 2
     assert answer["reward"] == 0.0
 
@@ -231,11 +220,7 @@ def test_semantics_that_do_not_exist_are_one_sentence(capsys):
 def test_replies_change_nothing_where_no_word_is_rewarded():
     spoken = json.loads(line("MUL0001", ("search_restaurant", INDIAN))) | {"replies": ["Hello.", "Bye."]}
     plain, answer, broken = replayed(
-        [
-            line("MUL0001", ("search_restaurant", INDIAN)),
-            json.dumps(spoken),
-            json.dumps(spoken | {"replies": [3]}),
-        ]
+        [line("MUL0001", ("search_restaurant", INDIAN)), json.dumps(spoken), json.dumps(spoken | {"replies": [3]})]
     )
     assert answer == plain
     assert broken == {"line": 3, "error": "The replies are not a list of texts."}

@@ -3,17 +3,7 @@
 from typing import Any
 
 import pytest
-from toolwoz_town import (
-    INDIAN,
-    RIDE,
-    TABLE,
-    corpus_of,
-    dialogue,
-    dinner,
-    goal_of,
-    journey,
-    real_corpus,
-)
+from toolwoz_town import INDIAN, RIDE, TABLE, corpus_of, dialogue, dinner, goal_of, journey, real_corpus
 
 from josh_pipeline.environments.toolwoz.corpus import Dialogue
 from josh_pipeline.environments.toolwoz.goal import GroundTruthCall, instructions, line_domains
@@ -48,13 +38,9 @@ def test_calls_follow_info_book_and_the_last_booked_record():
     assert goal.excluded is None
     assert goal.calls == (
         GroundTruthCall(
-            "search_train",
-            {"destination": "ely", "day": "monday", "departure": "cambridge"},
-            {"trainID": "TR2"},
+            "search_train", {"destination": "ely", "day": "monday", "departure": "cambridge"}, {"trainID": "TR2"}
         ),
-        GroundTruthCall(
-            "book_train", {"people": "2", "trainID": "TR2"}, {"trainID": "TR2", "reference": "T1"}
-        ),
+        GroundTruthCall("book_train", {"people": "2", "trainID": "TR2"}, {"trainID": "TR2", "reference": "T1"}),
         GroundTruthCall("search_restaurant", INDIAN, {"name": "rice boat"}),
         GroundTruthCall(
             "book_restaurant",

@@ -6,17 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toolwoz_town import (
-    ATTRACTIONS,
-    DATABASES,
-    HOTELS,
-    INDIAN,
-    RESTAURANTS,
-    TRAINS,
-    corpus_of,
-    dialogue,
-    world_in,
-)
+from toolwoz_town import ATTRACTIONS, DATABASES, HOTELS, INDIAN, RESTAURANTS, TRAINS, corpus_of, dialogue, world_in
 
 from josh_pipeline.environments.toolwoz.databases import Database, minutes, normalise
 from josh_pipeline.environments.toolwoz.goal import DOMAINS, Goal, Semantics
@@ -47,29 +37,8 @@ ALL_TIME = dialogue(
 )
 TIMED = corpus_of(ALL_TIME)
 
-PLAIN = [
-    "indian",
-    "chinese",
-    "expensive",
-    "west",
-    "centre",
-    "north",
-    "yes",
-    "no",
-    "theatre",
-    "guesthouse",
-    "2",
-]
-PLAIN += [
-    "tandoori palace",
-    "rice boat",
-    "curry garden",
-    "monday",
-    "nowhere",
-    "",
-    "dontcare",
-    "not mentioned",
-]
+PLAIN = ["indian", "chinese", "expensive", "west", "centre", "north", "yes", "no", "theatre", "guesthouse", "2"]
+PLAIN += ["tandoori palace", "rice boat", "curry garden", "monday", "nowhere", "", "dontcare", "not mentioned"]
 TIMES = ["09:00", "10:00", "10:30", "11:31", "9:00", "soon", "TR2", "TR4", "monday", "ely", "King's College"]
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(PLAIN + TIMES),
@@ -83,8 +52,7 @@ def calls_with(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Call]]:
     """Calls of real tools with some of their parameters."""
     one = st.sampled_from(TOOLS).flatmap(
         lambda tool: st.tuples(
-            st.just(tool.name),
-            st.fixed_dictionaries({}, optional=dict.fromkeys(tool.properties, values)),
+            st.just(tool.name), st.fixed_dictionaries({}, optional=dict.fromkeys(tool.properties, values))
         )
     )
     return st.lists(one, max_size=8)
@@ -191,12 +159,7 @@ def scanned(rows: tuple[Mapping[str, Any], ...], arguments: Mapping[str, str], s
     return found
 
 
-TOWN = {
-    "restaurant": RESTAURANTS,
-    "hotel": HOTELS,
-    "attraction": ATTRACTIONS,
-    "train": TRAINS,
-}
+TOWN = {"restaurant": RESTAURANTS, "hotel": HOTELS, "attraction": ATTRACTIONS, "train": TRAINS}
 INDEXED = {domain: Database(domain, TOWN[domain]) for domain in DOMAINS}
 
 
@@ -204,9 +167,7 @@ INDEXED = {domain: Database(domain, TOWN[domain]) for domain in DOMAINS}
 @given(st.sampled_from(DOMAINS), st.data())
 def test_indexes_find_what_a_scan_finds(domain, data):
     values = st.sampled_from(PLAIN + TIMES)
-    arguments = data.draw(
-        st.fixed_dictionaries({}, optional=dict.fromkeys(search_parameters(domain), values))
-    )
+    arguments = data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys(search_parameters(domain), values)))
     for rules in (PAPER, AUDITED):
         found = rules.matching(INDEXED[domain], rules.served(arguments))
         assert found == scanned(TOWN[domain], arguments, rules.name)

@@ -80,14 +80,7 @@ def test_inclusive_compares_minutes_of_the_day_not_texts():
     world = world_of(journey(booked="TR2"), "audited")
     assert world.call("search_train", {"leaveAt": "9:30"}).matches == 3
     assert world.call("search_train", {"leaveAt": "after nine"}).matches == 0
-    assert [minutes(t) for t in ("00:00", "9:05", "24:08", "9.05", "9:60", "٩:٠٥")] == [
-        0,
-        545,
-        1448,
-        None,
-        None,
-        None,
-    ]
+    assert [minutes(t) for t in ("00:00", "9:05", "24:08", "9.05", "9:60", "٩:٠٥")] == [0, 545, 1448, None, None, None]
 
 
 def test_target_keeps_the_booked_entity_where_it_satisfies_the_goal():
@@ -137,12 +130,7 @@ def test_counts_of_repaired_goals_on_small_cases():
     corpus = corpus_of(COLLEGE)
     assert repaired_goals(corpus) == {"normalised": ("MUL0001",), "inclusive": (), "target": (), "hidden": ()}
     corpus = corpus_of(dinner("curry garden", fail_info={"area": "centre"}))
-    assert repaired_goals(corpus) == {
-        "normalised": (),
-        "inclusive": (),
-        "target": ("MUL0001",),
-        "hidden": ("MUL0001",),
-    }
+    assert repaired_goals(corpus) == {"normalised": (), "inclusive": (), "target": ("MUL0001",), "hidden": ("MUL0001",)}
     corpus = corpus_of(journey("TR2", leaveAt="10:00"))
     assert repaired_goals(corpus)["inclusive"] == ("MUL0001",)
 

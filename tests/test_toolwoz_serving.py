@@ -30,12 +30,7 @@ BOOKED = [
     ("more than the goal, without the target: nothing", INDIAN | {"name": "rice boat"}, None, False),
     ("less than the goal: the last wrong row", FOOD, CURRY, False),
     ("no argument: the last wrong row", {}, CURRY, False),
-    (
-        "less than the goal, all rows right: the target",
-        {"pricerange": "expensive", "area": "west"},
-        PALACE,
-        True,
-    ),
+    ("less than the goal, all rows right: the target", {"pricerange": "expensive", "area": "west"}, PALACE, True),
     ("neither more nor less: the first row", FOOD | {"area": "centre"}, CURRY, False),
     ("neither more nor less, though it is the target", FOOD | {"name": "tandoori palace"}, PALACE, False),
     ("no row", INDIAN | {"food": "thai"}, None, False),
@@ -44,20 +39,13 @@ SEARCHED = [
     ("the whole goal: the first row, not the wrong one", INDIAN, BOAT, True),
     ("more than the goal", INDIAN | {"name": "tandoori palace"}, PALACE, True),
     ("less than the goal: the last wrong row", FOOD, CURRY, False),
-    (
-        "less than the goal, all rows right: the first",
-        {"pricerange": "expensive", "area": "west"},
-        BOAT,
-        True,
-    ),
+    ("less than the goal, all rows right: the first", {"pricerange": "expensive", "area": "west"}, BOAT, True),
     ("neither more nor less: the first row", FOOD | {"area": "centre"}, CURRY, False),
     ("no row", INDIAN | {"food": "thai"}, None, False),
 ]
 
 
-def check_search(
-    record: Any, semantics: Semantics, arguments: dict[str, str], row: int | None, earns: bool
-) -> None:
+def check_search(record: Any, semantics: Semantics, arguments: dict[str, str], row: int | None, earns: bool) -> None:
     world = world_of(record, semantics)
     result = world.call("search_restaurant", arguments)
     assert result.payload == {"rows": [] if row is None else [RESTAURANTS[row]]}
@@ -198,9 +186,7 @@ def test_paper_forgets_the_booking_inside_the_search_once_it_is_earned(inside_se
 
 
 def test_a_goal_that_names_a_domain_without_searching_it_is_served_the_first_row() -> None:
-    world = world_of(
-        dialogue({"hotel": {"info": {}, "reqt": ["phone"]}, "restaurant": {"info": INDIAN}}), "paper"
-    )
+    world = world_of(dialogue({"hotel": {"info": {}, "reqt": ["phone"]}, "restaurant": {"info": INDIAN}}), "paper")
     rows = world.call("search_hotel", {"area": "north"}).payload["rows"]
     assert [row["name"] for row in rows] == ["acorn"]
 
@@ -214,9 +200,7 @@ def test_tools_of_the_published_list_that_always_fail_exist_under_paper_only(too
 
 
 @pytest.mark.parametrize("semantics", BOTH)
-@pytest.mark.parametrize(
-    "tool", ["search_taxi", "search_hospital", "search", "search_hotel_x", "", "book_bus"]
-)
+@pytest.mark.parametrize("tool", ["search_taxi", "search_hospital", "search", "search_hotel_x", "", "book_bus"])
 def test_tools_that_do_not_exist_give_an_error_result(tool: str, semantics: Semantics) -> None:
     assert world_of(dinner(), semantics).call(tool, {}).error
 

@@ -14,14 +14,7 @@ from josh_pipeline.dialogue.demonstrations import Demonstration
 from josh_pipeline.harvest.rows import Row, Said, Side, SideLabel, Source
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.weights import load_merged, merge
-from josh_pipeline.settings import (
-    ColdStartSettings,
-    DpoSettings,
-    KtoSettings,
-    LoraSettings,
-    SftSettings,
-    TrainingBase,
-)
+from josh_pipeline.settings import ColdStartSettings, DpoSettings, KtoSettings, LoraSettings, SftSettings, TrainingBase
 from josh_pipeline.training.batches import IGNORED, RowTokenizer, TokenRow
 from josh_pipeline.training.job import TrainingResult
 from josh_pipeline.training.methods import conversations
@@ -80,12 +73,7 @@ def dpo_rows(prompts: int) -> list[Row]:
 
 
 def trained(
-    base: Path,
-    rows: list[Row],
-    settings: TrainingBase,
-    out: Path,
-    adapter: Path | None = None,
-    seed: int = 0,
+    base: Path, rows: list[Row], settings: TrainingBase, out: Path, adapter: Path | None = None, seed: int = 0
 ) -> TrainingResult:
     return train(rows, base, adapter, out, settings, seed, SilentProgress(), "none")
 
@@ -128,17 +116,12 @@ def test_each_method_makes_an_adapter_and_equal_seeds_make_equal_ones(
     other = trained(base, rows, settings, tmp_path / "other", seed=1)
     assert first.digest == again.digest != other.digest
     assert first.curve and all("loss" in point for point in first.curve)
-    assert sorted(p.name for p in first.adapter.iterdir()) == [
-        "adapter_config.json",
-        "adapter_model.safetensors",
-    ]
+    assert sorted(p.name for p in first.adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
 
 
 @pytest.mark.parametrize("reference", ["base", "previous"])
 @pytest.mark.parametrize("start", ["base", "previous"])
-def test_kto_goes_on_from_and_refers_to_what_the_settings_say(
-    base: Path, tmp_path: Path, start: str, reference: str
-):
+def test_kto_goes_on_from_and_refers_to_what_the_settings_say(base: Path, tmp_path: Path, start: str, reference: str):
     one = trained(
         base,
         [sft_row(n) for n in range(4)],

@@ -23,9 +23,7 @@ def test_equal_seeds_give_equal_rows_and_an_equal_adapter(finished: Home, tmp_pa
     assert not list(finished.training.iterdir()), "the folders of finished trainings are removed"
 
 
-def test_kto_on_packed_trees_gives_equal_adapters_too(
-    finished: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_kto_on_packed_trees_gives_equal_adapters_too(finished: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     play_with(monkeypatch, lambda digest: 0.8)
     made = []
     for name in ("one", "two"):
@@ -34,9 +32,7 @@ def test_kto_on_packed_trees_gives_equal_adapters_too(
         settings = home.settings().model_copy(update={"training": kto})
         run_iteration(home, settings, "001", f"kto-{name}")
         manifest = of_round(home, "trainings", "manifest")[0]
-        made.append(
-            (of_round(home, "preference_rows", "row_id"), of_round(home, "trainings", "adapter_digest"))
-        )
+        made.append((of_round(home, "preference_rows", "row_id"), of_round(home, "trainings", "adapter_digest")))
         assert '"repeated_prefix_share"' in manifest
     assert made[0] == made[1]
     assert made[0][1] != of_round(finished, "trainings", "adapter_digest")

@@ -57,9 +57,7 @@ def test_a_process_of_its_own_makes_the_same_adapter_and_tells_every_step(base: 
 
 
 def test_what_a_worker_refuses_is_one_sentence_here(base: Path, tmp_path: Path):
-    with pytest.raises(
-        UserError, match=r"^8 of 8 rows are longer than training\.max_tokens = 20 .*raise it\.$"
-    ):
+    with pytest.raises(UserError, match=r"^8 of 8 rows are longer than training\.max_tokens = 20 .*raise it\.$"):
         run(base, tmp_path, SftSettings(lora=LORA, max_tokens=20))
 
 
@@ -107,14 +105,7 @@ run(Path({base!r}), out, SETTINGS[{name!r}])
 SETTINGS = {
     "packed": SftSettings(lora=LORA, threads=1, epochs=40, processes=0),
     "plain": KtoSettings(
-        lora=LORA,
-        threads=1,
-        epochs=20,
-        batch_size=4,
-        packed=False,
-        sft_weight=0,
-        learning_rate=1e-3,
-        processes=0,
+        lora=LORA, threads=1, epochs=20, batch_size=4, packed=False, sft_weight=0, learning_rate=1e-3, processes=0
     ),
 }
 

@@ -57,12 +57,8 @@ def test_a_method_that_a_file_names_is_harvested_for_and_trains(name: str, base:
     assert result.record["method"] == settings.method and result.rows == len(rows)
 
 
-def test_it_trains_the_same_in_a_process_of_its_own(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join([str(FILE.parents[1]), os.environ.get("PYTHONPATH", "")])
-    )
+def test_it_trains_the_same_in_a_process_of_its_own(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FILE.parents[1]), os.environ.get("PYTHONPATH", "")]))
     settings = settings_of("LastMessage", epochs=1, processes=1, threads=1)
     rows = harvested(settings, base)
     theirs = train(rows, base, None, tmp_path / "theirs", settings, 0, SilentProgress(), "none")
@@ -141,8 +137,6 @@ def test_the_unlikelihood_of_an_undesirable_message_rises(base: Path, tmp_path: 
             with torch.no_grad():
                 loss = model(input_ids=torch.tensor([example.input_ids]), labels=labels).loss
             found[row.label].append(-float(loss))
-        return sum(found["desirable"]) / len(found["desirable"]) - sum(found["undesirable"]) / len(
-            found["undesirable"]
-        )
+        return sum(found["desirable"]) / len(found["desirable"]) - sum(found["undesirable"]) / len(found["undesirable"])
 
     assert margin(after) > margin(before)

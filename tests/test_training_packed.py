@@ -23,25 +23,13 @@ from josh_pipeline.training.batches import IGNORED, TokenExample, mixed_batches,
 from josh_pipeline.training.job import TrainingJob
 from josh_pipeline.training.packing import pack, visible_blocks
 from josh_pipeline.training.run import train
-from josh_pipeline.training.trainers import (
-    batched_rows,
-    load_base,
-    model_inputs,
-    packed_trainer,
-    plain_trainer,
-)
+from josh_pipeline.training.trainers import batched_rows, load_base, model_inputs, packed_trainer, plain_trainer
 
 LORA = LoraSettings(r=2, alpha=4)
 SETTINGS: dict[str, TrainingBase] = {
     "sft": SftSettings(lora=LORA, processes=0, epochs=1),
     "kto": KtoSettings(
-        lora=LORA,
-        processes=0,
-        epochs=1,
-        batch_size=6,
-        sft_weight=0,
-        undesirable_weight=1.7,
-        learning_rate=0.02,
+        lora=LORA, processes=0, epochs=1, batch_size=6, sft_weight=0, undesirable_weight=1.7, learning_rate=0.02
     ),
     "dpo": DpoSettings(lora=LORA, processes=0, epochs=1, batch_size=4, learning_rate=0.02),
 }
@@ -59,9 +47,7 @@ def tree_rows(method: str, trees: int = 4) -> list[Row]:
         source = Source(f"goal-{tree}", f"rollout-{tree}", "policy")
         talk: Conversation = (Message("system", "Help people."),)
         for turn in range(3):
-            talk += (
-                Message("user", f"find me {draw.randrange(1000)} in the {draw.choice(['north', 'south'])}"),
-            )
+            talk += (Message("user", f"find me {draw.randrange(1000)} in the {draw.choice(['north', 'south'])}"),)
             good = side(f"found {draw.randrange(100)}", "desirable")
             rivals = [side(f"found {draw.randrange(100)}, or not", "undesirable") for _ in range(turn)]
             if method == "kto":
@@ -168,9 +154,7 @@ def test_a_whole_packed_training_ends_where_trls_ends(method: str, base: Path, t
 
 @pytest.mark.usefixtures("exact")
 def test_kto_adds_the_cross_entropy_of_the_desirable_messages(base: Path, adapter: Path, tmp_path: Path):
-    with_term, without = (
-        job_of("kto", base, adapter, start="previous", sft_weight=weight) for weight in (0.5, 0.0)
-    )
+    with_term, without = (job_of("kto", base, adapter, start="previous", sft_weight=weight) for weight in (0.5, 0.0))
     rows = batched_rows(with_term, ChatRenderer(base))
     trainer, bare = (packed_trainer(job, rows, tmp_path) for job in (with_term, without))
     model = load_base(base, "none", "eager", torch.device("cpu")).float()
@@ -196,28 +180,17 @@ def test_trls_kto_has_no_sft_term_and_the_settings_say_so():
 def example(text: str, labelled: str) -> TokenExample:
     """A row of single-letter tokens; the labelled ones are marked below them."""
     ids = tuple(map(ord, text))
-    return TokenExample(
-        ids, tuple(t if mark == "^" else IGNORED for t, mark in zip(ids, labelled, strict=True))
-    )
+    return TokenExample(ids, tuple(t if mark == "^" else IGNORED for t, mark in zip(ids, labelled, strict=True)))
 
 
 def test_packed_rows_hold_each_shared_prefix_once_and_nothing_that_is_not_read():
     packed = pack(
-        [
-            example("abcdX", "    ^"),
-            example("abcdYZ", "    ^^"),
-            example("abQ..", "  ^  "),
-            example("....", "    "),
-        ]
+        [example("abcdX", "    ^"), example("abcdYZ", "    ^^"), example("abQ..", "  ^  "), example("....", "    ")]
     )
     assert "".join(map(chr, packed.input_ids)) == "abcdY"
     assert packed.depths.tolist() == [0, 1, 2, 3, 4]
     scored = [
-        (
-            int(row),
-            chr(packed.input_ids[packed.parents[packed.edge_parent[edge]]]),
-            chr(packed.edge_token[edge]),
-        )
+        (int(row), chr(packed.input_ids[packed.parents[packed.edge_parent[edge]]]), chr(packed.edge_token[edge]))
         for row, edge in zip(packed.item_row, packed.item_edge, strict=True)
     ]
     assert scored == [(0, "d", "X"), (1, "d", "Y"), (1, "Y", "Z"), (2, "b", "Q")]
@@ -257,9 +230,7 @@ def test_attention_that_cannot_be_packed_is_refused_with_what_to_do():
     blocks = visible_blocks(torch.tensor([4, 4, 4, 4]), 4)
     for kind in ({"sliding_window": 2}, {"softcap": 30.0}, {"tree": ()}):
         with pytest.raises(UserError, match=r"set training\.packed to false"):
-            packing.tree_attention(
-                torch.nn.Identity(), states, states, states, None, 1.0, **({"tree": blocks} | kind)
-            )
+            packing.tree_attention(torch.nn.Identity(), states, states, states, None, 1.0, **({"tree": blocks} | kind))
 
 
 def test_trees_stay_together_and_every_row_is_trained():

@@ -124,8 +124,7 @@ def materializes_a_partition(page: Page, ui: Ui) -> None:
 
     def written() -> bool | None:
         found = ui.home.warehouse().rows(
-            "SELECT run_id FROM generations WHERE stage = 'labels' AND scope = '001' AND generation = 2 "
-            "AND current"
+            "SELECT run_id FROM generations WHERE stage = 'labels' AND scope = '001' AND generation = 2 AND current"
         )
         return bool(found) or None
 

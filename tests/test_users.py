@@ -96,9 +96,7 @@ def test_seeds_vary_the_words() -> None:
 
 def test_every_value_is_said_word_for_word_before_the_user_is_content() -> None:
     for seed in range(60):
-        said = talk(
-            AgendaUser(goal(), seed, 8), *[OFFER] * 3, "How many people, which day, what time?", BOOKED
-        )
+        said = talk(AgendaUser(goal(), seed, 8), *[OFFER] * 3, "How many people, which day, what time?", BOOKED)
         everything = " ".join(said)
         assert all(value in everything for value in (*INFO.values(), *BOOK.values())), said
 
@@ -179,9 +177,7 @@ def test_a_booking_that_nobody_made_is_not_asked_for() -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.lists(st.text(max_size=30) | st.sampled_from([OFFER, NO_MATCH, BOOKED, "What day?"])), st.integers()
-)
+@given(st.lists(st.text(max_size=30) | st.sampled_from([OFFER, NO_MATCH, BOOKED, "What day?"])), st.integers())
 def test_whatever_it_hears_the_user_ends_within_its_turns(speeches: list[str], seed: int) -> None:
     said = talk(AgendaUser(goal(fail_info={"food": "korean"}), seed, 8), *speeches, *["Hm."] * 9)
     assert 1 <= len([text for text in said if text]) <= 8

@@ -86,9 +86,7 @@ def test_a_lost_dialogue_and_a_doubled_one_are_counted(step: Step) -> None:
 def test_a_source_that_changed_since_it_was_read_is_warned_about(step: Step) -> None:
     scope = corpus_scope(step.settings)
     change(
-        step,
-        "INSERT INTO corpora BY NAME "
-        "SELECT * REPLACE (2 AS generation, 'other' AS corpus_digest) FROM corpora",
+        step, "INSERT INTO corpora BY NAME SELECT * REPLACE (2 AS generation, 'other' AS corpus_digest) FROM corpora"
     )
     change(step, f"UPDATE generations SET generation = 2 WHERE stage = 'corpus' AND scope = '{scope}'")
     found = read_corpus(step)
@@ -97,9 +95,7 @@ def test_a_source_that_changed_since_it_was_read_is_warned_about(step: Step) -> 
 
 def test_goals_that_no_oracle_solves_are_counted_by_role(step: Step) -> None:
     change(
-        step,
-        "UPDATE solvability SET solvable = false "
-        "WHERE goal_id IN (SELECT goal_id FROM goals WHERE role = 'val')",
+        step, "UPDATE solvability SET solvable = false WHERE goal_id IN (SELECT goal_id FROM goals WHERE role = 'val')"
     )
     found = of_goals(goals_solvable, step)
     assert not found.passed and found.numbers["solvable share, val"] == 0
@@ -145,8 +141,7 @@ def test_rows_whose_goal_wants_the_calls_of_an_evaluated_goal_are_counted(step: 
     assert (alike.numbers["evaluated sets of calls"], alike.numbers["of them learnt from"]) == (1, 1)
     change(
         step,
-        'UPDATE goals SET calls = \'[{"tool": "t", "entity": null, "parameters": {"id": "\' '
-        "|| goal_id || '\"}}]'",
+        'UPDATE goals SET calls = \'[{"tool": "t", "entity": null, "parameters": {"id": "\' || goal_id || \'"}}]\'',
     )
     apart = unseen(step)
     assert apart.passed and apart.numbers["rows with evaluated calls"] == 0
@@ -166,8 +161,7 @@ def test_a_side_that_hardly_weighs_is_warned_about(step: Step, undesirable: int,
     (row, *_) = stored_rows(step.warehouse, ITERATION)
     one = row.sides[0].said[-1]
     rows = [
-        replace(row, sides=(Side((one,), "undesirable" if place < undesirable else "desirable"),))
-        for place in range(8)
+        replace(row, sides=(Side((one,), "undesirable" if place < undesirable else "desirable"),)) for place in range(8)
     ]
     found = labels_balanced(rows)
     assert found.passed is passed

@@ -12,9 +12,7 @@ from josh_pipeline.core.world import Tool, ToolResult, World
 PRICES = {"tea": 3, "cake": 5, "soup": 7, "bread": 2, "gold": 10**6}
 ROLES = ("train", "val", "test", "train", "train")
 CHARGE = Tool(
-    "charge",
-    "Take money.",
-    {"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]},
+    "charge", "Take money.", {"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]}
 )
 RECEIPT = Tool("receipt", "Print the receipt.", {"type": "object", "properties": {}})
 

@@ -27,13 +27,7 @@ SETTINGS: dict[str, Any] = {
     "policy": {"agent": "compact", "max_model_tokens": 8192},
     "cold_start": {"conversations": 0},
     "search": {"goals": 8, "beam_size": 4, "temperature": 0.7, "max_rounds": 3},
-    "training": {
-        "method": "sft",
-        "epochs": 1,
-        "max_tokens": 8192,
-        "processes": 0,
-        "lora": {"r": 2, "alpha": 4},
-    },
+    "training": {"method": "sft", "epochs": 1, "max_tokens": 8192, "processes": 0, "lora": {"r": 2, "alpha": 4}},
     "evaluation": {"test_goals": 12, "val_goals": 6, "bootstrap": 200, "whole_goals": 5},
 }
 """Attraction parts: one search each, so that a scripted policy can solve them from what the user says."""

@@ -45,14 +45,7 @@ RESTAURANTS = (
     restaurant("tandoori palace", "indian", "expensive", "west"),
 )
 HOTELS = (
-    {
-        "name": "acorn",
-        "area": "north",
-        "stars": "4",
-        "type": "guesthouse",
-        "internet": "yes",
-        "parking": "yes",
-    },
+    {"name": "acorn", "area": "north", "stars": "4", "type": "guesthouse", "internet": "yes", "parking": "yes"},
     {"name": "alpha", "area": "north", "stars": "2", "type": "hotel", "internet": "yes", "parking": "no"},
 )
 ATTRACTIONS = (
@@ -84,9 +77,7 @@ def dialogue(
         domain: {"book": {"booked": (booked or {}).get(domain, [])}, "semi": (semi or {}).get(domain, {})}
         for domain in DATABASES
     }
-    return Dialogue(
-        dialogue_id, split, goal, ({"text": "hi", "metadata": {}}, {"text": "", "metadata": metadata})
-    )
+    return Dialogue(dialogue_id, split, goal, ({"text": "hi", "metadata": {}}, {"text": "", "metadata": metadata}))
 
 
 def corpus_of(*dialogues: Dialogue, databases: Mapping[str, Any] = DATABASES) -> Corpus:
@@ -129,9 +120,7 @@ def through_the_store(corpus: Corpus) -> Corpus:
     environment = environment_of(corpus)
     snapshot = environment.snapshot()
     sources = tuple(replace(one, content=json.loads(json.dumps(one.content))) for one in snapshot.sources)
-    entities = {
-        name: tuple(json.loads(json.dumps(row)) for row in rows) for name, rows in snapshot.entities.items()
-    }
+    entities = {name: tuple(json.loads(json.dumps(row)) for row in rows) for name, rows in snapshot.entities.items()}
     kept = replace(snapshot, sources=sources, entities=entities)
     return ToolWoz.restore(environment.settings, kept).corpus
 

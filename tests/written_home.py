@@ -76,12 +76,7 @@ def made_from(step: Step, iteration: str, *stages: str) -> list[Generation]:
 
 
 def write_policy(
-    step: Step,
-    iteration: str,
-    digest: str,
-    predecessor: str | None,
-    attempt: int = 1,
-    line: str = "line",
+    step: Step, iteration: str, digest: str, predecessor: str | None, attempt: int = 1, line: str = "line"
 ) -> None:
     row = {
         "policy_digest": digest, "kind": "adapter", "attempt": attempt, "line": line,
@@ -127,13 +122,9 @@ def write_round(step: Step, iteration: str, trained_from: str, candidate: str) -
         for i, (row, _, desirable) in enumerate(links)
     ]  # fmt: skip
     nodes_ = [
-        {"row_id": row, "node_id": node, "rollout_id": whole.rollout_id, "part": "completion"}
-        for row, node, _ in links
+        {"row_id": row, "node_id": node, "rollout_id": whole.rollout_id, "part": "completion"} for row, node, _ in links
     ]
-    tables = {
-        "preference_rows": pl.DataFrame(rows),
-        "row_nodes": pl.DataFrame(nodes_),
-    }
+    tables = {"preference_rows": pl.DataFrame(rows), "row_nodes": pl.DataFrame(nodes_)}
     inputs = made_from(step, iteration, "policy", "rollouts")
     warehouse.publish("preferences", iteration, step.run_id, tables, inputs)
     training = {
@@ -153,9 +144,7 @@ def write_round(step: Step, iteration: str, trained_from: str, candidate: str) -
 
 
 def write_evaluation(step: Step, iteration: str, before: str | None, after: str) -> None:
-    goals = stored_tasks(step.warehouse, goals_scope(step.settings), of=Goal, kind="part", role="test")[
-        :GOALS
-    ]
+    goals = stored_tasks(step.warehouse, goals_scope(step.settings), of=Goal, kind="part", role="test")[:GOALS]
     by_id = {goal.goal_id: goal for goal in goals}
     sides = {"after": after} | ({"before": before} if before else {})
     played = {side: episodes(goals, policy) for side, policy in sides.items()}

@@ -283,9 +283,7 @@ class Chain:
                 made_from=written.name,
             )  # fmt: skip
             before = len(context.audit.findings)
-            check_folder(
-                context, f"trainings {row['adapter_digest']}", row["adapter_path"], row["adapter_digest"]
-            )
+            check_folder(context, f"trainings {row['adapter_digest']}", row["adapter_path"], row["adapter_digest"])
             check_manifest(context, f"trainings {row['adapter_digest']}", row, json.loads(row["manifest"]))
             link.findings += context.audit.findings[before:]
             self._judged(row["policy_digest"])
@@ -304,9 +302,7 @@ class Chain:
                 reward=round(row["mean_reward"], 3), success=round(row["success_rate"], 3),
             )  # fmt: skip
             self._held(link, "evaluations", of, *part)
-        for row in warehouse.rows(
-            "SELECT * FROM promotions WHERE policy_digest = ? ORDER BY ALL", [candidate]
-        ):
+        for row in warehouse.rows("SELECT * FROM promotions WHERE policy_digest = ? ORDER BY ALL", [candidate]):
             self._link(
                 "promotion", row["policy_digest"], "promotions",
                 Generation("promotion", row["iteration"], row["generation"]), iteration=row["iteration"],
@@ -355,9 +351,7 @@ def find_row(context: Context, prefix: str) -> dict[str, Any]:
     ids = {row["row_id"] for row in found}
     if len(ids) != 1:
         number = "No training row begins" if not ids else f"{len(ids)} training rows begin"
-        raise UserError(
-            f"{number} with {prefix!r}: give an iteration, or a row_id of the table preference_rows."
-        )
+        raise UserError(f"{number} with {prefix!r}: give an iteration, or a row_id of the table preference_rows.")
     return found[0]
 
 
@@ -416,9 +410,7 @@ def source_use(warehouse: Warehouse, source_id: str) -> SourceUse:
             [name],
         )
         if not goals:
-            raise UserError(
-                f"No goal of this home comes from {name!r}: take a source that josh goals prints."
-            )
+            raise UserError(f"No goal of this home comes from {name!r}: take a source that josh goals prints.")
         adapters = warehouse.rows(ADAPTERS, {"source": name})
         evaluations = warehouse.rows(
             "SELECT * EXCLUDE (source_id) FROM source_evaluations WHERE source_id = ? "

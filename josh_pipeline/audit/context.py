@@ -193,11 +193,7 @@ class Context:
             return None
         try:
             return stored_environment(
-                self.warehouse,
-                settings.environment,
-                corpus.scope,
-                sources=sources,
-                generation=corpus.number,
+                self.warehouse, settings.environment, corpus.scope, sources=sources, generation=corpus.number
             )
         except UserError as fault:
             self.audit.add("unchecked", written.name, f"Its environment is not to be had: {fault}")
@@ -219,12 +215,7 @@ class Context:
         return {task.goal_id: task for task in found}
 
     def linked(
-        self,
-        where: str,
-        row: Mapping[str, Any],
-        source: Mapping[str, Any],
-        columns: Iterable[str],
-        name: str,
+        self, where: str, row: Mapping[str, Any], source: Mapping[str, Any], columns: Iterable[str], name: str
     ) -> None:
         """Note the columns in which a row is not what its source says."""
         for column in columns:

@@ -61,9 +61,7 @@ def _check_batch(
         if environment is None:
             continue
         if tree.goal_id not in goals:
-            message = (
-                f"Tree {tree.rollout_id} was grown for goal {tree.goal_id}, which the store does not hold."
-            )
+            message = f"Tree {tree.rollout_id} was grown for goal {tree.goal_id}, which the store does not hold."
             context.audit.broken(where, message)
         elif tree.failure is None:
             found = relabelled(tree, environment.world(goals[tree.goal_id], searching=True))
@@ -120,9 +118,7 @@ def _check_labels(context: Context, generation: Generation, right: Mapping[str, 
     context.audit.checked["labels"] += len(nodes)
 
 
-def _held(
-    context: Context, where: str, name: str, stored: dict[str, Any] | None, right: Mapping[str, Any]
-) -> None:
+def _held(context: Context, where: str, name: str, stored: dict[str, Any] | None, right: Mapping[str, Any]) -> None:
     if stored is None:
         context.audit.broken(where, f"{name} is missing.")
     else:
@@ -137,9 +133,7 @@ def _check_no_other_labels(context: Context, generation: Generation, ids: Collec
             "AND rollout_id NOT IN (SELECT unnest(?)) ORDER BY ALL",
             [generation.scope, generation.number, list(ids)],
         ):
-            message = (
-                f"The label {row['name']} is of no tree that {context.known[generation].name} was made from."
-            )
+            message = f"The label {row['name']} is of no tree that {context.known[generation].name} was made from."
             context.audit.broken(f"{table} {row['name']}", message)
 
 

@@ -21,9 +21,7 @@ def check_corpus(context: Context, written: Written) -> None:
     for table in ("sources", "entities"):
         number = len(context.rows(table, written.generation))
         if about[table] != number:
-            context.audit.broken(
-                written.name, f"It says that it has {about[table]} {table}, and has {number}."
-            )
+            context.audit.broken(written.name, f"It says that it has {about[table]} {table}, and has {number}.")
         context.audit.checked[table] += number
     environment = context.environment(written.generation, sources=True)
     right = environment.check_digest() if environment is not None else None
@@ -52,9 +50,7 @@ def check_goals(context: Context, written: Written) -> None:
             content = {column: value for column, value in row.items() if column != "position"}
             context.audit.broken(where, *differences(f"Goal {goal_id}", found, content))
     for goal_id in stored.keys() - right.keys():
-        message = (
-            f"Goal {goal_id} does not follow from source {stored[goal_id]['source_id']} as it is stored "
-        )
+        message = f"Goal {goal_id} does not follow from source {stored[goal_id]['source_id']} as it is stored "
         context.audit.broken(f"goals {goal_id}", f"{message}in {source.key}.")
 
 

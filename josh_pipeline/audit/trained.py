@@ -71,8 +71,7 @@ def check_rows_of(
     if not sources or not all(context.readable(one) for one in sources):
         return
     harvests = [
-        [row_from_record(record) for record in context.rows("preference_rows", one, "position")]
-        for one in sources
+        [row_from_record(record) for record in context.rows("preference_rows", one, "position")] for one in sources
     ]
     names = " and ".join(f"{one.key} generation {one.number}" for one in sources)
     right = content_id(sorted(each.row_id for each in with_earlier(harvests[0], harvests[1:])))
@@ -201,9 +200,7 @@ def check_promotion(context: Context, written: Written) -> None:
     if trained is not None:
         context.linked(where, row, trained, ("policy_digest", "adapter_digest"), "training")
         if policy is not None and row["previous_digest"] != policy["policy_digest"]:
-            message = (
-                f"It was held against policy {row['previous_digest']}, not against that of the iteration."
-            )
+            message = f"It was held against policy {row['previous_digest']}, not against that of the iteration."
             context.audit.broken(where, message)
     elif policy is not None:
         context.linked(where, row, policy, ("policy_digest", "base_digest"), "policy")

@@ -41,9 +41,7 @@ CHECKS: Mapping[str, Callable[[Context, Written], None]] = {
 """Stage to what computes its rows anew; labels are computed with the trees that they are of."""
 
 
-def audit_home(
-    home: Home, iteration: str | None, progress: Progress
-) -> tuple[Audit, History, set[Generation]]:
+def audit_home(home: Home, iteration: str | None, progress: Progress) -> tuple[Audit, History, set[Generation]]:
     """Check every link of a home's lineage.
 
     Args:

@@ -60,11 +60,7 @@ COMMANDS = (
             ),
             argument("--role", choices=("train", "val", "test"), default="test", help="(default: test)"),
             argument("--split", metavar="NAME", help="a published selection of goals, e.g. test-450"),
-            argument(
-                "--goals",
-                metavar="KIND",
-                help="a kind of goals (default: what the profile plays)",
-            ),
+            argument("--goals", metavar="KIND", help="a kind of goals (default: what the profile plays)"),
             argument("--number", type=positive, metavar="N", help="goals at most (default: all)"),
             argument("--trials", type=positive, default=1, metavar="K", help="conversations a goal"),
             JSON,
@@ -184,9 +180,7 @@ def silence() -> None:
 
 def parser(extra: Sequence[Command] = ()) -> argparse.ArgumentParser:
     """Build the parser of all commands."""
-    top = argparse.ArgumentParser(
-        prog="josh", description="Tool-calling agents that teach themselves (JOSH)."
-    )
+    top = argparse.ArgumentParser(prog="josh", description="Tool-calling agents that teach themselves (JOSH).")
     top.add_argument("--version", action="version", version=f"josh {version('josh-pipeline')}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (*extra, *COMMANDS):

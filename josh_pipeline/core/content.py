@@ -1,4 +1,9 @@
-"""What content is kept as: text and JSON that every reader takes back, and the hashes that name it."""
+"""What content is kept as: text and JSON that every reader takes back, and the hashes that name it.
+
+An id depends on content alone, so that a rerun meets its own rows again. Models, endpoints and archives give
+text and JSON that no store can hold; it is mended where it comes in, because one lone surrogate in a tree
+breaks the write of the whole batch.
+"""
 
 import hashlib
 import json

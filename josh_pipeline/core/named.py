@@ -32,8 +32,7 @@ def named_class(name: str, noun: str, built_in: Mapping[str, str], group: str) -
         if ":" not in place:
             known = ", ".join([*built_in, *sorted(brought)])
             raise UserError(
-                f"There is no {noun} {name!r}: use one of {known}, path/to/file.py:Class or "
-                "package.module:Class."
+                f"There is no {noun} {name!r}: use one of {known}, path/to/file.py:Class or package.module:Class."
             )
     module, _, attribute = place.rpartition(":")
     found = getattr(_module(module, f"{noun} {name!r}"), attribute, None)
@@ -67,6 +66,4 @@ def _module(place: str, what: str) -> Any:
         raise
     except Exception as fault:  # whatever the code of others raises, it is at fault
         reason = " ".join(f"{type(fault).__name__}: {fault}".split())[:300].rstrip(".")
-        raise UserError(
-            f"{what[0].upper()}{what[1:]} cannot be imported ({reason}): mend its code."
-        ) from None
+        raise UserError(f"{what[0].upper()}{what[1:]} cannot be imported ({reason}): mend its code.") from None

@@ -136,9 +136,7 @@ def _quoted(sentence: str) -> str:
 
 NATIVE_RULES = "Call one tool at a time, or answer the user in one or two sentences."
 NATIVE_EMPTY = "The reply was empty: call a tool, or answer the user."
-NATIVE_UNSTORABLE = (
-    "The arguments of the call hold characters or numbers that JSON cannot: call the tool again."
-)
+NATIVE_UNSTORABLE = "The arguments of the call hold characters or numbers that JSON cannot: call the tool again."
 
 
 class FunctionCallingAgent:
@@ -195,9 +193,7 @@ Tools:"""
 
 REACT_COMMAND = re.compile(r"^[ \t]*(PLAN|APICALL|SPEAK)\b:?", re.MULTILINE)
 REACT_FAULT = "Write at least one APICALL or SPEAK command, each on a line of its own."
-REACT_FAULTY_CALL = (
-    'APICALL must be followed by one JSON object: {"name": tool, "parameters": {name: value}}.'
-)
+REACT_FAULTY_CALL = 'APICALL must be followed by one JSON object: {"name": tool, "parameters": {name: value}}.'
 
 
 class ReactAgent:

@@ -61,13 +61,7 @@ class TurnError(RolloutError):
 
 
 async def agent_action(
-    policy: Policy,
-    agent: AgentFormat,
-    world: World,
-    conversation: Conversation,
-    *,
-    sampling: Sampling,
-    seed: int,
+    policy: Policy, agent: AgentFormat, world: World, conversation: Conversation, *, sampling: Sampling, seed: int
 ) -> Action:
     """Make one request and execute its calls in ``world``, which changes.
 
@@ -79,12 +73,7 @@ async def agent_action(
         RolloutError: the policy could not answer, or a part of the pipeline broke on what it said.
     """
     completion = await policy.complete(
-        Request(
-            messages=(agent.system(world), *conversation),
-            tools=agent.schemas(world),
-            sampling=sampling,
-            seed=seed,
-        )
+        Request(messages=(agent.system(world), *conversation), tools=agent.schemas(world), sampling=sampling, seed=seed)
     )
     with failing_as("parse", "Reading the completion"):
         reply = agent.read(completion)

@@ -41,11 +41,7 @@ Your coach says: {{advice}}
 Follow the coach. Write only your next message, as the customer, in one or two sentences.
 When the coach says that all is settled, write {END_MARK} and nothing else."""
 
-WORDING = {
-    "goal": content_id(GOAL_PROMPT),
-    "guide": content_id(GUIDE_PROMPT, GUIDED_PROMPT),
-    "script": "v1",
-}
+WORDING = {"goal": content_id(GOAL_PROMPT), "guide": content_id(GUIDE_PROMPT, GUIDED_PROMPT), "script": "v1"}
 """Names the words of a kind of user; scores under different words are not comparable."""
 
 
@@ -77,9 +73,7 @@ class GuideUser:
         transcript: the real conversation.
     """
 
-    def __init__(
-        self, policy: Policy, agent: str, message: Sequence[str], transcript: str, seed: int
-    ) -> None:
+    def __init__(self, policy: Policy, agent: str, message: Sequence[str], transcript: str, seed: int) -> None:
         self._policy = policy
         self._agent = agent
         self._wishes = wishes(message)

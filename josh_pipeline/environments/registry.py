@@ -10,9 +10,7 @@ from josh_pipeline.core.environment import Environment
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.named import named_class
 
-BUILT_IN = {
-    "toolwoz": "josh_pipeline.environments.toolwoz.environment:ToolWoz",
-}
+BUILT_IN = {"toolwoz": "josh_pipeline.environments.toolwoz.environment:ToolWoz"}
 """Name to module and class; the first is played where nothing else is asked for."""
 DEFAULT = next(iter(BUILT_IN))
 GROUP = "josh.environments"

@@ -81,9 +81,7 @@ def reading_digest(quantization: Quantization) -> str:
     return content_id("drift", texts, *(["beside", quantization] if serves_beside(quantization) else []))
 
 
-def measure_drift(
-    policy: Weights, foundation: Path, progress: Progress, quantization: Quantization = "none"
-) -> Drift:
+def measure_drift(policy: Weights, foundation: Path, progress: Progress, quantization: Quantization = "none") -> Drift:
     """Measure how far a policy, as it is served, has drifted from its foundation.
 
     One model is in memory at a time; the foundation's log-probabilities wait in main memory
@@ -102,9 +100,7 @@ def measure_drift(
         original = Weights(foundation, None, foundation)
         before = list(_log_probabilities(original, rows, progress, task, quantization))
         after = _log_probabilities(policy, rows, progress, task, quantization)
-        values = [
-            float((new.exp() * (new - old)).sum(-1).mean()) for new, old in zip(after, before, strict=True)
-        ]
+        values = [float((new.exp() * (new - old)).sum(-1).mean()) for new, old in zip(after, before, strict=True)]
     finally:
         progress.finish(task)
     return summarised(values, [text.kind for text in general_texts()], sum(map(len, before)))
@@ -159,8 +155,7 @@ def _log_probabilities(
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor(ids, device=model.device)).logits
             found = [
-                of_row[row.positions].float().log_softmax(-1).cpu()
-                for row, of_row in zip(batch, logits, strict=True)
+                of_row[row.positions].float().log_softmax(-1).cpu() for row, of_row in zip(batch, logits, strict=True)
             ]
         for one in found:
             progress.advance(task)

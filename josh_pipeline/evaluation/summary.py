@@ -88,9 +88,7 @@ def score_from(details: str) -> Score:
     return _SCORES.validate_json(details)
 
 
-def score(
-    episodes: Sequence[Episode], goals: Mapping[str, Task], fault_of: Callable[[CallRecord], str]
-) -> Score:
+def score(episodes: Sequence[Episode], goals: Mapping[str, Task], fault_of: Callable[[CallRecord], str]) -> Score:
     """Summarise the episodes of one policy.
 
     Args:
@@ -174,9 +172,7 @@ def _counted(names: Iterable[str]) -> dict[str, int]:
 
 def _groups(goals: Iterable[Task]) -> list[str]:
     """Names of the breakdowns: the environment's, then ``tool``; none where milestones are no calls."""
-    return list(
-        dict.fromkeys(name for goal in goals for call in goal.calls for name in (*call.groups, "tool"))
-    )
+    return list(dict.fromkeys(name for goal in goals for call in goal.calls for name in (*call.groups, "tool")))
 
 
 def _shares(episode: Episode, goal: Task, group: str) -> dict[str, float]:

@@ -171,9 +171,7 @@ def harvest_unfiltered(
     return basket.result()
 
 
-def _tree_refusal(
-    tree: Tree, end: Node | None, mode: Mode, forbidden_goals: AbstractSet[str]
-) -> Refusal | None:
+def _tree_refusal(tree: Tree, end: Node | None, mode: Mode, forbidden_goals: AbstractSet[str]) -> Refusal | None:
     if tree.goal_id in forbidden_goals:
         return "leakage"
     if end is None or (mode == "paper" and tree.reward < 1.0):
@@ -267,12 +265,7 @@ def _said(message: Message, reply: _Reply | None) -> Said:
 
 
 def _add_preferences(
-    basket: _Basket,
-    tree: Tree,
-    end: Node,
-    method: str,
-    kind: Kind,
-    desirable_everywhere: AbstractSet[tuple[str, str]],
+    basket: _Basket, tree: Tree, end: Node, method: str, kind: Kind, desirable_everywhere: AbstractSet[tuple[str, str]]
 ) -> None:
     """Add one tree's desirable messages and their rivals.
 

@@ -115,11 +115,7 @@ def node_disagreements(node: Node, labels: Labels) -> list[str]:
         "successful": (node.successful, right.successful),
         "earned by its calls": (tuple(call.earned for call in node.calls), right.calls),
     }
-    found = [
-        f"{name} {old} is stored, {new} is right."
-        for name, (old, new) in stored_and_right.items()
-        if old != new
-    ]
+    found = [f"{name} {old} is stored, {new} is right." for name, (old, new) in stored_and_right.items() if old != new]
     if not all(right.results):
         found.append(f"{right.results.count(False)} calls return something else than is stored.")
     return found

@@ -59,9 +59,7 @@ class ChatRenderer:
         """Return the token ids of a prompt that asks for the assistant's next message."""
         return self.ids(messages, tools, ask=True)
 
-    def ids(
-        self, messages: Conversation, tools: Sequence[Mapping[str, Any]], *, ask: bool = False
-    ) -> list[int]:
+    def ids(self, messages: Conversation, tools: Sequence[Mapping[str, Any]], *, ask: bool = False) -> list[int]:
         """Return the token ids of ``text``."""
         text = self.text(messages, tools, ask=ask)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -80,9 +78,7 @@ class ChatRenderer:
         )
         return str(rendered)
 
-    def row_ids(
-        self, messages: Conversation, tools: Sequence[Mapping[str, Any]]
-    ) -> tuple[list[int], list[int]]:
+    def row_ids(self, messages: Conversation, tools: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[int]]:
         """Return a whole conversation's tokens, and which message wrote each.
 
         Returns:

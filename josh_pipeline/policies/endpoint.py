@@ -79,9 +79,7 @@ class EndpointPolicy:
                 response = await self._client.get(f"{self._url}/models")
         except (httpx.HTTPError, TimeoutError) as fault:
             kind = type(fault).__name__
-            raise UserError(
-                f"Nothing answers at {self._url} ({kind}): start the server, or mend --endpoint."
-            ) from None
+            raise UserError(f"Nothing answers at {self._url} ({kind}): start the server, or mend --endpoint.") from None
         if response.status_code in {401, 403}:
             raise UserError(f"{self._url} refuses the key: set {KEY_VARIABLE} in the environment.")
 
@@ -118,9 +116,7 @@ class EndpointPolicy:
                     except RolloutError as fault:
                         failure = fault
                 elif response.status_code in RETRIED_STATUS:
-                    failure = RolloutError(
-                        "endpoint", f"HTTP {response.status_code} after {attempt} attempts."
-                    )
+                    failure = RolloutError("endpoint", f"HTTP {response.status_code} after {attempt} attempts.")
                     wait = max(wait, min(_retry_after(response), LONGEST_RETRY_AFTER))
                 else:
                     raise _refusal(response)
@@ -151,9 +147,7 @@ def _checked_url(base_url: str) -> str:
     except httpx.InvalidURL:
         usable = False
     if not usable:
-        raise UserError(
-            f"The endpoint {base_url!r} is no URL of a server: give one like http://localhost:8000/v1."
-        )
+        raise UserError(f"The endpoint {base_url!r} is no URL of a server: give one like http://localhost:8000/v1.")
     return base_url.rstrip("/")
 
 
@@ -167,9 +161,7 @@ def _authorization() -> dict[str, str]:
     if not key:
         return {}
     if not (key.isascii() and key.isprintable()):
-        raise UserError(
-            f"{KEY_VARIABLE} holds characters that no HTTP header can: set it again to the key alone."
-        )
+        raise UserError(f"{KEY_VARIABLE} holds characters that no HTTP header can: set it again to the key alone.")
     return {"Authorization": f"Bearer {key}"}
 
 

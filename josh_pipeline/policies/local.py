@@ -68,9 +68,7 @@ class LocalPolicy:
             prompt = self._renderer.prompt_ids(request.messages, request.tools)
         room = self._max_model_tokens - len(prompt)
         if room < 1:
-            raise RolloutError(
-                "context_length", f"The prompt has {len(prompt)} of {self._max_model_tokens} tokens."
-            )
+            raise RolloutError("context_length", f"The prompt has {len(prompt)} of {self._max_model_tokens} tokens.")
         sampling = request.sampling
         if sampling.max_tokens > room:
             sampling = Sampling(sampling.temperature, room, sampling.top_p, sampling.top_k)

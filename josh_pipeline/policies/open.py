@@ -51,9 +51,7 @@ async def open_policy(
         await policy.close()
 
 
-async def open_engine(
-    settings: PolicySettings, weights: Weights, renderer: ChatRenderer, in_flight: int
-) -> Engine:
+async def open_engine(settings: PolicySettings, weights: Weights, renderer: ChatRenderer, in_flight: int) -> Engine:
     """Start the engine that the settings ask for; whoever asked closes it.
 
     Raises:
@@ -64,9 +62,7 @@ async def open_engine(
         backend = "vllm" if vllm_installed() else "transformers"
     if backend == "vllm":
         if not vllm_installed():
-            raise UserError(
-                "vLLM is not installed: pip install 'josh-pipeline[cpu]', or use backend transformers."
-            )
+            raise UserError("vLLM is not installed: pip install 'josh-pipeline[cpu]', or use backend transformers.")
         return await VllmEngine.start(
             weights,
             stop_ids=renderer.stop_ids,

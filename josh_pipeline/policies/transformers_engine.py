@@ -36,13 +36,7 @@ class TransformersEngine:
     """
 
     def __init__(
-        self,
-        weights: Weights,
-        *,
-        stop_ids: tuple[int, ...],
-        pad_id: int,
-        max_batch: int,
-        quantization: Quantization,
+        self, weights: Weights, *, stop_ids: tuple[int, ...], pad_id: int, max_batch: int, quantization: Quantization
     ) -> None:
         self._model = weights.load(quantization)
         self._stop_ids = frozenset(stop_ids)

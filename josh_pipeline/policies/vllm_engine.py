@@ -79,13 +79,7 @@ class VllmEngine:
         }
         with theirs, log.open("wb") as sink:
             process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "josh_pipeline.policies.vllm_worker",
-                    str(theirs.fileno()),
-                    json.dumps(config),
-                ],
+                [sys.executable, "-m", "josh_pipeline.policies.vllm_worker", str(theirs.fileno()), json.dumps(config)],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,

@@ -17,14 +17,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from josh_pipeline.core.progress import duration
 from josh_pipeline.dialogue.demonstrations import Ceiling
 from josh_pipeline.evaluation.summary import Breakdown
-from josh_pipeline.report.data import (
-    Cost,
-    HarvestYield,
-    PolicyChange,
-    PolicyDrift,
-    PolicyScore,
-    TrainingCurve,
-)
+from josh_pipeline.report.data import Cost, HarvestYield, PolicyChange, PolicyDrift, PolicyScore, TrainingCurve
 from josh_pipeline.report.palette import (
     BEFORE,
     BLUE,
@@ -116,9 +109,7 @@ def _canvas(
         yield figure, list(grid[0])
 
 
-def _beside(
-    axes: Axes, text: str, place: tuple[float, float], offset: tuple[float, float], **style: Any
-) -> None:
+def _beside(axes: Axes, text: str, place: tuple[float, float], offset: tuple[float, float], **style: Any) -> None:
     """Write a word beside a mark, ``offset`` points away."""
     axes.annotate(text, place, xytext=offset, textcoords="offset points", **{"fontsize": 8.5} | style)
 
@@ -234,9 +225,7 @@ def won_and_lost(changes: Sequence[PolicyChange]) -> Figure:
                     ha=side, va="center", fontsize=9.5, fontweight="bold", color=colour,
                 )  # fmt: skip
         axes.axvline(0, color=INK, linewidth=1)
-        labels = [
-            f"{c.after} against {c.before}\n{c.both} solved by both, {c.neither} by neither" for c in changes
-        ]
+        labels = [f"{c.after} against {c.before}\n{c.both} solved by both, {c.neither} by neither" for c in changes]
         _rows(axes, labels, fontsize=8.8)
         furthest = max([5, *(max(c.won, c.lost) for c in changes)]) * 1.18
         axes.set_xlim(-furthest, furthest)
@@ -312,29 +301,18 @@ def harvest_yield(harvests: Sequence[HarvestYield]) -> Figure:
         for label, colour, counts in kinds:
             if not any(counts) and label == "failed":
                 continue
-            trees.barh(
-                range(len(counts)),
-                counts,
-                left=left,
-                color=colour,
-                height=0.58,
-                label=label,
-                edgecolor="white",
-            )
+            trees.barh(range(len(counts)), counts, left=left, color=colour, height=0.58, label=label, edgecolor="white")
             for place, count in enumerate(counts):
                 if count:
                     middle = (left[place] + count / 2, place)
                     trees.annotate(str(count), middle, ha="center", va="center", fontsize=8.8)
             left = [a + b for a, b in zip(left, counts, strict=True)]
         _rows(trees, [h.name for h in harvests], least=2)
-        trees.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=4, columnspacing=1, handlelength=1
-        )
+        trees.legend(loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=4, columnspacing=1, handlelength=1)
         trees.set_title("Search trees")
         rounds = sorted({round_ for h in harvests for round_ in h.by_round})
         good, bad = (
-            [sum(h.by_round.get(round_, (0, 0))[side] for h in harvests) for round_ in rounds]
-            for side in (0, 1)
+            [sum(h.by_round.get(round_, (0, 0))[side] for h in harvests) for round_ in rounds] for side in (0, 1)
         )
         rows.bar(rounds, good, color=WON, width=0.66, label="desirable")
         rows.bar(rounds, [-n for n in bad], color=LOST, width=0.66, label="undesirable")

@@ -136,9 +136,7 @@ def _line(warehouse: Warehouse, line: str, last: str) -> Line:
     refused = _refused(warehouse, line, candidates)
     attempts = sorted([*refused, *standing], key=lambda one: (one.policy.iteration, one.policy.attempt))
     first = attempts[0].policy
-    demonstrated = warehouse.rows(
-        "SELECT demonstrations FROM current_base_models WHERE scope = ?", [first.base_scope]
-    )
+    demonstrated = warehouse.rows("SELECT demonstrations FROM current_base_models WHERE scope = ?", [first.base_scope])
     base = "cold start" if demonstrated and demonstrated[0]["demonstrations"] else "base"
     rounds = sorted(one.policy.iteration for one in standing if not one.policy.is_baseline)
     retried = {one.policy.iteration for one in refused}

@@ -41,9 +41,7 @@ PLURALS = {"golden conversation": "golden conversations", "pair": "pairs"}
 """Labels of rows that have one."""
 
 
-def load_report(
-    warehouse: Warehouse, iteration: str | None = None, tree_folder: str | None = None
-) -> ReportData:
+def load_report(warehouse: Warehouse, iteration: str | None = None, tree_folder: str | None = None) -> ReportData:
     """Read everything that a report shows.
 
     Args:
@@ -62,8 +60,7 @@ def load_report(
     rollout = telling_tree(warehouse, last.iteration)
     tree = load_drawn_tree(warehouse, rollout) if rollout else None
     corpus = warehouse.rows(
-        "SELECT name, source, licence, corpus_digest, sources FROM current_corpora WHERE scope = ?",
-        [last.corpus_scope],
+        "SELECT name, source, licence, corpus_digest, sources FROM current_corpora WHERE scope = ?", [last.corpus_scope]
     )[0]
     return ReportData(
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
@@ -199,9 +196,7 @@ def line_costs(warehouse: Warehouse, line: Line) -> list[Cost]:
         [line.rows[0].base_scope],
     )
     first = int(line.rows[0].iteration)
-    costs = [
-        Cost(first, "", "cold start", row["seconds"], Usage(completion_tokens=row["tokens"])) for row in start
-    ]
+    costs = [Cost(first, "", "cold start", row["seconds"], Usage(completion_tokens=row["tokens"])) for row in start]
     counted: set[Generation] = set()
     paid: set[str] = set()
     for attempt in line.attempts:
@@ -216,9 +211,7 @@ def line_costs(warehouse: Warehouse, line: Line) -> list[Cost]:
     return costs
 
 
-def _steps(
-    warehouse: Warehouse, iteration: str, evaluation: int
-) -> list[tuple[str, float | None, Generation]]:
+def _steps(warehouse: Warehouse, iteration: str, evaluation: int) -> list[tuple[str, float | None, Generation]]:
     """Return the long steps behind an evaluation: name, seconds, what it wrote.
 
     A step's time is that from the end of the step before, where the same run made both.

@@ -45,8 +45,7 @@ def line_scores(warehouse: Warehouse, line: Line) -> list[PolicyScore]:
     played = {score.goals.name for score in scores}
     made = {attempt.candidate: attempt for attempt in reversed(line.attempts)}
     for found in warehouse.rows(
-        "SELECT * FROM current_benchmarks WHERE list_contains(?, policy_digest) "
-        "ORDER BY iteration, selection, n",
+        "SELECT * FROM current_benchmarks WHERE list_contains(?, policy_digest) ORDER BY iteration, selection, n",
         [list(made)],
     ):
         attempt, role = made[found["policy_digest"]], found["selection"]
@@ -64,8 +63,7 @@ def line_scores(warehouse: Warehouse, line: Line) -> list[PolicyScore]:
 def _share_played(warehouse: Warehouse, row: PolicyRow, found: Mapping[str, Any]) -> str:
     """How much of a role a benchmark played: ``all``, or ``first 20`` where a number was asked for."""
     every = warehouse.rows(
-        "SELECT count(*) AS n FROM current_goals "
-        "WHERE scope = ? AND kind = ? AND role = ? AND excluded IS NULL",
+        "SELECT count(*) AS n FROM current_goals WHERE scope = ? AND kind = ? AND role = ? AND excluded IS NULL",
         [row.goals_scope, found["goal_kind"], found["selection"]],
     )[0]["n"]
     return "all" if (found["corpus"], found["n"]) == (row.corpus, every) else f"first {found['n']}"
@@ -155,9 +153,7 @@ def line_changes(warehouse: Warehouse, line: Line, resamples: int) -> list[Polic
     """
     found = []
     for row in line.rounds:
-        for stored in warehouse.rows(
-            "SELECT * FROM current_comparisons WHERE iteration = ?", [row.iteration]
-        ):
+        for stored in warehouse.rows("SELECT * FROM current_comparisons WHERE iteration = ?", [row.iteration]):
             sides = [outcomes(warehouse, row.iteration, side, stored["role"]) for side in ("before", "after")]
             found.append(_change(line, row.iteration, row.policy_digest, stored, *sides))
     if len(line.rounds) > 1:
@@ -172,8 +168,7 @@ def _overall(warehouse: Warehouse, line: Line, resamples: int) -> list[PolicyCha
     if not before or before.keys() != after.keys():
         return []
     about = warehouse.rows(
-        "SELECT DISTINCT role, goal_kind FROM current_evaluations WHERE iteration = ? AND role = 'test'",
-        [last],
+        "SELECT DISTINCT role, goal_kind FROM current_evaluations WHERE iteration = ? AND role = 'test'", [last]
     )[0]
     keys = sorted(before)
     found = []

@@ -75,10 +75,7 @@ class DrawnTree:
         Milestones that are no calls have numbers only, and those that nobody earned are not known.
         """
         rounds = {
-            milestone: node.round
-            for node in reversed(self.tree.nodes)
-            if node.golden
-            for milestone in node.earned
+            milestone: node.round for node in reversed(self.tree.nodes) if node.golden for milestone in node.earned
         }
         known = max((m + 1 for node in self.tree.nodes for m in node.earned), default=0)
         texts = milestone_texts(self.goal) or [f"milestone {number + 1}" for number in range(known)]
@@ -106,8 +103,7 @@ def load_drawn_tree(warehouse: Warehouse, rollout: str) -> DrawnTree:
             "searched with."
         )
     used = warehouse.rows(
-        "SELECT max(iteration)::INTEGER AS iteration FROM current_rollouts WHERE rollout_id = ?",
-        [tree.rollout_id],
+        "SELECT max(iteration)::INTEGER AS iteration FROM current_rollouts WHERE rollout_id = ?", [tree.rollout_id]
     )[0]["iteration"]
     policy = policy_name(warehouse, tree.policy_digest)
     return DrawnTree(tree, task_from_row(goals[0]), policy, used, node_rows(warehouse, tree.rollout_id))

@@ -14,15 +14,7 @@ from typing import Any
 
 from josh_pipeline.report.palette import GOLDEN, GREEN, INK, MUTED, VERMILION
 from josh_pipeline.report.tree import DrawnTree
-from josh_pipeline.report.words import (
-    call_text,
-    end_text,
-    result_text,
-    short_end,
-    shortened,
-    spoken,
-    user_words,
-)
+from josh_pipeline.report.words import call_text, end_text, result_text, short_end, shortened, spoken, user_words
 from josh_pipeline.search.tree import Node, Tree
 
 STYLES: dict[str, dict[str, Any]] = {
@@ -252,9 +244,7 @@ def tooltip(node: Node) -> str:
 def _box(drawn: DrawnTree, node: Node, canvas: Canvas) -> str:
     scale, paint = canvas.scale, look(node)
     x, y = canvas.x(node) - scale.width / 2, canvas.y(node.round)
-    texts = [
-        _text(8, 17 + 15 * place, text, **STYLES[kind]) for place, (kind, text) in enumerate(_lines(node))
-    ]
+    texts = [_text(8, 17 + 15 * place, text, **STYLES[kind]) for place, (kind, text) in enumerate(_lines(node))]
     dashes = ' stroke-dasharray="5 3"' if node.error_turn else ""
     shapes = [
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{scale.width}" height="{scale.height}" rx="8" '
@@ -335,9 +325,7 @@ def dots(drawn: DrawnTree) -> str:
         mark = ""
         if node.end in ("failed", "user_done", "void", "rounds_spent", "budget_spent"):
             sign = {"failed": "×", "user_done": "–", "void": "–"}.get(node.end, "…")
-            mark = _text(
-                x, y + 4.5, sign, 13, VERMILION if node.end == "failed" else MUTED, text_anchor="middle"
-            )
+            mark = _text(x, y + 4.5, sign, 13, VERMILION if node.end == "failed" else MUTED, text_anchor="middle")
         shapes.append(
             f'<g class="node {paint.name}"><title>{escape(tooltip(node))}</title>'
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{DOTS.height / 2}" fill="{paint.fill}" '

@@ -52,9 +52,7 @@ def _segment(drawn: DrawnTree, root: Node, children: Mapping[str, Sequence[Node]
     return branches
 
 
-def _grow(
-    drawn: DrawnTree, branches: Branches, below: Sequence[Node], children: Mapping[str, Sequence[Node]]
-) -> None:
+def _grow(drawn: DrawnTree, branches: Branches, below: Sequence[Node], children: Mapping[str, Sequence[Node]]) -> None:
     """Add subtrees; turns that follow each other without branching share one entry."""
     for node in below:
         chain = [node]
@@ -82,9 +80,7 @@ def _turn(drawn: DrawnTree, node: Node) -> Text:
     if node.error_turn:
         text.append("error turn ", style="red")
     for call in node.calls:
-        text.append(
-            shortened(call_text(call.tool, call.arguments), SAID_CHARACTERS), style=f"bold {style}".strip()
-        )
+        text.append(shortened(call_text(call.tool, call.arguments), SAID_CHARACTERS), style=f"bold {style}".strip())
         text.append(f" → {shortened(result_text(call), 40)}  ", style="dim")
     if said := spoken(node):
         text.append(f"“{shortened(said, SAID_CHARACTERS)}”", style=style)

@@ -50,17 +50,13 @@ class Flat(Generic[T]):
         renamed: field to column, where the names differ.
     """
 
-    def __init__(
-        self, kind: type[T], without: Iterable[str] = (), renamed: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, kind: type[T], without: Iterable[str] = (), renamed: Mapping[str, str] | None = None) -> None:
         self._kind = kind
         types = get_type_hints(kind)
         names = [field.name for field in fields(kind) if field.name not in without]  # type: ignore[arg-type]
         columns = {name: (renamed or {}).get(name, name) for name in names}
         self._plain = [(name, columns[name]) for name in names if _plain(types[name])]
-        self._nested = [
-            (name, columns[name], adapter(types[name])) for name in names if not _plain(types[name])
-        ]
+        self._nested = [(name, columns[name], adapter(types[name])) for name in names if not _plain(types[name])]
 
     def record(self, value: T) -> Record:
         """Return a value's row."""
@@ -129,9 +125,7 @@ def tree_from_records(record: Mapping[str, Any], nodes: Iterable[Mapping[str, An
     return _TREES.read(record, nodes=tuple(map(_NODES.read, ordered)), usage=usage_from_record(record))
 
 
-def trees_from_records(
-    records: Iterable[Mapping[str, Any]], nodes: Iterable[Mapping[str, Any]]
-) -> tuple[Tree, ...]:
+def trees_from_records(records: Iterable[Mapping[str, Any]], nodes: Iterable[Mapping[str, Any]]) -> tuple[Tree, ...]:
     """Rebuild several trees, in the order of ``records``; ``nodes`` may hold those of other trees too."""
     by_tree: dict[str, list[Mapping[str, Any]]] = {}
     for node in nodes:

@@ -152,10 +152,7 @@ class _Search:
         self.seed = seed
         self.budget = budget
         self.sampling = Sampling(
-            temperature=settings.temperature,
-            max_tokens=settings.max_tokens,
-            top_p=settings.top_p,
-            top_k=settings.top_k,
+            temperature=settings.temperature, max_tokens=settings.max_tokens, top_p=settings.top_p, top_k=settings.top_k
         )
         self.collected: frozenset[int] = frozenset()
         self.rounds = 0
@@ -243,12 +240,7 @@ class _Search:
 
     async def take_action(self, leaf: _Branch) -> None:
         action = await agent_action(
-            self.policy,
-            self.agent,
-            leaf.world,
-            leaf.before,
-            sampling=self.sampling,
-            seed=self.request_seed(leaf, 0),
+            self.policy, self.agent, leaf.world, leaf.before, sampling=self.sampling, seed=self.request_seed(leaf, 0)
         )
         messages, made = action.messages, leaf.open_requests + 1
         spent = not action.spoke and made >= self.settings.max_requests

@@ -15,11 +15,7 @@ EVALUATION_SEED = 0
 
 def playable(environment: Environment[T], tasks: Sequence[T], role: Role) -> list[T]:
     """Return the usable tasks of a role, of the kind that the loop plays."""
-    return [
-        task
-        for task in tasks
-        if task.excluded is None and (task.kind, task.role) == (environment.played, role)
-    ]
+    return [task for task in tasks if task.excluded is None and (task.kind, task.role) == (environment.played, role)]
 
 
 def drawn(goals: Sequence[T], *marks: object) -> list[T]:

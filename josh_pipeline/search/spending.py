@@ -57,9 +57,7 @@ class Meter:
 
     def add(self, completion: Completion) -> None:
         """Count a completion, here and in the budget."""
-        cost = self.prices.of(
-            completion.prompt_tokens, completion.cached_tokens, completion.completion_tokens
-        )
+        cost = self.prices.of(completion.prompt_tokens, completion.cached_tokens, completion.completion_tokens)
         self.prompt_tokens += completion.prompt_tokens
         self.cached_tokens += completion.cached_tokens
         self.completion_tokens += completion.completion_tokens
@@ -134,6 +132,4 @@ class Ledger:
 
     def account(self) -> Account:
         """Open an account for one conversation."""
-        return Account(
-            self.budget, Meter(self.budget, self.agent_prices), Meter(self.budget, self.user_prices)
-        )
+        return Account(self.budget, Meter(self.budget, self.agent_prices), Meter(self.budget, self.user_prices))

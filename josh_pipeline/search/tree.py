@@ -133,9 +133,7 @@ class Tree:
     @property
     def golden_end(self) -> Node | None:
         """The node that ends the golden conversation; None where nothing was earned."""
-        return max(
-            (node for node in self.nodes if node.golden), key=lambda node: len(node.path), default=None
-        )
+        return max((node for node in self.nodes if node.golden), key=lambda node: len(node.path), default=None)
 
     def walk(self, node: Node) -> tuple[Node, ...]:
         """Return the nodes from the root to ``node``, both included."""

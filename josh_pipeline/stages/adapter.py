@@ -95,9 +95,7 @@ def train_adapter(step: Step, iteration: str) -> Made:
     )
 
 
-def manifest_of(
-    policy: PolicyRow, parent: str | None, rows: list[Row], result: "TrainingResult"
-) -> dict[str, Any]:
+def manifest_of(policy: PolicyRow, parent: str | None, rows: list[Row], result: "TrainingResult") -> dict[str, Any]:
     """Describe an adapter by digests, so that a change to it or to what it came from shows."""
     return {
         "adapter_digest": result.digest,
@@ -129,11 +127,7 @@ STAGE = Stage(
         "trainings.base_digest": ["policies.base_digest"],
         "trainings.parent_digest": ["policies.adapter_digest"],
         "trainings.rows_digest": ["preference_rows.row_id"],
-        "trainings.adapter_digest": [
-            "preference_rows.prompt",
-            "preference_rows.sides",
-            "policies.base_digest",
-        ],
+        "trainings.adapter_digest": ["preference_rows.prompt", "preference_rows.sides", "policies.base_digest"],
     },
     kinds=frozenset({"huggingface", "duckdb"}),
 )

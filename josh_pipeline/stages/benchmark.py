@@ -54,9 +54,7 @@ class Benchmark:
     ceiling: Ceiling | None
 
 
-def benchmark(
-    step: Step, policy: str, selection: str, kind: str | None, trials: int, number: int | None
-) -> Benchmark:
+def benchmark(step: Step, policy: str, selection: str, kind: str | None, trials: int, number: int | None) -> Benchmark:
     """Evaluate a policy and store the score.
 
     Args:
@@ -138,12 +136,7 @@ def play_and_score(
 
 
 def selected_goals(
-    step: Step,
-    row: PolicyRow,
-    environment: Environment[Any],
-    selection: str,
-    kind: str | None,
-    number: int | None,
+    step: Step, row: PolicyRow, environment: Environment[Any], selection: str, kind: str | None, number: int | None
 ) -> list[Task]:
     """Return the goals to play; a number of them is the first in the order of all evaluations.
 
@@ -156,9 +149,7 @@ def selected_goals(
         )
     if selection in ROLES:
         played = kind or environment.played
-        goals = stored_tasks(
-            step.warehouse, row.goals_scope, of=environment.Task, kind=played, role=selection
-        )
+        goals = stored_tasks(step.warehouse, row.goals_scope, of=environment.Task, kind=played, role=selection)
     else:
         # Which of the source's records are of the selection, they say themselves.
         whole = stored_environment(step.warehouse, step.settings.environment, row.corpus_scope, sources=True)
@@ -217,8 +208,7 @@ def candidate_row(step: Step, iteration: str, digest: str | None = None) -> Poli
     if row.is_baseline:
         return row
     trained = step.warehouse.rows(
-        "SELECT * FROM trainings WHERE iteration = $iteration AND policy_digest = $digest "
-        "ORDER BY generation DESC"
+        "SELECT * FROM trainings WHERE iteration = $iteration AND policy_digest = $digest ORDER BY generation DESC"
         if digest is not None
         else "SELECT * FROM current_trainings WHERE iteration = $iteration",
         {"iteration": iteration} | ({"digest": digest} if digest is not None else {}),
@@ -274,10 +264,7 @@ STAGE = Stage(
     about="The policy that stands after an iteration on the kind of test goals that published scores are of, "
     "also where the loop plays others. Not part of an iteration; `josh iterate` ends with it where "
     "evaluation.whole_goals asks for it.",
-    tables={
-        "benchmarks": ("policy_digest", "selection", "goal_kind"),
-        "benchmark_episodes": ("episode_id",),
-    },
+    tables={"benchmarks": ("policy_digest", "selection", "goal_kind"), "benchmark_episodes": ("episode_id",)},
     inputs=("promotion",),
     make=benchmark_headline,
     members=Members("benchmark_episodes", "episode_id", ("episodes",)),

@@ -56,13 +56,7 @@ def make_base(step: Step, scope: str) -> Made:
     demonstrations = _demonstrations(step, goals_source.scope)
     seed = derived_seed("cold_start", settings.seed)
     result = train_cold_start(
-        demonstrations,
-        published,
-        step.home.training,
-        settings.cold_start,
-        seed,
-        step.progress,
-        settings.training,
+        demonstrations, published, step.home.training, settings.cold_start, seed, step.progress, settings.training
     )
     adapter = settle(result.adapter, step.home.adapters / result.digest, result.adapter.parent)
     base_digest = content_id("base", digest, result.digest)
@@ -88,12 +82,8 @@ def settle(made: Path, place: Path, partial: Path) -> Path:
 def _demonstrations(step: Step, scope: str) -> list[Demonstration]:
     settings = step.settings
     start = settings.cold_start
-    environment = stored_environment(
-        step.warehouse, settings.environment, corpus_scope(settings), sources=False
-    )
-    goals = demonstration_goals(
-        played_goals(step.warehouse, scope, environment, "train"), start.conversations
-    )
+    environment = stored_environment(step.warehouse, settings.environment, corpus_scope(settings), sources=False)
+    goals = demonstration_goals(played_goals(step.warehouse, scope, environment, "train"), start.conversations)
     if len(goals) < start.conversations:
         step.progress.note(f"Only {len(goals)} training goals for demonstrations.")
     careless = Carelessness(
@@ -198,8 +188,7 @@ STAGE = Stage(
     inputs=("goals",),
     make=make_base,
     scope_of=base_scope,
-    sample="SELECT source_id AS source, reward, messages FROM current_demonstrations WHERE scope = ? "
-    "ORDER BY position",
+    sample="SELECT source_id AS source, reward, messages FROM current_demonstrations WHERE scope = ? ORDER BY position",
     origins={
         "demonstrations.goal_id": ["goals.goal_id"],
         "demonstrations.source_id": ["goals.source_id"],

@@ -58,17 +58,10 @@ def _measured(
     if policy is None:
         return empty | {"reason": NO_WEIGHTS}
     found = measure_drift(
-        policy,
-        step.home.absolute(base["foundation_path"]),
-        step.progress,
-        step.settings.policy.quantization,
+        policy, step.home.absolute(base["foundation_path"]), step.progress, step.settings.policy.quantization
     )
     record = asdict(found)
-    return empty | {
-        "drift": record.pop("mean"),
-        **record,
-        "by_kind": canonical_json(found.by_kind),
-    }
+    return empty | {"drift": record.pop("mean"), **record, "by_kind": canonical_json(found.by_kind)}
 
 
 def drift_frame(record: Mapping[str, Any]) -> pl.DataFrame:

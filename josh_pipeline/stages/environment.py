@@ -10,15 +10,7 @@ from typing import Any
 import polars as pl
 from pydantic import TypeAdapter
 
-from josh_pipeline.core.environment import (
-    Environment,
-    EnvironmentSettings,
-    Role,
-    Snapshot,
-    Source,
-    Task,
-    WantedCall,
-)
+from josh_pipeline.core.environment import Environment, EnvironmentSettings, Role, Snapshot, Source, Task, WantedCall
 from josh_pipeline.environments.registry import DEFAULT, environment_class
 from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, corpus_scope
 from josh_pipeline.store.warehouse import Generation, Warehouse
@@ -45,8 +37,7 @@ def store_environment(step: Step, scope: str) -> Made:
         "entities": sum(entities.values()),
     }
     sources = [
-        {"source_id": one.source_id, "split": one.split, "content": json.dumps(one.content)}
-        for one in found.sources
+        {"source_id": one.source_id, "split": one.split, "content": json.dumps(one.content)} for one in found.sources
     ]
     looked_up = [
         {"collection": name, "position": position, "content": json.dumps(one)}
@@ -81,12 +72,7 @@ def store_environment(step: Step, scope: str) -> Made:
 
 
 def stored_environment(
-    warehouse: Warehouse,
-    settings: EnvironmentSettings,
-    scope: str,
-    *,
-    sources: bool,
-    generation: int | None = None,
+    warehouse: Warehouse, settings: EnvironmentSettings, scope: str, *, sources: bool, generation: int | None = None
 ) -> Environment[Any]:
     """Return an environment as it was stored.
 
@@ -103,9 +89,7 @@ def stored_environment(
     of, where = [scope, generation], "WHERE scope = ? AND generation = ?"
     about = warehouse.rows(f"SELECT * FROM corpora {where}", of)[0]
     entities: dict[str, list[dict[str, Any]]] = {}
-    for row in warehouse.rows(
-        f"SELECT collection, content FROM entities {where} ORDER BY collection, position", of
-    ):
+    for row in warehouse.rows(f"SELECT collection, content FROM entities {where} ORDER BY collection, position", of):
         entities.setdefault(row["collection"], []).append(json.loads(row["content"]))
     read = warehouse.rows(f"SELECT * FROM sources {where} ORDER BY source_id", of) if sources else []
     snapshot = Snapshot(
@@ -189,9 +173,7 @@ def corpus_complete(step: Step, scope: str) -> Verdict:
         faults.append(f"{found['sources'] - found['names']} sources share the id of another")
     if found["digests"] > 1:
         faults.append("the sources are of several corpora")
-    whole = (
-        f"{found['sources']} sources, and {found['entities']} entities in {found['collections']} collections."
-    )
+    whole = f"{found['sources']} sources, and {found['entities']} entities in {found['collections']} collections."
     numbers = {name: found[name] for name in ("sources", "entities", "collections")}
     return Verdict(not faults, f"{'; '.join(faults)}." if faults else whole, numbers)
 
@@ -221,19 +203,13 @@ STAGE = Stage(
     asset=environment_class(DEFAULT).source_asset,
     about="What the environment reads from outside, as it was read: the records that tasks are derived from, "
     "and the entities that tools look up: of MultiWOZ, dialogues and databases.",
-    tables={
-        "sources": ("source_id",),
-        "corpora": ("corpus_digest",),
-        "entities": ("collection", "position"),
-    },
+    tables={"sources": ("source_id",), "corpora": ("corpus_digest",), "entities": ("collection", "position")},
     inputs=(),
     make=store_environment,
     scope_of=corpus_scope,
     checks=(
         Check(
-            "corpus_complete",
-            "As many records and entities are stored as were read, each record once.",
-            blocking=True,
+            "corpus_complete", "As many records and entities are stored as were read, each record once.", blocking=True
         ),
         Check(
             "corpus_unchanged",

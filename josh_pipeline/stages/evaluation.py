@@ -71,13 +71,10 @@ def evaluate_candidate(step: Step, iteration: str) -> Made:
     environment = environment_of(step, row)
     numbers = {"val": step.settings.evaluation.val_goals, "test": step.settings.evaluation.test_goals}
     goals: dict[Role, list[Task]] = {
-        role: evaluation_goals(step.warehouse, row.goals_scope, environment, role, numbers[role])
-        for role in EVALUATED
+        role: evaluation_goals(step.warehouse, row.goals_scope, environment, role, numbers[role]) for role in EVALUATED
     }
     every = [goal for role in goals for goal in goals[role]]
-    episodes = {
-        side: played_episodes(step, row, environment, player, every) for side, player in players.items()
-    }
+    episodes = {side: played_episodes(step, row, environment, player, every) for side, player in players.items()}
     made = players["after"]
     drift = drift_record(step, row, made.digest, made.adapter_path)
     return _written(step, iteration, environment, goals, episodes, drift, inputs)
@@ -248,9 +245,7 @@ def comparison(
     Raises:
         ValueError: the two sides played different goals.
     """
-    old, new = paired_values(
-        *({one.goal_id: float(getattr(one, metric)) for one in side} for side in (before, after))
-    )
+    old, new = paired_values(*({one.goal_id: float(getattr(one, metric)) for one in side} for side in (before, after)))
     found = paired_bootstrap(old, new, resamples=step.settings.evaluation.bootstrap)
     return Comparison(
         role=role,

@@ -26,9 +26,7 @@ def played_goals(warehouse: Warehouse, scope: str, environment: Environment[T], 
     return stored_tasks(warehouse, scope, of=environment.Task, kind=environment.played, role=role)
 
 
-def evaluation_goals(
-    warehouse: Warehouse, scope: str, environment: Environment[T], role: Role, number: int
-) -> list[T]:
+def evaluation_goals(warehouse: Warehouse, scope: str, environment: Environment[T], role: Role, number: int) -> list[T]:
     """Return the first ``number`` goals of a role; see ``search.selection``."""
     return selection.evaluation_goals(played_goals(warehouse, scope, environment, role), number)
 
@@ -36,9 +34,7 @@ def evaluation_goals(
 def solvable_goals(warehouse: Warehouse, scope: str, environment: Environment[T]) -> list[T]:
     """Return the training goals that an oracle solves, or that nobody knows an oracle of."""
     unsolvable = set(
-        warehouse.query("SELECT goal_id FROM current_solvability WHERE scope = ? AND NOT solvable", [scope])[
-            "goal_id"
-        ]
+        warehouse.query("SELECT goal_id FROM current_solvability WHERE scope = ? AND NOT solvable", [scope])["goal_id"]
     )
     goals = played_goals(warehouse, scope, environment, "train")
     return [goal for goal in goals if goal.goal_id not in unsolvable]
@@ -190,8 +186,7 @@ def goals_solvable(step: Step, environment: Environment[T], scope: str) -> Verdi
     advice = "" if passed else f" Under {environment.least_solvable:.0%} somewhere: look for the causes."
     return Verdict(
         passed,
-        f"An oracle solves, of the {environment.played} goals: {words}. The unsolvable are not rolled out."
-        f"{advice}",
+        f"An oracle solves, of the {environment.played} goals: {words}. The unsolvable are not rolled out.{advice}",
         {f"solvable share, {role}": round(share, 4) for role, share in shares.items()},
     )
 

@@ -29,9 +29,7 @@ def label_rewards(step: Step, iteration: str) -> Made:
     ids = [tree.goal_id for tree in trees]
     goals = {
         goal.goal_id: goal
-        for goal in stored_tasks(
-            step.warehouse, policy.goals_scope, of=environment.Task, ids=ids, usable=False
-        )
+        for goal in stored_tasks(step.warehouse, policy.goals_scope, of=environment.Task, ids=ids, usable=False)
     }
     nodes: list[dict[str, Any]] = []
     whole: list[dict[str, Any]] = []
@@ -71,9 +69,7 @@ def label_rewards(step: Step, iteration: str) -> Made:
         | counts,
         verdicts={
             "labels_agree": Verdict(
-                not differences,
-                sentence,
-                counts | {"first differences": differences[:SHOWN_DIFFERENCES]},
+                not differences, sentence, counts | {"first differences": differences[:SHOWN_DIFFERENCES]}
             )
         },
     )

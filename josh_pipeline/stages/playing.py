@@ -124,12 +124,7 @@ class Player:
 
 
 def played_episodes(
-    step: Step,
-    row: PolicyRow,
-    environment: Environment[T],
-    player: Player,
-    goals: Sequence[T],
-    trials: int = 1,
+    step: Step, row: PolicyRow, environment: Environment[T], player: Player, goals: Sequence[T], trials: int = 1
 ) -> list[Episode]:
     """Return a policy's episodes on goals, playing those that the store lacks.
 
@@ -173,11 +168,7 @@ def played_episodes(
 
 
 async def _play(
-    step: Step,
-    row: PolicyRow,
-    environment: Environment[T],
-    player: Player,
-    owed: Sequence[tuple[T, int, int]],
+    step: Step, row: PolicyRow, environment: Environment[T], player: Player, owed: Sequence[tuple[T, int, int]]
 ) -> None:
     """Hold the conversations that are owed, by goal, trial and retry, and checkpoint them as they end."""
 
@@ -187,10 +178,7 @@ async def _play(
         step.warehouse.append({"episodes": frame}, key="episode_id")
 
     files = weights(step.home, row.base_path, player.adapter_path, player.digest)
-    async with (
-        open_table(step.settings, environment, files, player.digest) as table,
-        Checkpointer(write) as writer,
-    ):
+    async with open_table(step.settings, environment, files, player.digest) as table, Checkpointer(write) as writer:
         await table.converse(
             [(goal, trial) for goal, trial, _ in owed],
             step.progress,

@@ -8,16 +8,7 @@ import polars as pl
 
 from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.stages.stage import (
-    BASELINE,
-    Made,
-    Stage,
-    Step,
-    base_scope,
-    corpus_scope,
-    goals_scope,
-    iteration_key,
-)
+from josh_pipeline.stages.stage import BASELINE, Made, Stage, Step, base_scope, corpus_scope, goals_scope, iteration_key
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 OF_POLICY = ("rollouts", "labels", "preferences", "adapter", "evaluation")
@@ -120,11 +111,7 @@ def resolve_policy(step: Step, iteration: str) -> PolicyRow:
             name: weights[name]
             for name in ("policy_digest", "base_digest", "base_path", "adapter_digest", "adapter_path")
         },
-        "kind": "adapter"
-        if weights["adapter_digest"]
-        else "endpoint"
-        if settings.policy.endpoint
-        else "base",
+        "kind": "adapter" if weights["adapter_digest"] else "endpoint" if settings.policy.endpoint else "base",
         "attempt": next_attempt(step.warehouse, iteration, line),
         "line": line,
         "predecessor": before["iteration"] if before else None,
@@ -201,11 +188,7 @@ def made_with(step: Step, policy: PolicyRow, stage: str) -> Generation:
         return generation
     before = OF_POLICY[: OF_POLICY.index(stage) + 1]
     current = [step.warehouse.current(one, policy.iteration) for one in before]
-    again = [
-        step.asset(one.stage)
-        for one in current
-        if one is not None and not _is_of(step.warehouse, one, policy)
-    ]
+    again = [step.asset(one.stage) for one in current if one is not None and not _is_of(step.warehouse, one, policy)]
     listed = " and ".join(filter(None, (", ".join(again[:-1]), again[-1])))
     raise UserError(
         f"{step.asset(stage)} of iteration {policy.iteration} was made with another policy or in another "

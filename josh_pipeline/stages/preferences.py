@@ -24,9 +24,7 @@ from josh_pipeline.store.warehouse import Generation, Warehouse
 from josh_pipeline.training.batches import RowTokenizer
 from josh_pipeline.training.methods import method_of
 
-NO_ROWS_ADVICE = (
-    "Raise search.goals or search.beam_size, try another --seed, or give the model a longer cold start."
-)
+NO_ROWS_ADVICE = "Raise search.goals or search.beam_size, try another --seed, or give the model a longer cold start."
 """What to do where no tree earned enough."""
 
 
@@ -110,9 +108,7 @@ def require_labelled(step: Step, rollouts: Generation, labels: Generation) -> No
 
 def goal_roles(warehouse: Warehouse, policy: PolicyRow) -> list[tuple[str, str, str]]:
     """Return goal, source and role of every goal that a policy's line knows."""
-    rows = warehouse.rows(
-        "SELECT goal_id, source_id, role FROM current_goals WHERE scope = ?", [policy.goals_scope]
-    )
+    rows = warehouse.rows("SELECT goal_id, source_id, role FROM current_goals WHERE scope = ?", [policy.goals_scope])
     return [(row["goal_id"], row["source_id"], row["role"]) for row in rows]
 
 
@@ -245,9 +241,7 @@ def calls_unseen(step: Step, policy: PolicyRow, rows: Sequence[Row]) -> Verdict:
 
     That is no leak (another source, another wording), but such a goal can be solved by heart.
     """
-    goals = step.warehouse.rows(
-        "SELECT goal_id, calls FROM current_goals WHERE scope = ?", [policy.goals_scope]
-    )
+    goals = step.warehouse.rows("SELECT goal_id, calls FROM current_goals WHERE scope = ?", [policy.goals_scope])
     calls = {row["goal_id"]: wanted(row["calls"]) for row in goals}
     environment = environment_of(step, policy)
     evaluation = step.settings.evaluation
@@ -276,9 +270,7 @@ def calls_unseen(step: Step, policy: PolicyRow, rows: Sequence[Row]) -> Verdict:
 
 def wanted(calls: str) -> str:
     """Return the wanted calls of a goal as text, whatever their order."""
-    return canonical_json(
-        sorted(canonical_json([call["tool"], call["parameters"]]) for call in json.loads(calls))
-    )
+    return canonical_json(sorted(canonical_json([call["tool"], call["parameters"]]) for call in json.loads(calls)))
 
 
 def labels_balanced(rows: Sequence[Row]) -> Verdict:
@@ -286,9 +278,7 @@ def labels_balanced(rows: Sequence[Row]) -> Verdict:
     if not rows:
         return Verdict(False, "There are no rows.", {"rows": 0})
     if rows[0].kind != "messages":
-        return Verdict(
-            True, f"{len(rows)} rows for {rows[0].method}, which has no sides.", {"rows": len(rows)}
-        )
+        return Verdict(True, f"{len(rows)} rows for {rows[0].method}, which has no sides.", {"rows": len(rows)})
     good = sum(row.good is not None for row in rows)
     bad = len(rows) - good
     passed = min(good, bad) * MOST_LOPSIDED >= max(good, bad)
@@ -324,10 +314,7 @@ STAGE = Stage(
             "No row comes from a goal that wants exactly the calls of an evaluated goal. A warning with a "
             "count: sources differ, but such a goal could be solved by heart.",
         ),
-        Check(
-            "labels_balanced",
-            "Of single labelled messages neither side is more than 20 times the other.",
-        ),
+        Check("labels_balanced", "Of single labelled messages neither side is more than 20 times the other."),
     ),
     origins={
         "preference_rows.goal_id": ["trees.goal_id"],

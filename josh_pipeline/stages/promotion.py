@@ -102,21 +102,14 @@ def decided_digests(promotion: Mapping[str, Any]) -> set[tuple[str, str]]:
 def stored_gate(step: Step, evaluation: Generation) -> Gate:
     """Return what decides on an iteration's candidate, as its evaluation wrote it down."""
     reward = next(
-        row
-        for row in step.written("comparisons", evaluation)
-        if (row["role"], row["metric"]) == (GATE, "reward")
+        row for row in step.written("comparisons", evaluation) if (row["role"], row["metric"]) == (GATE, "reward")
     )
     drift = step.written("drifts", evaluation)[0]
     return gate_of(reward, drift["drift"], drift["max_drift"])
 
 
 def _write(
-    step: Step,
-    policy: PolicyRow,
-    promoted: bool,
-    reason: str,
-    candidate: dict[str, Any],
-    inputs: list[Generation],
+    step: Step, policy: PolicyRow, promoted: bool, reason: str, candidate: dict[str, Any], inputs: list[Generation]
 ) -> Generation:
     row = {
         "attempt": policy.attempt,

@@ -59,8 +59,7 @@ def missing_preparation(step: Step) -> list[Stage]:
     return [
         stage
         for stage in PREPARATION
-        if stage.scope_of is not None
-        and step.warehouse.current(stage.name, stage.scope_of(step.settings)) is None
+        if stage.scope_of is not None and step.warehouse.current(stage.name, stage.scope_of(step.settings)) is None
     ]
 
 

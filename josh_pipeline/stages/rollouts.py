@@ -51,12 +51,9 @@ def roll_out(step: Step, iteration: str) -> Made:
     made = newest_tries(step.warehouse, "trees", plays).values()
     members = [one.name for one in made if one.name is not None]
     frame = pl.DataFrame(
-        {"position": range(len(members)), "rollout_id": members},
-        schema={"position": pl.Int64, "rollout_id": pl.String},
+        {"position": range(len(members)), "rollout_id": members}, schema={"position": pl.Int64, "rollout_id": pl.String}
     )
-    generation = step.warehouse.publish(
-        "rollouts", iteration, step.run_id, {"rollouts": frame}, [policy.source]
-    )
+    generation = step.warehouse.publish("rollouts", iteration, step.run_id, {"rollouts": frame}, [policy.source])
     return _made(step, generation, len(goals) - len(owed), run)
 
 
@@ -122,9 +119,9 @@ def _made(step: Step, generation: Generation, stored: int, run: RolloutSummary |
         "FROM current_trees WHERE iteration = ?",
         [generation.scope],
     )[0]
-    nodes = step.warehouse.rows(
-        "SELECT count(*) AS n FROM current_nodes WHERE iteration = ?", [generation.scope]
-    )[0]["n"]
+    nodes = step.warehouse.rows("SELECT count(*) AS n FROM current_nodes WHERE iteration = ?", [generation.scope])[0][
+        "n"
+    ]
     facts = {
         "number of trees": found["trees"],
         "trees made by earlier runs": stored,
@@ -216,9 +213,6 @@ STAGE = Stage(
         ),
     ),
     members=Members("rollouts", "rollout_id", ("trees", "nodes")),
-    origins={
-        "trees.policy_digest": ["policies.policy_digest"],
-        "trees.goal_id": ["goals.goal_id"],
-    },
+    origins={"trees.policy_digest": ["policies.policy_digest"], "trees.goal_id": ["goals.goal_id"]},
     kinds=frozenset({"duckdb", "vllm"}),
 )

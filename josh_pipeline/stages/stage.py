@@ -119,8 +119,7 @@ def recorded_run(warehouse: Warehouse, stage: str, scope: str) -> dict[str, Any]
         UserError: there is none.
     """
     found = warehouse.rows(
-        "SELECT r.* FROM runs r JOIN generations g USING (run_id) "
-        "WHERE g.stage = ? AND g.scope = ? AND g.current",
+        "SELECT r.* FROM runs r JOIN generations g USING (run_id) WHERE g.stage = ? AND g.scope = ? AND g.current",
         [stage, scope],
     )
     if not found:

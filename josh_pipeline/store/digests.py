@@ -81,8 +81,7 @@ def generation_rows(
     digests: list[str] = []
     for table in stage.tables:
         found = connection.execute(
-            f"SELECT count(*), {combined()} FROM {table} WHERE {stage.scope} = ? AND generation = ?",
-            [scope, number],
+            f"SELECT count(*), {combined()} FROM {table} WHERE {stage.scope} = ? AND generation = ?", [scope, number]
         ).fetchall()
         counts[table] = found[0][0]
         digests.append(found[0][1])
@@ -107,13 +106,10 @@ def generation_digest(
     made_from: dict[str, Any] = {}
     for key, generation in inputs.items():
         found = connection.execute(
-            "SELECT digest FROM generations WHERE stage || '/' || scope = ? AND generation = ?",
-            [key, generation],
+            "SELECT digest FROM generations WHERE stage || '/' || scope = ? AND generation = ?", [key, generation]
         ).fetchall()
         made_from[key] = [generation, found[0][0] if found else None]
-    return content_id(
-        "generation", stage, scope, number, run_id, run[0][0] if run else None, made_from, content
-    )
+    return content_id("generation", stage, scope, number, run_id, run[0][0] if run else None, made_from, content)
 
 
 def altered_rows(
@@ -131,7 +127,6 @@ def altered_rows(
     """
     names = ", ".join(f'"{key}"' for key in keys)
     found = connection.execute(
-        f"SELECT {names} FROM {table} WHERE {where} AND digest <> {row_digest(table)} ORDER BY ALL",
-        list(values),
+        f"SELECT {names} FROM {table} WHERE {where} AND digest <> {row_digest(table)} ORDER BY ALL", list(values)
     ).fetchall()
     return [dict(zip(keys, row, strict=True)) for row in found]

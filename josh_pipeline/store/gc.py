@@ -133,9 +133,7 @@ def _delete_generation(connection: duckdb.DuckDBPyConnection, layout: Layout, ge
 
 def _content(layout: Layout) -> list[Members]:
     """Return one list of trees, and one of conversations: which stage lists them is left open."""
-    return list(
-        {stage.members.content: stage.members for stage in layout.member_lists if stage.members}.values()
-    )
+    return list({stage.members.content: stage.members for stage in layout.member_lists if stage.members}.values())
 
 
 def _unneeded(
@@ -187,16 +185,12 @@ def _counted(
 
 
 def _files(home: Home, warehouse: Warehouse, kept: set[Generation]) -> Iterator[Leftover]:
-    adapters = _stored(
-        warehouse, kept, "adapter_path", ("trainings", "base_models", "policies", "promotions")
-    )
+    adapters = _stored(warehouse, kept, "adapter_path", ("trainings", "base_models", "policies", "promotions"))
     needed = {home.absolute(path) for path in adapters}
     for path in _children(home.adapters):
         if path.with_suffix("") not in needed:
             yield _leftover(path, "adapter that nothing kept refers to")
-    bases = {
-        home.absolute(path) for path in _stored(warehouse, kept, "base_path", ("base_models", "policies"))
-    }
+    bases = {home.absolute(path) for path in _stored(warehouse, kept, "base_path", ("base_models", "policies"))}
     for path in _children(home.models):
         if path.name.startswith("base-") and path not in bases:
             yield _leftover(path, "base that nothing kept refers to")

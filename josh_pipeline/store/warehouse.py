@@ -67,9 +67,7 @@ class Warehouse:
                 if not known:
                     for statement in schema.statements(layout):
                         connection.execute(statement)
-                    connection.execute(
-                        "INSERT INTO meta VALUES (?, ?)", [schema.SCHEMA_VERSION, datetime.now(UTC)]
-                    )
+                    connection.execute("INSERT INTO meta VALUES (?, ?)", [schema.SCHEMA_VERSION, datetime.now(UTC)])
                 version = connection.execute("SELECT schema_version FROM meta").fetchall()[0][0]
             schema.refuse_other(path, version)
             if version < schema.SCHEMA_VERSION:
@@ -161,8 +159,7 @@ class Warehouse:
             if before is not None:
                 before(connection)
             number = connection.execute(
-                "SELECT coalesce(max(generation), 0) + 1 FROM generations WHERE stage = ? AND scope = ?",
-                [stage, scope],
+                "SELECT coalesce(max(generation), 0) + 1 FROM generations WHERE stage = ? AND scope = ?", [stage, scope]
             ).fetchall()[0][0]
             for table, frame in tables.items():
                 marks = [pl.lit(scope).alias(layout.scope), pl.lit(number).alias("generation")]
@@ -171,8 +168,7 @@ class Warehouse:
             counts, content = generation_rows(connection, layout, scope, number)
             digest = generation_digest(connection, stage, scope, number, run_id, made_from, content)
             connection.execute(
-                "UPDATE generations SET current = false WHERE stage = ? AND scope = ? AND current",
-                [stage, scope],
+                "UPDATE generations SET current = false WHERE stage = ? AND scope = ? AND current", [stage, scope]
             )
             connection.execute(
                 "INSERT INTO generations BY NAME SELECT ? AS stage, ? AS scope, ? AS generation, "
@@ -194,9 +190,7 @@ class Warehouse:
         with self.connection() as connection, transaction(connection):
             rows = _unknown(connection, head, rows, key)
             for table, frame in parts:
-                digests = _insert_parts(
-                    connection, table, frame.join(rows.select(key), on=key, how="semi"), key
-                )
+                digests = _insert_parts(connection, table, frame.join(rows.select(key), on=key, how="semi"), key)
                 rows = rows.join(digests, on=key, how="left")
             insert(connection, head, rows)
 
@@ -262,26 +256,19 @@ def committed(
         return frame
     with _offered(connection, frame):
         found = connection.sql(
-            f"SELECT i.*, m.digest AS {members.digest} FROM incoming i "
-            f"LEFT JOIN {members.head} m USING ({members.key})"
+            f"SELECT i.*, m.digest AS {members.digest} FROM incoming i LEFT JOIN {members.head} m USING ({members.key})"
         ).to_arrow_table()
     return pl.DataFrame(pl.from_arrow(plain(found)))
 
 
-def _unknown(
-    connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame, key: str
-) -> pl.DataFrame:
+def _unknown(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame, key: str) -> pl.DataFrame:
     """Return the rows whose key the table has not."""
     with _offered(connection, frame.select(key)):
-        known = connection.execute(
-            f"SELECT {key} FROM {table} WHERE {key} IN (SELECT {key} FROM incoming)"
-        ).fetchall()
+        known = connection.execute(f"SELECT {key} FROM {table} WHERE {key} IN (SELECT {key} FROM incoming)").fetchall()
     return frame.filter(~pl.col(key).is_in([row[0] for row in known]))
 
 
-def _insert_parts(
-    connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame, key: str
-) -> pl.DataFrame:
+def _insert_parts(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame, key: str) -> pl.DataFrame:
     """Insert rows; return the digest of all that share a key, in the column ``<table>_digest``."""
     name = f"{table.removesuffix('s')}_id"
     with _offered(connection, frame):

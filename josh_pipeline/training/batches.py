@@ -90,8 +90,7 @@ class RowTokenizer:
         ids, owner = self._renderer.row_ids(row.conversation(side), row.tools)
         train = [False] * len(row.prompt) + [one.train for one in side.said]
         labels = (
-            token if position >= 0 and train[position] else IGNORED
-            for token, position in zip(ids, owner, strict=True)
+            token if position >= 0 and train[position] else IGNORED for token, position in zip(ids, owner, strict=True)
         )
         return TokenExample(tuple(ids), tuple(labels))
 
@@ -153,9 +152,7 @@ def tree_batches(trees: Sequence[str], batch_size: int, seed: int) -> list[list[
     return _dealt(trees, range(len(trees)), batch_size, seed, halves=False)
 
 
-def mixed_batches(
-    trees: Sequence[str], prompts: Sequence[str], batch_size: int, seed: int
-) -> list[list[int]]:
+def mixed_batches(trees: Sequence[str], prompts: Sequence[str], batch_size: int, seed: int) -> list[list[int]]:
     """Deal rows as ``tree_batches``, but so that no row follows one of its own tree.
 
     KTO estimates its KL term on mismatched pairs: each row's prompt with the completion of the row
@@ -198,9 +195,7 @@ class _Batch:
         self.count[tree] -= 1
 
 
-def _dealt(
-    trees: Sequence[str], rows: Sequence[int], batch_size: int, seed: int, halves: bool
-) -> list[list[int]]:
+def _dealt(trees: Sequence[str], rows: Sequence[int], batch_size: int, seed: int, halves: bool) -> list[list[int]]:
     draw = random.Random(seed)
     groups: dict[str, list[int]] = {}
     for row in rows:

@@ -57,9 +57,7 @@ def fit(job: TrainingJob, work: Path, progress: Progress) -> TrainingResult:
         adapter=adapter,
         digest=model_digest(adapter),
         # A batch without a desirable row has no reward of one: the mean over none is no number.
-        curve=[
-            {key: float(value) for key, value in entry.items() if math.isfinite(value)} for entry in curve
-        ],
+        curve=[{key: float(value) for key, value in entry.items() if math.isfinite(value)} for entry in curve],
         rows=rows.rows,
         tokens=rows.plain_tokens,
         repeated=rows.repeated,

@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.named import named_class
 from josh_pipeline.harvest.rows import Kind, Row
-from josh_pipeline.settings import (
-    METHOD_GROUP,
-    METHODS,
-    DpoSettings,
-    KtoSettings,
-    SftSettings,
-    TrainingBase,
-)
+from josh_pipeline.settings import METHOD_GROUP, METHODS, DpoSettings, KtoSettings, SftSettings, TrainingBase
 from josh_pipeline.training.batches import (
     TokenExample,
     TokenRow,
@@ -118,9 +111,7 @@ class Method(ABC, Generic[S]):
         Raises:
             UserError: TRL has none.
         """
-        raise UserError(
-            f"TRL has no trainer for training.method {self.settings.method}: set training.packed to true."
-        )
+        raise UserError(f"TRL has no trainer for training.method {self.settings.method}: set training.packed to true.")
 
 
 def method_class(name: str) -> type[Method[Any]]:
@@ -235,14 +226,10 @@ class Dpo(Method[DpoSettings]):
 
         weight = self.settings.sft_weight
         with_sft = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, weight]} if weight else {}
-        arguments = DPOConfig(
-            **shared | with_sft, beta=self.settings.beta, train_sampling_strategy="sequential"
-        )
+        arguments = DPOConfig(**shared | with_sft, beta=self.settings.beta, train_sampling_strategy="sequential")
         return TrlParts(DPOTrainer, arguments, conversations(batches))
 
 
 def conversations(batches: Sequence[Sequence[TokenRow]]) -> list[dict[str, Any]]:
     """Return rows in TRL's conversational form."""
-    return [
-        conversational(row.row) | {"tools": tools_text(row.row.tools)} for batch in batches for row in batch
-    ]
+    return [conversational(row.row) | {"tools": tools_text(row.row.tools)} for batch in batches for row in batch]

@@ -43,9 +43,7 @@ def kto_loss(
     return _with_sft(loss, metrics, policy.chunk(2)[0][desirable], lengths[desirable], settings.sft_weight)
 
 
-def dpo_loss(
-    policy: Tensor, reference: Tensor, lengths: Tensor, settings: DpoSettings
-) -> tuple[Tensor, Metrics]:
+def dpo_loss(policy: Tensor, reference: Tensor, lengths: Tensor, settings: DpoSettings) -> tuple[Tensor, Metrics]:
     """Return the loss of n pairs, and what is logged.
 
     Args:
@@ -61,17 +59,13 @@ def dpo_loss(
         "rewards/accuracies": ((margins > 0).sum(), pairs),
         "rewards/margins": (settings.beta * margins.sum(), pairs),
     }
-    for side, ratios, scores in zip(
-        ("chosen", "rejected"), (chosen, rejected), policy.detach().chunk(2), strict=True
-    ):
+    for side, ratios, scores in zip(("chosen", "rejected"), (chosen, rejected), policy.detach().chunk(2), strict=True):
         metrics[f"rewards/{side}"] = (settings.beta * ratios.detach().sum(), pairs)
         metrics[f"logps/{side}"] = (scores.sum(), pairs)
     return _with_sft(loss, metrics, policy.chunk(2)[0], lengths, settings.sft_weight)
 
 
-def _with_sft(
-    loss: Tensor, metrics: Metrics, scores: Tensor, lengths: Tensor, weight: float
-) -> tuple[Tensor, Metrics]:
+def _with_sft(loss: Tensor, metrics: Metrics, scores: Tensor, lengths: Tensor, weight: float) -> tuple[Tensor, Metrics]:
     """Add the mean cross entropy over the tokens of the completions that are to be learned."""
     if not weight:
         return loss, metrics

@@ -168,9 +168,7 @@ def tree_attention(
         UserError: the model's attention is of a kind that is not computed here.
     """
     if sliding_window is not None or softcap is not None or s_aux is not None or not tree:
-        raise UserError(
-            f"The attention of {type(module).__name__} cannot be packed: set training.packed to false."
-        )
+        raise UserError(f"The attention of {type(module).__name__} cannot be packed: set training.packed to false.")
     attend = _fused if query.is_cuda else _unfused
     parts, start = [], 0
     for keys, visible in tree:
@@ -180,9 +178,7 @@ def tree_attention(
     return torch.cat(parts, dim=1).transpose(0, 1)[None].contiguous(), None
 
 
-def _unfused(
-    query: Tensor, key: Tensor, value: Tensor, visible: Tensor, scaling: float, dropout: float
-) -> Tensor:
+def _unfused(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, scaling: float, dropout: float) -> Tensor:
     """Attend with two matrix products, which on CPU is faster than the fused kernel with a mask."""
     heads, queries, width = query.shape
     group = heads // len(key)
@@ -194,9 +190,7 @@ def _unfused(
     return torch.bmm(weights, value).view(heads, queries, width)
 
 
-def _fused(
-    query: Tensor, key: Tensor, value: Tensor, visible: Tensor, scaling: float, dropout: float
-) -> Tensor:
+def _fused(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, scaling: float, dropout: float) -> Tensor:
     return functional.scaled_dot_product_attention(
         query[None], key[None], value[None], visible, dropout, scale=scaling, enable_gqa=True
     )[0]

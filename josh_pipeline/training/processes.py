@@ -50,9 +50,7 @@ def train_in_processes(job: TrainingJob, work: Path, progress: Progress) -> Trai
     if result is None or process.returncode:
         code = process.returncode
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        raise UserError(
-            f"The training {how}: read {log}, and run the step again to go on from its last checkpoint."
-        )
+        raise UserError(f"The training {how}: read {log}, and run the step again to go on from its last checkpoint.")
     return result
 
 

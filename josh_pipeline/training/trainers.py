@@ -77,9 +77,7 @@ def batched_rows(job: TrainingJob, renderer: ChatRenderer) -> Rows:
         UserError: rows are of another method, too long or too few, or were counted with another tokenizer.
     """
     if any(row.method != job.settings.method for row in job.rows):
-        raise UserError(
-            f"The rows were not harvested for training.method {job.settings.method}: harvest them again."
-        )
+        raise UserError(f"The rows were not harvested for training.method {job.settings.method}: harvest them again.")
     method = method_of(job.settings)
     tokenizer = RowTokenizer(renderer)
     dealt = method.deal(job.rows, job.seed)
@@ -216,8 +214,7 @@ def add_reference(model: Any, batches: Sequence[Batch], process: int, processes:
     for batch in batches[process::processes]:
         with torch.no_grad():
             on_device = {
-                name: value.to(model.device) if isinstance(value, Tensor) else value
-                for name, value in batch.items()
+                name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in batch.items()
             }
             mine.append(row_scores(model, on_device).cpu())
     everyones = gather_object([(process + place * processes, scores) for place, scores in enumerate(mine)])
@@ -237,16 +234,9 @@ class PackedTrainer(Trainer):
     """
 
     def __init__(
-        self,
-        model: Any,
-        method: Method[Any],
-        referenced: bool,
-        batches: Sequence[Batch],
-        arguments: TrainingArguments,
+        self, model: Any, method: Method[Any], referenced: bool, batches: Sequence[Batch], arguments: TrainingArguments
     ) -> None:
-        super().__init__(
-            model=model, args=arguments, train_dataset=batches, data_collator=lambda items: items[0]
-        )
+        super().__init__(model=model, args=arguments, train_dataset=batches, data_collator=lambda items: items[0])
         self._method = method
         self.loss_is_scaled_for_ga = method.whole_step
         self._sums: dict[str, list[Tensor]] = defaultdict(lambda: [torch.zeros(()), torch.zeros(())])
@@ -265,11 +255,7 @@ class PackedTrainer(Trainer):
         return batches, self.accelerator.reduce(labelled, "sum")
 
     def compute_loss(
-        self,
-        model: Any,
-        inputs: Batch,
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
+        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """Return the loss of one batch."""
         labelled = len(inputs["item_row"]) if num_items_in_batch is None else num_items_in_batch

@@ -164,9 +164,7 @@ class AgendaUser:
         untold = {slot: value for slot, value in wishes.items() if slot not in now.told}
         changes_told = now.failing and all(slot in now.told for slot in task.changes)
         wrong = contradictions(speech, now.told) if heard.kind == "offer" else ()
-        if changes_told and (
-            heard.kind == "no_match" or (heard.kind == "offer" and not untold and not wrong)
-        ):
+        if changes_told and (heard.kind == "no_match" or (heard.kind == "offer" and not untold and not wrong)):
             now.told |= task.changes
             now.failing = False
             now.text = wording.changing(rng, task.changes)

@@ -56,9 +56,7 @@ class ZipArchive:
 
     def _open(self) -> zipfile.ZipFile:
         try:
-            return zipfile.ZipFile(
-                self.content if isinstance(self.content, Path) else io.BytesIO(self.content)
-            )
+            return zipfile.ZipFile(self.content if isinstance(self.content, Path) else io.BytesIO(self.content))
         except OSError as fault:
             raise UserError(f"The file {self.label} cannot be read: {fault.strerror}.") from None
         except zipfile.BadZipFile:
@@ -70,9 +68,7 @@ class ZipArchive:
     def names(self) -> tuple[str, ...]:
         """Files in the zip."""
         with self._open() as archive:
-            return tuple(
-                sorted(i.filename for i in archive.infolist() if not i.is_dir() and wanted(i.filename))
-            )
+            return tuple(sorted(i.filename for i in archive.infolist() if not i.is_dir() and wanted(i.filename)))
 
     def read(self, name: str) -> bytes:
         """Return one file's bytes, checked against the zip's checksum."""

@@ -6,13 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from josh_pipeline.core.content import content_id
-from josh_pipeline.core.environment import (
-    Carelessness,
-    Environment,
-    EnvironmentSettings,
-    Snapshot,
-    Source,
-)
+from josh_pipeline.core.environment import Carelessness, Environment, EnvironmentSettings, Snapshot, Source
 from josh_pipeline.core.errors import UserError, quoted
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Policy
@@ -167,9 +161,7 @@ class ToolWoz(Environment[Goal]):
             raise UserError(f"The corpus has no dialogue {quoted(name)}.")
         goal = self._whole_by_id.get(dialogue_id)
         if goal is None:
-            raise UserError(
-                f"Dialogue {quoted(name)} is no ToolWOZ goal: it asks for taxi, police or hospital."
-            )
+            raise UserError(f"Dialogue {quoted(name)} is no ToolWOZ goal: it asks for taxi, police or hospital.")
         if goal.excluded is not None:
             raise UserError(f"Dialogue {quoted(name)} is excluded: {REASONS[goal.excluded]}")
         return goal
@@ -186,10 +178,7 @@ class ToolWoz(Environment[Goal]):
             "split": task.split,
             "domains": task.domains,
             "message": task.message,
-            "calls": [
-                {"tool": call.tool, "parameters": call.parameters, "entity": call.entity}
-                for call in task.calls
-            ],
+            "calls": [{"tool": call.tool, "parameters": call.parameters, "entity": call.entity} for call in task.calls],
             "excluded": task.excluded,
         }
 
@@ -216,9 +205,7 @@ class ToolWoz(Environment[Goal]):
     def snapshot(self) -> Snapshot:
         """Return dialogues and databases."""
         one = self.corpus
-        sources = tuple(
-            Source(d.dialogue_id, d.split, {"goal": d.goal, "log": list(d.log)}) for d in one.dialogues
-        )
+        sources = tuple(Source(d.dialogue_id, d.split, {"goal": d.goal, "log": list(d.log)}) for d in one.dialogues)
         return Snapshot(one.name, one.digest, one.source, one.licence, sources, one.databases)
 
     @classmethod
@@ -229,9 +216,7 @@ class ToolWoz(Environment[Goal]):
             Dialogue(one.source_id, one.split, one.content["goal"], tuple(one.content["log"]))  # type: ignore[arg-type]
             for one in snapshot.sources
         )
-        corpus = Corpus(
-            snapshot.name, snapshot.digest, snapshot.source, snapshot.licence, dialogues, snapshot.entities
-        )
+        corpus = Corpus(snapshot.name, snapshot.digest, snapshot.source, snapshot.licence, dialogues, snapshot.entities)
         return cls(settings, corpus)
 
     def check_digest(self) -> str | None:

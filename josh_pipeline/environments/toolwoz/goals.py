@@ -122,9 +122,7 @@ def _shares(dialogue: Dialogue, databases: Databases, semantics: Semantics) -> t
     return tuple(_share(dialogue, d, share, databases[d], semantics) for d, share in found if share)
 
 
-def _share(
-    dialogue: Dialogue, domain: Domain, share: Any, database: Database, semantics: Semantics
-) -> _Share:
+def _share(dialogue: Dialogue, domain: Domain, share: Any, database: Database, semantics: Semantics) -> _Share:
     held: Mapping[str, Any] = share if isinstance(share, Mapping) else {}
     fields = {name: held.get(name) for name in ("info", "fail_info", "book", "fail_book")}
     requested = held.get("reqt")

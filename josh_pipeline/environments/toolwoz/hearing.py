@@ -48,9 +48,7 @@ ASKED: Mapping[str, re.Pattern[str]] = {
     "arriveBy": re.compile(r"\btime\b|\bwhen\b.*\barrive|\barrive by\b"),
     "day": re.compile(r"\bday\b|\bdate\b|\bwhen\b"),
     "time": re.compile(r"\btime\b|\bwhen\b"),
-    "people": re.compile(
-        r"\bpeople\b|\bparty\b|\bguests?\b|\bpersons?\b|\btickets?\b|\bhow many\b(?!.*night)"
-    ),
+    "people": re.compile(r"\bpeople\b|\bparty\b|\bguests?\b|\bpersons?\b|\btickets?\b|\bhow many\b(?!.*night)"),
     "stay": re.compile(r"\bnights?\b|\bhow long\b|\bstay\b"),
 }
 """How a question names a slot."""
@@ -65,9 +63,7 @@ _STATED: Mapping[str, re.Pattern[str]] = {
     "food": re.compile(r"\bserv(?:es|ing) ([a-z ]+?) food\b"),
     "stars": re.compile(r"\b(\d)[ -]stars?\b"),
     "day": re.compile(r"\b(monday|tuesday|wednesday|thursday|friday|saturday|sunday)\b"),
-    "type": re.compile(
-        r"\bis an? (?:[\w-]+ ){0,4}?(museum|college|park|theatre|cinema|nightclub|guesthouse)\b"
-    ),
+    "type": re.compile(r"\bis an? (?:[\w-]+ ){0,4}?(museum|college|park|theatre|cinema|nightclub|guesthouse)\b"),
 }
 _STATED_TIME: Mapping[str, re.Pattern[str]] = {
     "leaveAt": re.compile(r"\b(?:leav\w+|depart\w*) at (\d\d:\d\d)"),

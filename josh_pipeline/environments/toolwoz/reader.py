@@ -45,9 +45,7 @@ def read_corpus(source: str, cache: Path, progress: Progress | None = None) -> C
         path, shown = download(source, cache, progress), public_url(source)
         if not zipfile.is_zipfile(path):
             path.unlink()
-            raise UserError(
-                f"{shown} is not a zip file: give the URL of the archive itself, not of its page."
-            )
+            raise UserError(f"{shown} is not a zip file: give the URL of the archive itself, not of its page.")
     else:
         path = Path(source).expanduser().resolve()
         shown = str(path)
@@ -101,9 +99,7 @@ class _Reading:
         best = ranked[0]
         for other in ranked[1:]:
             if len(other.parts) == len(best.parts) and other.parent != best.parent:
-                raise UserError(
-                    f"{self.archive.label} holds both {best} and {other}: name the one folder to be read."
-                )
+                raise UserError(f"{self.archive.label} holds both {best} and {other}: name the one folder to be read.")
         return str(best)
 
     def read(self, path: str, role: str) -> bytes:
@@ -166,9 +162,7 @@ def _databases(reading: _Reading, beside: str) -> dict[str, Rows]:
     for domain, path in paths.items():
         rows = reading.read_json(path, f"{domain}_db")
         if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-            raise UserError(
-                f"{path} in {reading.archive.label} must be a list of objects: fetch the corpus again."
-            )
+            raise UserError(f"{path} in {reading.archive.label} must be a list of objects: fetch the corpus again.")
         databases[domain] = tuple(rows)
     return databases
 
@@ -186,8 +180,7 @@ def _official(reading: _Reading, data: str) -> dict[str, Dialogue]:
             )
         listed |= dict.fromkeys(_listed_ids(reading.read(path, name)), split)
     dialogues = {
-        key: _dialogue(key, listed.get(key, "train"), record)
-        for key, record in _records(reading, data, "data").items()
+        key: _dialogue(key, listed.get(key, "train"), record) for key, record in _records(reading, data, "data").items()
     }
     if listed and dialogues and not listed.keys() & dialogues.keys():
         raise UserError(

@@ -6,15 +6,7 @@ Everything else (which row is served, which call is earned) is common to both an
 from collections.abc import Mapping
 from typing import Any
 
-from josh_pipeline.environments.toolwoz.databases import (
-    Database,
-    Index,
-    Rows,
-    canonical,
-    is_empty,
-    minutes,
-    normalise,
-)
+from josh_pipeline.environments.toolwoz.databases import Database, Index, Rows, canonical, is_empty, minutes, normalise
 from josh_pipeline.environments.toolwoz.goal import DomainTask, Semantics
 
 
@@ -62,9 +54,7 @@ class Rules:
         """Return the rows whose id is ``entity_id`` (repair ``normalised``)."""
         return database.canonical[database.id_key].get(canonical(entity_id) or "", 0)
 
-    def target(
-        self, database: Database, wanted: Mapping[str, str], booked_id: str
-    ) -> Mapping[str, Any] | None:
+    def target(self, database: Database, wanted: Mapping[str, str], booked_id: str) -> Mapping[str, Any] | None:
         """Return the row that a booking is about (repair ``target``).
 
         It is the booked entity if that satisfies the goal's search, else the first row that does; None
@@ -124,9 +114,7 @@ class PaperRules(Rules):
         """Ids are compared as written."""
         return database.raw[database.id_key].get(entity_id, 0)
 
-    def target(
-        self, database: Database, wanted: Mapping[str, str], booked_id: str
-    ) -> Mapping[str, Any] | None:
+    def target(self, database: Database, wanted: Mapping[str, str], booked_id: str) -> Mapping[str, Any] | None:
         """A booking is about what was booked."""
         return None
 

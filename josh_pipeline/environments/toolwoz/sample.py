@@ -139,9 +139,7 @@ def _tasks(rng: Random) -> list[Task]:
     domains = _domains(rng, count, bookings)
     booked = rng.sample([domain for domain in domains if domain in _BOOKABLE], bookings)
     return [
-        _train_task(rng, domain in booked)
-        if domain == "train"
-        else _place_task(rng, domain, domain in booked)
+        _train_task(rng, domain in booked) if domain == "train" else _place_task(rng, domain, domain in booked)
         for domain in domains
     ]
 

@@ -234,9 +234,7 @@ class Transcript:
         say = self._rng.choice
         self._exchange(
             say(("That is all I need, thank you.", "No, thanks. Goodbye.", "Great, that is everything.")),
-            say(
-                ("You are welcome. Goodbye.", "Enjoy your stay in town!", "Thank you for using our service.")
-            ),
+            say(("You are welcome. Goodbye.", "Enjoy your stay in town!", "Thank you for using our service.")),
         )
 
     def _exchange(self, user: str, system: str) -> None:
@@ -273,12 +271,9 @@ class Transcript:
 
     def _details(self, task: Task) -> None:
         names = task.requested_names
-        told = [
-            f"the {name} is {task.target[slot]}" for name, slot in zip(names, task.goal["reqt"], strict=True)
-        ]
+        told = [f"the {name} is {task.target[slot]}" for name, slot in zip(names, task.goal["reqt"], strict=True)]
         self._exchange(
-            f"Please give me the {_enumerated(names)}.",
-            f"Certainly: {_enumerated(told)}. Is there anything else?",
+            f"Please give me the {_enumerated(names)}.", f"Certainly: {_enumerated(told)}. Is there anything else?"
         )
 
     def _booking(self, task: Task) -> None:
@@ -296,8 +291,7 @@ class Transcript:
         if key == "name":
             self._semi[domain]["name"] = task.target["name"]
         self._exchange(
-            request,
-            f"I booked {task.target[key]} for you. The reference number is {reference}. Anything else?",
+            request, f"I booked {task.target[key]} for you. The reference number is {reference}. Anything else?"
         )
 
     def _taxi(self, task: Task) -> None:

@@ -98,11 +98,9 @@ def _place(rng: Random, number: int, name: str, area: str, phones: Iterator[str]
 
 def _names(rng: Random, firsts: Sequence[str], lasts: Sequence[str], count: int) -> list[str]:
     """Different pairs of words, with every first and every last word used about equally often."""
-    pairs = [
-        (firsts[i], lasts[(i + shift) % len(lasts)])
-        for shift in range(len(lasts))
-        for i in range(len(firsts))
-    ][:count]
+    pairs = [(firsts[i], lasts[(i + shift) % len(lasts)]) for shift in range(len(lasts)) for i in range(len(firsts))][
+        :count
+    ]
     rng.shuffle(pairs)
     return [f"{first} {last}" for first, last in pairs]
 
@@ -145,9 +143,7 @@ def _hotels(rng: Random, phones: Iterator[str]) -> Iterator[Row]:
 
 def _attractions(rng: Random, phones: Iterator[str]) -> Iterator[Row]:
     places = [
-        (f"{first} {last}", kind)
-        for kind, (last, firsts) in _ATTRACTIONS.items()
-        for first in firsts.split(", ")
+        (f"{first} {last}", kind) for kind, (last, firsts) in _ATTRACTIONS.items() for first in firsts.split(", ")
     ]
     rng.shuffle(places)
     for number, (name, kind) in enumerate(places):

@@ -88,11 +88,7 @@ def counts(corpus: Corpus) -> dict[str, object]:
         lists = {split: [goal for goal in goals if goal.split == split] for split in ROLES}
         result[semantics] = {
             **oracle_counts(corpus, semantics, goals),
-            "lists": {
-                split: oracle_counts(corpus, semantics, on_list)
-                for split, on_list in lists.items()
-                if on_list
-            },
+            "lists": {split: oracle_counts(corpus, semantics, on_list) for split, on_list in lists.items() if on_list},
             "calls": by_length(goals),
             "tools": by_tool(goals),
             "excluded": {goal.dialogue_id: goal.excluded for goal in goals if goal.excluded},
@@ -218,7 +214,6 @@ def _target_changes(paper: Goal, audited: Goal) -> bool:
     if audited.excluded == "no_entity":
         return True
     bookings, moved = (
-        [AUDITED.wanted(call.parameters) for call in goal.calls if call.label == "booking"]
-        for goal in (paper, audited)
+        [AUDITED.wanted(call.parameters) for call in goal.calls if call.label == "booking"] for goal in (paper, audited)
     )
     return bookings != moved

@@ -26,11 +26,7 @@ def _tool(name: str, description: str, parameters: Mapping[str, tuple[str, ...]]
 
 
 TOOLS: tuple[Tool, ...] = (
-    _tool(
-        "search_restaurant",
-        "Find a restaurant.",
-        {"food": (), "pricerange": PRICES, "name": (), "area": AREAS},
-    ),
+    _tool("search_restaurant", "Find a restaurant.", {"food": (), "pricerange": PRICES, "name": (), "area": AREAS}),
     _tool("book_restaurant", "Book a table.", {"time": (), "day": (), "people": (), "name": ()}),
     _tool(
         "search_hotel",

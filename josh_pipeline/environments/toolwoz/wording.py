@@ -123,9 +123,7 @@ def informing(rng: Random, values: Mapping[str, str]) -> str:
 def changing(rng: Random, values: Mapping[str, str]) -> str:
     """Replace constraints that cannot be met."""
     new = listed([instead(s, v) for s, v in values.items()])
-    return rng.choice(("How about {} instead?", "Then {} instead, please.", "What about {} instead?")).format(
-        new
-    )
+    return rng.choice(("How about {} instead?", "Then {} instead, please.", "What about {} instead?")).format(new)
 
 
 def answering(values: Mapping[str, str]) -> str:

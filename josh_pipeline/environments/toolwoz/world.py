@@ -171,13 +171,7 @@ class ToolWozWorld(World):
             published code does so inside the JOSH search only; it has no effect under ``audited``.
     """
 
-    def __init__(
-        self,
-        goal: Goal,
-        databases: Databases,
-        semantics: Semantics,
-        inside_search: bool = False,
-    ) -> None:
+    def __init__(self, goal: Goal, databases: Databases, semantics: Semantics, inside_search: bool = False) -> None:
         self.goal = goal
         self.semantics: Semantics = semantics
         self._databases = databases
@@ -237,9 +231,7 @@ class ToolWozWorld(World):
         if not chosen:
             return Served({"rows": []}, tool=tool, matches=found.bit_count())
         if quest is not None and quest.search is not None and quest.search not in self._earned:
-            with_booking = bool(quest.entity_id) and not (
-                self._booking_forgotten and quest.booking in self._earned
-            )
+            with_booking = bool(quest.entity_id) and not (self._booking_forgotten and quest.booking in self._earned)
             rewarded = self._rules.rewarded(arguments)
             if quest.earned_by_search(rewarded, 1 << chosen.bit_length() - 1, with_booking):
                 self._earned |= {quest.search}
@@ -251,9 +243,7 @@ class ToolWozWorld(World):
         self._earn_booking(tool, arguments)
         if quest is None or not quest.earned_by_booking(self._rules.served(arguments)):
             return Booked({"success": False, "entity": None, "reference": None})
-        return Booked(
-            {"success": True, "entity": quest.entity_id, "reference": quest.record.get("reference")}
-        )
+        return Booked({"success": True, "entity": quest.entity_id, "reference": quest.record.get("reference")})
 
     def _earn_booking(self, tool: str, arguments: Mapping[str, Any]) -> None:
         quest = self._quests.get(tool.partition("_")[2])
@@ -265,6 +255,4 @@ class ToolWozWorld(World):
 
 def plain_copy(row: Mapping[str, Any]) -> dict[str, Any]:
     """Copy a row, nested lists and objects included, so that no caller can change the database."""
-    return {
-        key: copy.deepcopy(value) if isinstance(value, (list, dict)) else value for key, value in row.items()
-    }
+    return {key: copy.deepcopy(value) if isinstance(value, (list, dict)) else value for key, value in row.items()}
