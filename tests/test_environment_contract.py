@@ -175,3 +175,22 @@ def test_a_world_forks_by_copying_unless_it_knows_better() -> None:
     fork.hand_over()
     assert (world.milestones(), fork.milestones()) == ({0}, {0, 1})
     assert world.outcome((Message("user", "please"),)) == 0.25
+
+
+def test_the_example_of_the_docs_plays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "environments.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    (tmp_path / "shop.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    assert main(["goals", "--env", "shop.py:Shop"]) == 0
+    assert [one["role"] for one in lines(capsys)] == ["train"] * 4 + ["val", "test"]
+    call = {"tool": "cancel_order", "arguments": {"number": "A1"}}
+    records = [{"source_id": "A1", "calls": [call]}, {"source_id": "A2", "calls": [call]}]
+    (tmp_path / "calls.jsonl").write_text("\n".join(map(json.dumps, records)))
+    assert main(["replay", "calls.jsonl", "--env", "shop.py:Shop"]) == 0
+    assert [(one["reward"], one["void"]) for one in lines(capsys)] == [(1.0, False), (0.0, True)]
+    shop = environment_class("shop.py:Shop").read(EnvironmentSettings(name="shop.py:Shop"), tmp_path, SilentProgress())
+    found = [solved_by_oracle(shop, task) for task in shop.tasks()]
+    assert all(one is not None and one.solvable for one in found)
