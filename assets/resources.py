@@ -9,7 +9,7 @@ import dagster as dg
 from assets.launchpad import settings_field
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.locks import at_work
-from josh_pipeline.core.progress import Progress, SilentProgress, Snapshot, ThrottledProgress
+from josh_pipeline.core.progress import Progress, SilentProgress, TaskState, ThrottledProgress
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.stage import Step, start_step
 
@@ -85,7 +85,7 @@ def mistakes_told() -> Iterator[None]:
 def observing(context: dg.AssetExecutionContext) -> Progress:
     """Return what reports to Dagster, as observations and log lines."""
 
-    def observe(snapshot: Snapshot) -> None:
+    def observe(snapshot: TaskState) -> None:
         metadata: dict[str, Any] = {"task": snapshot.task, "done": snapshot.done}
         if snapshot.total is not None:
             metadata["total"] = snapshot.total

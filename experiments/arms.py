@@ -33,7 +33,7 @@ from josh_pipeline.evaluation.statistics import paired_bootstrap, wilson
 from josh_pipeline.harvest.harvest import harvest_unfiltered, with_earlier
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.settings import TrainingBase
-from josh_pipeline.stages.playing import Player
+from josh_pipeline.stages.playing import Contender
 from josh_pipeline.stages.policy import policy_behind, policy_of
 from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.stages.stage import Step
@@ -148,7 +148,7 @@ class Arms(Experiment):
         """Play the test goals with the best of an arm."""
         if (done := self.results.get((best.arm, best.rate, "test"))) is not None:
             return done
-        rewards = self.play(Player(best.digest, best.adapter, f"{best.arm} at its best rate"), "test")
+        rewards = self.play(Contender(best.digest, best.adapter, f"{best.arm} at its best rate"), "test")
         return self.result(replace(best, role="test", rewards=rewards))
 
     def before(self, role: Role) -> Result:
@@ -156,7 +156,7 @@ class Arms(Experiment):
         if (done := self.results.get(("before", None, role))) is not None:
             return done
         digest, adapter = self.policy.policy_digest, self.policy.adapter_path
-        rewards = self.play(Player(digest, adapter, "before"), role)
+        rewards = self.play(Contender(digest, adapter, "before"), role)
         return self.result(Result("before", None, 0, 0.0, digest, adapter, role, rewards))
 
     def candidate(self, role: Role) -> Result | None:
@@ -170,11 +170,11 @@ class Arms(Experiment):
         done = self.results.get(("candidate", None, role))
         if done is not None and done.digest == digest:
             return done
-        rewards = self.play(Player(digest, adapter, "the candidate"), role)
+        rewards = self.play(Contender(digest, adapter, "the candidate"), role)
         made = training["rows"], training["seconds"]
         return self.result(Result("candidate", None, *made, digest, adapter, role, rewards))
 
-    def play(self, player: Player, role: Role) -> list[float]:
+    def play(self, player: Contender, role: Role) -> list[float]:
         """Return the reward of each goal."""
         return [episode.reward for episode in self.episodes(player, role)]
 

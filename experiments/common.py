@@ -24,7 +24,7 @@ from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import TrainingBase, TrainingSettings, merged
 from josh_pipeline.stages.cold_start import settle
 from josh_pipeline.stages.goals import evaluation_goals
-from josh_pipeline.stages.playing import Player, environment_of, played_episodes
+from josh_pipeline.stages.playing import Contender, environment_of, played_episodes
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy
 from josh_pipeline.stages.preferences import row_length
 from josh_pipeline.stages.registry import open_home
@@ -93,7 +93,7 @@ class Experiment(ABC):
         number = evaluation.test_goals if role == "test" else evaluation.val_goals
         return evaluation_goals(self.step.warehouse, self.policy.goals_scope, self.environment, role, number)
 
-    def episodes(self, player: Player, role: Role) -> list[Episode]:
+    def episodes(self, player: Contender, role: Role) -> list[Episode]:
         """Play those goals with a policy."""
         return played_episodes(self.step, self.policy, self.environment, player, self.goals(role))
 
@@ -116,7 +116,7 @@ class Experiment(ABC):
         settings: TrainingBase = TypeAdapter(TrainingSettings).validate_python(values | {"learning_rate": rate})
         return settings
 
-    def trained(self, rows: Sequence[Row], settings: TrainingBase, shown: str) -> tuple[Player, float]:
+    def trained(self, rows: Sequence[Row], settings: TrainingBase, shown: str) -> tuple[Contender, float]:
         """Train from the iteration's policy; returns the candidate, and the seconds it took.
 
         The adapter lies among the results: no table knows it, so ``josh gc`` would not spare it elsewhere.
@@ -135,7 +135,7 @@ class Experiment(ABC):
         place = self.folder / "adapters" / result.digest
         adapter = settle(result.adapter, place, result.adapter.parent)
         digest = policy_digest(policy.base_digest, result.digest)
-        return Player(digest, home.relative(adapter), shown), result.seconds
+        return Contender(digest, home.relative(adapter), shown), result.seconds
 
     @abstractmethod
     def work(self) -> None:

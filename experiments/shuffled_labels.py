@@ -20,7 +20,7 @@ from josh_pipeline.evaluation.gate import Gate
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.stages.drift import drift_record
 from josh_pipeline.stages.evaluation import GATE, comparison, gate_of, undisturbed
-from josh_pipeline.stages.playing import Player
+from josh_pipeline.stages.playing import Contender
 from josh_pipeline.stages.stage import Step
 
 LABELS = ("true", "shuffled")
@@ -50,7 +50,7 @@ class ShuffledLabels(Experiment):
     def judged(self, rows: Sequence[Row]) -> Gate:
         """Train on rows and return what the gate sees of the candidate."""
         step, policy = self.step, self.policy
-        before = Player(policy.policy_digest, policy.adapter_path, "before")
+        before = Contender(policy.policy_digest, policy.adapter_path, "before")
         after, _ = self.trained(rows, self.training_settings("kto", self.rate), "after")
         sides = [self.episodes(player, GATE) for player in (before, after)]
         reward = comparison(step, GATE, "reward", *undisturbed(*sides))

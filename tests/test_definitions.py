@@ -78,7 +78,7 @@ CHECKS = {
     "calls_unseen": False,
     "labels_balanced": False,
     "no_regression": False,
-    "drift_limited": False,
+    "drift": False,
     "lineage_holds": False,
 }
 """Each check of the assets here, and whether it blocks. A regression does not: a refusal is a result."""

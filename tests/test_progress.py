@@ -5,7 +5,7 @@ import re
 
 from rich.console import Console
 
-from josh_pipeline.core.progress import Progress, SilentProgress, Snapshot, TerminalProgress, ThrottledProgress
+from josh_pipeline.core.progress import Progress, SilentProgress, TaskState, TerminalProgress, ThrottledProgress
 
 
 def work(progress: Progress, steps: int) -> None:
@@ -73,7 +73,7 @@ def test_a_task_may_be_started_again_after_it_finished() -> None:
 
 def test_snapshots_come_once_an_interval_and_at_the_end() -> None:
     now = 0.0
-    seen: list[Snapshot] = []
+    seen: list[TaskState] = []
     said: list[str] = []
     progress = ThrottledProgress(seen.append, said.append, interval=60, clock=lambda: now)
     progress.start("trees", 200)
@@ -87,8 +87,8 @@ def test_snapshots_come_once_an_interval_and_at_the_end() -> None:
 
 
 def test_a_snapshot_tells_rate_and_time_left() -> None:
-    half = Snapshot("trees", done=50, total=100, seconds=25.0, finished=False)
+    half = TaskState("trees", done=50, total=100, seconds=25.0, finished=False)
     assert half.rate == 2.0
     assert half.seconds_left == 25.0
-    assert Snapshot("trees", 0, 100, 0.0, finished=False).seconds_left is None
-    assert Snapshot("trees", 5, None, 1.0, finished=False).seconds_left is None
+    assert TaskState("trees", 0, 100, 0.0, finished=False).seconds_left is None
+    assert TaskState("trees", 5, None, 1.0, finished=False).seconds_left is None

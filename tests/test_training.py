@@ -11,7 +11,7 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.messages import Conversation, Message
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.dialogue.demonstrations import Demonstration
-from josh_pipeline.harvest.rows import Row, Said, Side, SideLabel, Source
+from josh_pipeline.harvest.rows import Provenance, Row, Said, Side, SideLabel
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.weights import load_merged, merge
 from josh_pipeline.settings import ColdStartSettings, DpoSettings, KtoSettings, LoraSettings, SftSettings, TrainingBase
@@ -23,8 +23,8 @@ from josh_pipeline.training.run import train, train_cold_start
 LORA = LoraSettings(r=2, alpha=4)
 
 
-def source(tree: int) -> Source:
-    return Source("goal", f"rollout-{tree}", "policy")
+def source(tree: int) -> Provenance:
+    return Provenance("goal", f"rollout-{tree}", "policy")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.messages import Conversation, Message
 from josh_pipeline.core.progress import SilentProgress
-from josh_pipeline.harvest.rows import Row, Said, Side, SideLabel, Source
+from josh_pipeline.harvest.rows import Provenance, Row, Said, Side, SideLabel
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.models import foundation
 from josh_pipeline.settings import DpoSettings, KtoSettings, LoraSettings, SftSettings, TrainingBase
@@ -44,7 +44,7 @@ def tree_rows(method: str, trees: int = 4) -> list[Row]:
     draw = random.Random(0)
     rows: list[Row] = []
     for tree in range(trees):
-        source = Source(f"goal-{tree}", f"rollout-{tree}", "policy")
+        source = Provenance(f"goal-{tree}", f"rollout-{tree}", "policy")
         talk: Conversation = (Message("system", "Help people."),)
         for turn in range(3):
             talk += (Message("user", f"find me {draw.randrange(1000)} in the {draw.choice(['north', 'south'])}"),)

@@ -63,7 +63,7 @@ class SilentProgress:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class TaskState:
     """How far a task is.
 
     Attributes:
@@ -115,7 +115,7 @@ class ThrottledProgress:
 
     def __init__(
         self,
-        observe: Callable[[Snapshot], None],
+        observe: Callable[[TaskState], None],
         say: Callable[[str], None],
         interval: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
@@ -124,13 +124,13 @@ class ThrottledProgress:
         self._say = say
         self._interval = interval
         self._clock = clock
-        self._state: dict[str, Snapshot] = {}
+        self._state: dict[str, TaskState] = {}
         self._began: dict[str, float] = {}
         self._told: dict[str, float] = {}
 
     def start(self, task: str, total: int | None) -> None:
         """Begin a task; the first snapshot comes an interval later."""
-        self._state[task] = Snapshot(task, 0, total, 0.0, finished=False)
+        self._state[task] = TaskState(task, 0, total, 0.0, finished=False)
         self._began[task] = self._told[task] = self._clock()
 
     def advance(self, task: str, steps: int = 1) -> None:
@@ -216,7 +216,7 @@ class TerminalProgress:
         """Print a line above the bars."""
         self._console.print(text, highlight=False, markup=False)
 
-    def _observe(self, state: Snapshot) -> None:
+    def _observe(self, state: TaskState) -> None:
         if not self._console.is_terminal:
             self.note(str(state))
         if state.finished:

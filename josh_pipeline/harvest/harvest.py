@@ -14,11 +14,11 @@ from josh_pipeline.harvest.rows import (
     Kind,
     Origin,
     Part,
+    Provenance,
     Row,
     Said,
     Side,
     SideLabel,
-    Source,
     Tools,
     message_key,
     prompt_id,
@@ -186,8 +186,8 @@ def _told(tree: Tree, node: Node) -> tuple[Message, Tools]:
     return Message("system", system), tools
 
 
-def _source(tree: Tree) -> Source:
-    return Source(tree.goal_id, tree.rollout_id, tree.policy_digest)
+def _source(tree: Tree) -> Provenance:
+    return Provenance(tree.goal_id, tree.rollout_id, tree.policy_digest)
 
 
 def _replies(tree: Tree, end: Node) -> Iterator[_Reply]:

@@ -28,7 +28,7 @@ def prompt_id(tools: Tools, messages: Sequence[Message]) -> str:
 
 
 @dataclass(frozen=True)
-class Source:
+class Provenance:
     """Where a row came from first; ``Origin`` names all of its nodes."""
 
     goal_id: str
@@ -86,7 +86,7 @@ class Row:
     """
 
     method: str
-    source: Source
+    source: Provenance
     tools: Tools
     prompt: Conversation
     sides: tuple[Side, ...]
@@ -149,7 +149,7 @@ class Origin:
 
 
 _ROWS = Flat(Row, without=("source",))
-_SOURCES = Flat(Source)
+_SOURCES = Flat(Provenance)
 
 
 def row_record(row: Row) -> Record:

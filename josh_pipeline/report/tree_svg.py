@@ -28,7 +28,7 @@ GUTTER = 92.0
 
 
 @dataclass(frozen=True)
-class Layout:
+class Placement:
     """A drawn tree's geometry.
 
     Attributes:
@@ -58,7 +58,7 @@ def collapsed(node: Node) -> bool:
     return node.golden and bool(node.earned)
 
 
-def lay_out(tree: Tree) -> Layout:
+def lay_out(tree: Tree) -> Placement:
     """Place every node of a tree."""
     children = children_of(tree)
     segments: list[tuple[Node, dict[str, float]]] = []
@@ -76,7 +76,7 @@ def lay_out(tree: Tree) -> Layout:
         shift = min(max(wanted, -low), columns - 1 - high)
         for node_id, offset in offsets.items():
             x.setdefault(node_id, shift + offset)
-    return Layout(x, columns, max(node.round for node in tree.nodes))
+    return Placement(x, columns, max(node.round for node in tree.nodes))
 
 
 def _segment(root: Node, children: Mapping[str, Sequence[Node]]) -> dict[str, float]:
@@ -154,7 +154,7 @@ def look(node: Node) -> Look:
 class Canvas:
     """Geometry of one drawing."""
 
-    def __init__(self, layout: Layout, scale: Scale) -> None:
+    def __init__(self, layout: Placement, scale: Scale) -> None:
         self.layout = layout
         self.scale = scale
         self.width = scale.gutter + layout.columns * scale.column + 8

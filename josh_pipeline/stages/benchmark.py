@@ -15,7 +15,7 @@ from josh_pipeline.search.selection import drawn
 from josh_pipeline.stages.environment import stored_environment, stored_tasks
 from josh_pipeline.stages.evaluation import breakdowns, score_record, usage_facts
 from josh_pipeline.stages.goals import ceiling_on
-from josh_pipeline.stages.playing import Player, environment_of, played_episodes
+from josh_pipeline.stages.playing import Contender, environment_of, played_episodes
 from josh_pipeline.stages.policy import PolicyRow, policy_of
 from josh_pipeline.stages.stage import (
     ITERATION_DIGITS,
@@ -113,7 +113,7 @@ def play_and_score(
     goals = selected_goals(step, row, environment, selection, kind, number)
     played = goals[0].kind
     called = environment.kinds[played]
-    player = Player(row.policy_digest, row.adapter_path, f"on {called}")
+    player = Contender(row.policy_digest, row.adapter_path, f"on {called}")
     episodes = played_episodes(step, row, environment, player, goals, trials)
     found = score(episodes, {goal.goal_id: goal for goal in goals}, environment.fault)
     record = score_record(found, episodes)

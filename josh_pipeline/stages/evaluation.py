@@ -16,7 +16,7 @@ from josh_pipeline.evaluation.statistics import paired_bootstrap, paired_values
 from josh_pipeline.evaluation.summary import Score, score
 from josh_pipeline.stages.drift import drift_frame, drift_record
 from josh_pipeline.stages.goals import evaluation_goals
-from josh_pipeline.stages.playing import Player, environment_of, played_episodes
+from josh_pipeline.stages.playing import Contender, environment_of, played_episodes
 from josh_pipeline.stages.policy import made_with, policy_of
 from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict
 from josh_pipeline.store.layout import Members
@@ -58,15 +58,15 @@ def evaluate_candidate(step: Step, iteration: str) -> Made:
     """
     row = policy_of(step.warehouse, iteration)
     inputs = [row.source]
-    policy = Player(row.policy_digest, row.adapter_path, "before")
-    players: dict[Side, Player]
+    policy = Contender(row.policy_digest, row.adapter_path, "before")
+    players: dict[Side, Contender]
     if row.is_baseline:
-        players = {"after": Player(row.policy_digest, row.adapter_path, "of the base")}
+        players = {"after": Contender(row.policy_digest, row.adapter_path, "of the base")}
     else:
         trained = made_with(step, row, "adapter")
         inputs.append(trained)
         training = step.written("trainings", trained)[0]
-        candidate = Player(training["policy_digest"], training["adapter_path"], "after")
+        candidate = Contender(training["policy_digest"], training["adapter_path"], "after")
         players = {"before": policy, "after": candidate}
     environment = environment_of(step, row)
     numbers = {"val": step.settings.evaluation.val_goals, "test": step.settings.evaluation.test_goals}
@@ -142,7 +142,7 @@ def _written(
             "paired differences": [asdict(one) for one in comparisons],
             **breakdowns(after),
         },
-        verdicts={"no_regression": no_regression(gate), "drift_limited": drift_limited(drift)},
+        verdicts={"no_regression": no_regression(gate), "drift": drift_limited(drift)},
     )  # fmt: skip
 
 
@@ -281,7 +281,7 @@ STAGE = Stage(
             "the policy before. A candidate that fails is not promoted.",
         ),
         Check(
-            "drift_limited",
+            "drift",
             "What the policy changed outside of its task, KL(policy ‖ foundation) on general texts, is within "
             "evaluation.max_drift. A candidate that fails is not promoted; of a base it is only said.",
         ),

@@ -109,7 +109,7 @@ EPISODE_SCHEMA = {"failure": pl.String, "failure_message": pl.String}
 
 
 @dataclass(frozen=True)
-class Player:
+class Contender:
     """A policy that is evaluated.
 
     Attributes:
@@ -124,7 +124,7 @@ class Player:
 
 
 def played_episodes(
-    step: Step, row: PolicyRow, environment: Environment[T], player: Player, goals: Sequence[T], trials: int = 1
+    step: Step, row: PolicyRow, environment: Environment[T], player: Contender, goals: Sequence[T], trials: int = 1
 ) -> list[Episode]:
     """Return a policy's episodes on goals, playing those that the store lacks.
 
@@ -168,7 +168,7 @@ def played_episodes(
 
 
 async def _play(
-    step: Step, row: PolicyRow, environment: Environment[T], player: Player, owed: Sequence[tuple[T, int, int]]
+    step: Step, row: PolicyRow, environment: Environment[T], player: Contender, owed: Sequence[tuple[T, int, int]]
 ) -> None:
     """Hold the conversations that are owed, by goal, trial and retry, and checkpoint them as they end."""
 

@@ -7,7 +7,7 @@ from josh_pipeline.core.locks import alone
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.dialogue.demonstrations import Demonstration
-from josh_pipeline.harvest.rows import Row, Said, Side, Source
+from josh_pipeline.harvest.rows import Provenance, Row, Said, Side
 from josh_pipeline.policies.weights import Quantization
 from josh_pipeline.settings import ColdStartSettings, SftSettings, TrainingBase
 from josh_pipeline.training.fit import fit
@@ -53,7 +53,7 @@ def _demonstrated(demonstration: Demonstration, number: int) -> Row:
     messages: Conversation = demonstration.conversation
     while messages and messages[-1].role != "assistant":
         messages = messages[:-1]
-    source = Source(demonstration.goal_id, f"demonstration-{number}", "script")
+    source = Provenance(demonstration.goal_id, f"demonstration-{number}", "script")
     said = tuple(Said(message, train=message.role == "assistant") for message in messages[1:])
     return Row("sft", source, (), messages[:1], (Side(said, "desirable"),))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from josh_pipeline.core.content import content_id, derived_seed
 from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue, Split
-from josh_pipeline.environments.toolwoz.sample_dialogue import Task, Transcript, goal_message
+from josh_pipeline.environments.toolwoz.sample_dialogue import Errand, Transcript, goal_message
 from josh_pipeline.environments.toolwoz.sample_town import (
     ABSENT_ATTRACTIONS,
     ABSENT_FOODS,
@@ -130,7 +130,7 @@ def _split(seed: int, number: int) -> Split:
     return block[number % len(block)]
 
 
-def _tasks(rng: Random) -> list[Task]:
+def _tasks(rng: Random) -> list[Errand]:
     """Draw the domains of a goal, which of them are booked, and a task for each."""
     if rng.random() < INELIGIBLE:
         first = rng.sample(("restaurant", "hotel", "attraction"), rng.choice((0, 2)))
@@ -156,13 +156,13 @@ def _domains(rng: Random, count: int, bookings: int) -> list[str]:
     return domains
 
 
-def _place_task(rng: Random, domain: str, booked: bool) -> Task:
+def _place_task(rng: Random, domain: str, booked: bool) -> Errand:
     row = rng.choice(town_databases()[domain])
     info = {"name": row["name"]} if rng.random() < NAMED else _picked(rng, row, _asked(rng, domain, row))
     fail_info = _failing(rng, domain, info, _alternatives(rng, domain))
     more = _booking(rng, domain) if booked else _requested(rng, domain, info)
     found = _matching(domain, info)
-    return Task(domain, {"info": info, "fail_info": fail_info} | more, rng.choice(found), len(found))
+    return Errand(domain, {"info": info, "fail_info": fail_info} | more, rng.choice(found), len(found))
 
 
 def _asked(rng: Random, domain: str, row: Row) -> Sequence[str]:
@@ -218,7 +218,7 @@ def _booking(rng: Random, domain: str) -> dict[str, Any]:
     return {"book": book | {"pre_invalid": True}, "fail_book": {slot: refused}}
 
 
-def _train_task(rng: Random, booked: bool) -> Task:
+def _train_task(rng: Random, booked: bool) -> Errand:
     row = rng.choice(town_databases()["train"])
     by_arrival = rng.random() < 0.58
     if by_arrival:
@@ -235,17 +235,17 @@ def _train_task(rng: Random, booked: bool) -> Task:
         more = _requested(rng, "train", info)
     found = _matching("train", info)
     target = found[-1] if by_arrival else found[0]
-    return Task("train", {"info": info, "fail_info": {}} | more, target, len(found))
+    return Errand("train", {"info": info, "fail_info": {}} | more, target, len(found))
 
 
-def _taxi_task(rng: Random) -> Task:
+def _taxi_task(rng: Random) -> Errand:
     places = rng.sample([r["name"] for d in ("hotel", "restaurant") for r in town_databases()[d]], 2)
     info = {"leaveAt": clock(15 * rng.randint(20, 95)), "departure": places[0], "destination": places[1]}
     car = {
         "type": f"{rng.choice(('black', 'white', 'red', 'blue'))} {rng.choice(('saloon', 'estate', 'van'))}",
         "phone": f"07700900{rng.randint(0, 999):03d}",
     }
-    return Task("taxi", {"info": info, "fail_info": {}, "reqt": ["car type", "phone"]}, car)
+    return Errand("taxi", {"info": info, "fail_info": {}, "reqt": ["car type", "phone"]}, car)
 
 
 def _picked(rng: Random, row: Row, slots: Iterable[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from josh_pipeline.environments.toolwoz.wording import NOUN, REFERENCE_LETTERS, 
 
 
 @dataclass(frozen=True)
-class Task:
+class Errand:
     """One domain's share of a goal, and the row that the dialogue settles on.
 
     Attributes:
@@ -116,7 +116,7 @@ _SEMI: Mapping[str, tuple[str, ...]] = {
 """Domain to the slots of its belief state."""
 
 
-def goal_message(rng: Random, tasks: Sequence[Task]) -> list[str]:
+def goal_message(rng: Random, tasks: Sequence[Errand]) -> list[str]:
     """Return the instructions that the user of a dialogue is given, one sentence or group an element."""
     several = len(tasks) > 1
     message = [rng.choice(_OPENINGS).format(town=TOWN.capitalize())] if several else []
@@ -144,7 +144,7 @@ def _enumerated(words: Iterable[str]) -> str:
     return f"{', '.join(others)}, and {last}" if len(others) > 1 else " and ".join([*others, last])
 
 
-def _wishes(rng: Random, task: Task, also: bool) -> list[str]:
+def _wishes(rng: Random, task: Errand, also: bool) -> list[str]:
     noun, start = task.domain, "You are also looking for" if also else "You are looking for"
     asked = task.first_info
     if "name" in asked:
@@ -160,11 +160,11 @@ def _wishes(rng: Random, task: Task, also: bool) -> list[str]:
     return lines
 
 
-def _details(task: Task) -> list[str]:
+def _details(task: Errand) -> list[str]:
     return [f"Make sure you get {_enumerated(map(_marked, task.requested_names))}"]
 
 
-def _booking(task: Task) -> list[str]:
+def _booking(task: Errand) -> list[str]:
     book: Mapping[str, str] = task.goal["book"]
     first: Mapping[str, str] = book | task.goal["fail_book"]
     people = _marked(f"{book['people']} people")
@@ -187,7 +187,7 @@ def _booking(task: Task) -> list[str]:
     return [*message, f"Make sure you get the {_marked('reference number')}"]
 
 
-def _taxi(task: Task, also: bool) -> list[str]:
+def _taxi(task: Errand, also: bool) -> list[str]:
     info, taxi = task.info, _marked("taxi")
     if also:
         lines = [
@@ -218,7 +218,7 @@ class Transcript:
         self._book: dict[str, dict[str, str]] = {}
         self._booked: dict[str, dict[str, str]] = {}
 
-    def play(self, task: Task, also: bool) -> None:
+    def play(self, task: Errand, also: bool) -> None:
         """Write the exchanges of one task, from the first request to its details or its booking."""
         if task.domain == "taxi":
             self._taxi(task)
@@ -253,7 +253,7 @@ class Transcript:
             state[domain] = {"book": book, "semi": {slot: (semi or {}).get(slot, blank) for slot in slots}}
         return state
 
-    def _search(self, task: Task, also: bool) -> None:
+    def _search(self, task: Errand, also: bool) -> None:
         domain, thing = task.domain, _THING[task.domain]
         starts = (
             ("I am also looking for {}.", "I also need {}.", "Then I want {}.")
@@ -269,14 +269,14 @@ class Transcript:
         found = "There is one" if task.matches == 1 else f"I found {task.matches}"
         self._exchange(request, f"{found}. {_offer(task)}")
 
-    def _details(self, task: Task) -> None:
+    def _details(self, task: Errand) -> None:
         names = task.requested_names
         told = [f"the {name} is {task.target[slot]}" for name, slot in zip(names, task.goal["reqt"], strict=True)]
         self._exchange(
             f"Please give me the {_enumerated(names)}.", f"Certainly: {_enumerated(told)}. Is there anything else?"
         )
 
-    def _booking(self, task: Task) -> None:
+    def _booking(self, task: Errand) -> None:
         domain, book = task.domain, {k: v for k, v in task.goal["book"].items() if isinstance(v, str)}
         refused: dict[str, str] = task.goal["fail_book"]
         request = f"Please book it {_arrangement(book | refused)}."
@@ -294,7 +294,7 @@ class Transcript:
             request, f"I booked {task.target[key]} for you. The reference number is {reference}. Anything else?"
         )
 
-    def _taxi(self, task: Task) -> None:
+    def _taxi(self, task: Errand) -> None:
         info = task.info
         self._semi["taxi"] = info
         self._booked["taxi"] = dict(task.target)
@@ -314,7 +314,7 @@ def _arrangement(book: Mapping[str, str]) -> str:
     return " ".join(said.get(slot, attribute(slot, "{}")).format(value) for slot, value in book.items())
 
 
-def _offer(task: Task) -> str:
+def _offer(task: Errand) -> str:
     row = task.target
     if task.domain == "train":
         return departing(row)

@@ -30,7 +30,7 @@ number is 12 tokens of SmolLM2's), so numbers that no call needs are left out.""
 
 
 @dataclass(frozen=True)
-class Served(ToolResult):
+class SearchResult(ToolResult):
     """What a search returned: ``{"rows": [row]}`` with the whole row, or none.
 
     Attributes:
@@ -229,14 +229,14 @@ class ToolWozWorld(World):
             found &= quest.visible
             chosen = quest.serve(served, found) if found else 0
         if not chosen:
-            return Served({"rows": []}, tool=tool, matches=found.bit_count())
+            return SearchResult({"rows": []}, tool=tool, matches=found.bit_count())
         if quest is not None and quest.search is not None and quest.search not in self._earned:
             with_booking = bool(quest.entity_id) and not (self._booking_forgotten and quest.booking in self._earned)
             rewarded = self._rules.rewarded(arguments)
             if quest.earned_by_search(rewarded, 1 << chosen.bit_length() - 1, with_booking):
                 self._earned |= {quest.search}
         rows = [plain_copy(database.last(chosen))]
-        return Served({"rows": rows}, tool=tool, matches=found.bit_count())
+        return SearchResult({"rows": rows}, tool=tool, matches=found.bit_count())
 
     def _book(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
         quest = self._quests.get(tool.partition("_")[2])
