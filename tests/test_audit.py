@@ -10,13 +10,14 @@ from tiny_loop import play_with
 
 from josh_pipeline.audit.chain import audit_row
 from josh_pipeline.audit.context import Audit
-from josh_pipeline.audit.whole import audit_home
+from josh_pipeline.audit.whole import CHECKS, audit_home
 from josh_pipeline.cli.main import main
 from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.search.search import rollout_id
 from josh_pipeline.settings import KtoSettings
+from josh_pipeline.stages.registry import STAGES
 from josh_pipeline.store.digests import row_digest
 from josh_pipeline.store.home import Home
 
@@ -379,3 +380,7 @@ def test_a_rerun_of_an_earlier_iteration_leaves_the_later_one_superseded_and_sou
     reasons = [one for one in found["findings"] if one["status"] == "superseded"]
     assert reasons and all("has replaced since" in one["message"] for one in reasons)
     assert audited(home).sound
+
+
+def test_every_stage_is_computed_anew() -> None:
+    assert {*CHECKS, "labels"} == {stage.name for stage in STAGES}  # labels with the trees that they are of
