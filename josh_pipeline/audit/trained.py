@@ -7,7 +7,8 @@ from typing import Any
 from josh_pipeline.audit.context import BATCH, Context
 from josh_pipeline.audit.sources import check_folder, check_together
 from josh_pipeline.core.content import content_id
-from josh_pipeline.core.world import World
+from josh_pipeline.core.errors import RolloutError
+from josh_pipeline.core.world import World, earned_in, outcome_of
 from josh_pipeline.dialogue.conversation import made_again
 from josh_pipeline.evaluation.benchmark import Episode
 from josh_pipeline.harvest.harvest import with_earlier
@@ -170,9 +171,12 @@ def _check_episodes(context: Context, written: Written, ids: Sequence[str]) -> N
 
 def episode_faults(episode: Episode, world: World) -> list[str]:
     """Play a conversation's calls again and say where its rewards differ from what they earn."""
-    made_again(world, episode.messages, episode.calls)
-    earned, reward = tuple(sorted(world.milestones())), world.outcome(episode.messages)
     name = f"Conversation {episode.episode_id}"
+    try:
+        made_again(world, episode.messages, episode.calls)
+        earned, reward = tuple(sorted(earned_in(world))), outcome_of(world, episode.messages)
+    except RolloutError as fault:
+        return [f"{name}: its calls cannot be made again: {fault.message}"]
     found = []
     if episode.earned != earned:
         found.append(f"{name}: earned {episode.earned} is stored, {earned} is right.")

@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from josh_pipeline.core.content import content_id
-from josh_pipeline.core.errors import UserError, quoted
+from josh_pipeline.core.errors import UserError, at_fault, quoted
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Policy
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.core.user import User
-from josh_pipeline.core.world import CallRecord, World
+from josh_pipeline.core.world import CallRecord, World, called, earned_in, outcome_of
 
 Role = Literal["train", "val", "test"]
 """``train`` is harvested, ``val`` gates promotion, ``test`` is what tables and figures show."""
@@ -385,14 +385,25 @@ class Solved:
 
 
 def solved_by_oracle(environment: Environment[T], task: T) -> Solved | None:
-    """Make the oracle's calls; None for an excluded task, and where there is no oracle."""
+    """Make the oracle's calls, each in a turn of its own; None for an excluded task, and where there is no oracle.
+
+    Raises:
+        UserError: the environment's code breaks on them.
+    """
+    with at_fault(f"The oracle of task {task.goal_id}"):
+        return _solved(environment, task)
+
+
+def _solved(environment: Environment[T], task: T) -> Solved | None:
     calls = environment.oracle(task) if task.excluded is None else None
     if calls is None:
         return None
     world = environment.world(task)
     for call in calls:
-        world.call(call.tool, call.parameters)
-    world.hand_over()
-    earned = world.milestones()
+        called(world, call.tool, call.parameters)
+        world.hand_over()  # what a call earns may be told, and tools change here alone
+    if not calls:
+        world.hand_over()
+    earned = earned_in(world)
     missed = tuple(call.tool for place, call in enumerate(task.calls) if place not in earned)
-    return Solved(world.outcome(()), missed)
+    return Solved(outcome_of(world, ()), missed)

@@ -5,11 +5,14 @@ harvest and benchmark read it there. Only an environment can promise that the tw
 """
 
 import copy
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Self
 
+from josh_pipeline.core.errors import RolloutError, failing_as
 from josh_pipeline.core.messages import Conversation
 
 
@@ -115,3 +118,43 @@ class World(ABC):
             conversation: all of it, internal messages included, without the system message.
         """
         return len(self.milestones()) / len(self.all_milestones) if self.all_milestones else 0.0
+
+
+def called(world: World, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
+    """Make a call in a world; returns its result as the store keeps it: of JSON's types alone.
+
+    Raises:
+        RolloutError: kind ``world``: the call raised, or gave no result that JSON can hold.
+    """
+    with failing_as("world", f"The tool {tool}"):
+        result = world.call(tool, arguments)
+    if not isinstance(result, ToolResult):
+        raise RolloutError("world", f"The tool {tool} gave a {type(result).__name__}, and no ToolResult.")
+    try:
+        payload = json.loads(json.dumps(result.payload, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as fault:
+        raise RolloutError("world", f"The tool {tool} gave a payload that JSON cannot hold: {fault}.") from None
+    return replace(result, payload=payload)
+
+
+def earned_in(world: World) -> frozenset[int]:
+    """Return the milestones earned so far.
+
+    Raises:
+        RolloutError: kind ``world``: they cannot be had.
+    """
+    with failing_as("world", "The milestones"):
+        return frozenset(world.milestones())
+
+
+def outcome_of(world: World, conversation: Conversation) -> float:
+    """Return the reward of a conversation that led to a world's state.
+
+    Raises:
+        RolloutError: kind ``world``: the outcome raised, or is no number from 0 to 1.
+    """
+    with failing_as("world", "The outcome"):
+        value = world.outcome(conversation)
+    if not isinstance(value, Real) or not 0 <= value <= 1:
+        raise RolloutError("world", f"The outcome is {value!r}, and no number from 0 to 1.")
+    return float(value)

@@ -8,8 +8,8 @@ from itertools import islice
 from josh_pipeline.core.errors import RolloutError, failing_as
 from josh_pipeline.core.messages import Conversation, Message, ends_turn, visible
 from josh_pipeline.core.policy import Completion, Policy, Request, Sampling
-from josh_pipeline.core.user import User
-from josh_pipeline.core.world import CallRecord, ToolResult, World
+from josh_pipeline.core.user import User, answered
+from josh_pipeline.core.world import CallRecord, ToolResult, World, called, earned_in
 from josh_pipeline.dialogue.agents import ERROR_SENTENCE, AgentFormat
 
 
@@ -72,9 +72,10 @@ async def agent_action(
     Raises:
         RolloutError: the policy could not answer, or a part of the pipeline broke on what it said.
     """
-    completion = await policy.complete(
-        Request(messages=(agent.system(world), *conversation), tools=agent.schemas(world), sampling=sampling, seed=seed)
-    )
+    with failing_as("world", "What the agent is told"):
+        told, tools = agent.system(world), agent.schemas(world)
+    request = Request(messages=(told, *conversation), tools=tools, sampling=sampling, seed=seed)
+    completion = await policy.complete(request)
     with failing_as("parse", "Reading the completion"):
         reply = agent.read(completion)
     if reply.fault is not None:
@@ -82,9 +83,8 @@ async def agent_action(
     records: list[CallRecord] = []
     results = []
     for call in reply.calls:
-        before = world.milestones()
-        with failing_as("world", f"The tool {call.name}"):
-            result = world.call(call.name, call.arguments)
+        before = earned_in(world)
+        result = called(world, call.name, call.arguments)
         results.append((call, result))
         records.append(
             CallRecord(
@@ -93,7 +93,7 @@ async def agent_action(
                 payload=result.payload,
                 brief=result.brief,
                 error=result.error,
-                earned=tuple(sorted(world.milestones() - before)),
+                earned=tuple(sorted(earned_in(world) - before)),
             )
         )
     messages = (reply.message, *(agent.results(results) if results else ()))
@@ -153,6 +153,9 @@ def made_again(
 
     Returns:
         For each call its result, and the milestones that it newly earned.
+
+    Raises:
+        RolloutError: kind ``world``: it does not do again what it did.
     """
     found: list[tuple[ToolResult, tuple[int, ...]]] = []
     waiting = iter(calls)
@@ -160,9 +163,9 @@ def made_again(
         if message.role != "assistant":
             continue
         for call in islice(waiting, len(message.tool_calls)):
-            before = world.milestones()
-            result = world.call(call.tool, call.arguments)
-            found.append((result, tuple(sorted(world.milestones() - before))))
+            before = earned_in(world)
+            result = called(world, call.tool, call.arguments)
+            found.append((result, tuple(sorted(earned_in(world) - before))))
         if ends_turn(message, messages[place + 1] if place + 1 < len(messages) else None):
             hand_over(world)
     return found
@@ -227,8 +230,7 @@ async def converse(
     turns: list[Turn] = []
     while True:
         try:
-            with failing_as("user", "The user"):
-                reply = await user.reply(visible(messages))
+            reply = await answered(user, visible(messages))
         except RolloutError as fault:
             return Talk(messages, tuple(turns), user_done=False, failure=fault)
         if reply.text:

@@ -7,12 +7,12 @@ from functools import partial
 
 from josh_pipeline.core.content import content_id, derived_seed
 from josh_pipeline.core.environment import T
-from josh_pipeline.core.errors import ErrorKind
+from josh_pipeline.core.errors import ErrorKind, RolloutError, at_fault
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Policy, Sampling
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.core.user import User, seated
-from josh_pipeline.core.world import CallRecord, World
+from josh_pipeline.core.world import CallRecord, World, earned_in, outcome_of
 from josh_pipeline.dialogue.agents import AgentFormat
 from josh_pipeline.dialogue.conversation import converse
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, admitted
@@ -89,7 +89,7 @@ async def play(
     trial: int,
     retry: int = 0,
 ) -> Episode:
-    """Hold one greedy conversation; a failure of policy or user is kept in the episode, not raised.
+    """Hold one greedy conversation; a failure of policy, user or world is kept in the episode, not raised.
 
     Args:
         goal_id: names the goal.
@@ -108,6 +108,12 @@ async def play(
         max_messages=settings.max_messages,
         seed=lambda turn, request: derived_seed(seed, turn, request),
     )
+    failure, earned, reward = talk.failure, frozenset[int](), 0.0
+    try:
+        earned = earned_in(world)
+        reward = outcome_of(world, talk.messages)
+    except RolloutError as fault:
+        failure = failure or fault
     return Episode(
         episode_id=episode_id(policy.digest, goal_id, seed, settings_digest, retry),
         goal_id=goal_id,
@@ -117,13 +123,13 @@ async def play(
         trial=trial,
         messages=talk.messages,
         calls=tuple(call for turn in talk.turns for call in turn.calls),
-        earned=tuple(sorted(world.milestones())),
-        reward=world.outcome(talk.messages),
+        earned=tuple(sorted(earned)),
+        reward=reward,
         turns=len(talk.turns),
         error_turns=sum(turn.error_turn for turn in talk.turns),
         user_done=talk.user_done,
-        failure=talk.failure.kind if talk.failure else None,
-        failure_message=talk.failure.message if talk.failure else None,
+        failure=failure.kind if failure else None,
+        failure_message=failure.message if failure else None,
         usage=account.usage(time.monotonic() - begin),
         retry=retry,
     )
@@ -176,10 +182,12 @@ async def evaluate(
     async def one(goal: T, trial: int) -> Episode:
         conversation_seed = episode_seed(seed, goal.goal_id, trial)
         account = ledger.account()
+        with at_fault(f"Making the world of goal {goal.goal_id}"):
+            world = make_world(goal)
         with limiter.lane() as lane:
             return await play(
                 goal.goal_id,
-                world=make_world(goal),
+                world=world,
                 user=seated(lambda: make_user(goal, conversation_seed, account.user)),
                 policy=LimitedPolicy(MeteredPolicy(policy, account.agent), lane),
                 account=account,

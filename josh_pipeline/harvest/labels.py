@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from josh_pipeline.core.world import World
+from josh_pipeline.core.errors import RolloutError
+from josh_pipeline.core.world import World, earned_in, outcome_of
 from josh_pipeline.dialogue.conversation import made_again
 from josh_pipeline.search.tree import Node, Tree
 
@@ -32,7 +33,7 @@ class Labels:
     Attributes:
         nodes: by node id.
         earned: milestones that the search should have collected.
-        reward: the world's outcome of the golden conversation; 0 where nothing was earned.
+        reward: the world's outcome of the golden conversation; 0 where nothing was earned, and where it is none.
     """
 
     nodes: Mapping[str, NodeLabels]
@@ -48,6 +49,9 @@ def relabel(tree: Tree, world: World) -> Labels:
     Args:
         tree: as stored.
         world: the goal's world, nothing called yet; it is forked, never changed.
+
+    Raises:
+        RolloutError: kind ``world``: it does not do again what it did.
     """
     worlds: dict[str | None, World] = {None: world}
     calls: dict[str, tuple[tuple[int, ...], ...]] = {}
@@ -71,7 +75,7 @@ def relabel(tree: Tree, world: World) -> Labels:
         for node in tree.nodes:
             state = worlds[node.node_id]
             if node.round == number and not state.void:
-                new = tuple(sorted(state.milestones() - collected))
+                new = tuple(sorted(earned_in(state) - collected))
                 earned[node.node_id] = new
                 if new:
                     earners.append(node)
@@ -80,7 +84,10 @@ def relabel(tree: Tree, world: World) -> Labels:
             golden.update(step.node_id for step in tree.walk(first))
             successful.update(step.node_id for node in earners for step in tree.walk(node))
             collected |= frozenset(earned[first.node_id])
-            reward = worlds[first.node_id].outcome(tree.conversation(first))
+            try:
+                reward = outcome_of(worlds[first.node_id], tree.conversation(first))
+            except RolloutError:
+                reward = 0.0  # as the search noted it, with the failure
     nodes = {
         node_id: NodeLabels(
             earned=earned[node_id],

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from josh_pipeline.core.content import content_id, derived_seed
-from josh_pipeline.core.errors import ErrorKind, RolloutError, failing_as
+from josh_pipeline.core.errors import ErrorKind, RolloutError, UserError, at_fault, failing_as
 from josh_pipeline.core.messages import Conversation, Message, visible
 from josh_pipeline.core.policy import Completion, Policy, Sampling
-from josh_pipeline.core.user import User
-from josh_pipeline.core.world import CallRecord, World
+from josh_pipeline.core.user import User, answered
+from josh_pipeline.core.world import CallRecord, World, earned_in, outcome_of
 from josh_pipeline.dialogue.agents import ERROR_SENTENCE, AgentFormat
 from josh_pipeline.dialogue.conversation import agent_action, agent_turn, hand_over
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, concurrently
@@ -65,14 +65,17 @@ async def search(
         spoke, where all branches that were left failed in the same round, or where the budget cut it.
 
     Raises:
-        ValueError: the world has no milestones, so nothing could be earned.
+        UserError: the world has no milestones, so nothing could be earned, or does not say what the agent is told.
     """
     if not world.all_milestones:
-        raise ValueError(f"Goal {goal_id} has no milestones: leave excluded goals out of the search.")
+        raise UserError(
+            f"Goal {goal_id} has no milestones, so it cannot be searched: exclude it, or give it another role."
+        )
     started = time.monotonic()
     with limiter.lane() as lane:
         seat = LimitedPolicy(MeteredPolicy(policy, account.agent), lane)
-        run = _Search(goal_id, world, user, seat, agent, settings, seed, account.budget)
+        with at_fault(f"The world of goal {goal_id}"):
+            run = _Search(goal_id, world, user, seat, agent, settings, seed, account.budget)
         await run.run()
     return run.tree(settings_digest, retry, account.usage(time.monotonic() - started))
 
@@ -213,13 +216,14 @@ class _Search:
                 await self.take_turn(leaf)
             else:
                 await self.take_action(leaf)
+            with failing_as("world", "Whether all is void"):
+                void = leaf.world.void
+            if void:
+                leaf.end = "void"
+            else:
+                leaf.earned = tuple(sorted(earned_in(leaf.world) - self.collected))
         except RolloutError as fault:
             leaf.fail(fault)
-            return
-        if leaf.world.void:
-            leaf.end = "void"
-        else:
-            leaf.earned = tuple(sorted(leaf.world.milestones() - self.collected))
 
     def request_seed(self, leaf: _Branch, index: int) -> int:
         return derived_seed(self.seed, self.goal_id, leaf.path, index)
@@ -275,16 +279,14 @@ class _Search:
     def judge(self, golden: _Branch) -> None:
         """Let the world say what the golden conversation was worth."""
         try:
-            with failing_as("world", "The outcome"):
-                self.outcome = golden.world.outcome(golden.conversation)
+            self.outcome = outcome_of(golden.world, golden.conversation)
         except RolloutError as fault:
             self.failure, self.failure_message = fault.kind, fault.message
 
     async def user_step(self, leaf: _Branch) -> None:
         """Let the user answer; a failure or a farewell ends the leaf."""
         try:
-            with failing_as("user", "The user"):
-                reply = await self.user.reply(visible(leaf.conversation))
+            reply = await answered(self.user, visible(leaf.conversation))
         except RolloutError as fault:
             leaf.fail(fault)
             return

@@ -11,6 +11,7 @@ import polars as pl
 from pydantic import TypeAdapter
 
 from josh_pipeline.core.environment import Environment, EnvironmentSettings, Role, Snapshot, Source, Task, WantedCall
+from josh_pipeline.core.errors import at_fault
 from josh_pipeline.environments.registry import DEFAULT, environment_class
 from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, corpus_scope
 from josh_pipeline.store.warehouse import Generation, Warehouse
@@ -26,8 +27,9 @@ def store_environment(step: Step, scope: str) -> Made:
         UserError: there is no such environment or corpus, or it is damaged.
     """
     settings = step.settings.environment
-    environment = environment_class(settings.name).read(settings, step.home.cache, step.progress)
-    found = environment.snapshot()
+    with at_fault(f"Making environment {settings.name}"):
+        environment = environment_class(settings.name).read(settings, step.home.cache, step.progress)
+        found = environment.snapshot()
     entities = {name: len(rows) for name, rows in found.entities.items()}
     row = {
         "name": found.name,
@@ -100,7 +102,8 @@ def stored_environment(
         sources=tuple(Source(row["source_id"], row["split"], json.loads(row["content"])) for row in read),
         entities={name: tuple(rows) for name, rows in entities.items()},
     )
-    return environment_class(settings.name).restore(settings, snapshot)
+    with at_fault(f"Making environment {settings.name}"):
+        return environment_class(settings.name).restore(settings, snapshot)
 
 
 adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)

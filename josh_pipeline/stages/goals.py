@@ -10,6 +10,7 @@ import polars as pl
 
 from josh_pipeline.core.environment import ROLES, Environment, Role, T, solved_by_oracle
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.promises import check_playable, kept_tasks
 from josh_pipeline.dialogue.demonstrations import Ceiling, user_ceiling
 from josh_pipeline.environments.registry import DEFAULT, environment_class
 from josh_pipeline.evaluation.benchmark import episode_seed
@@ -70,12 +71,15 @@ def store_goals(step: Step, scope: str) -> Made:
     """
     source = step.require("corpus", corpus_scope(step.settings))
     environment = stored_environment(step.warehouse, step.settings.environment, source.scope, sources=True)
-    tasks = environment.tasks()
+    tasks = kept_tasks(environment)
+    for task in tasks:
+        if task.excluded is None:
+            check_playable(environment, task)
     usable = Counter((task.kind, task.role) for task in tasks if task.excluded is None)
     if missing := [role for role in ROLES if not usable[environment.played, role]]:
         raise UserError(
-            f"{environment.snapshot().name} gives no usable goal of role {' and '.join(missing)}: "
-            "choose another corpus, or allow more of it in the settings of the environment."
+            f"{environment.snapshot().name} has no usable {environment.played} of role {' and '.join(missing)}: "
+            "each role needs one, so choose another source, or allow more of it in the settings of the environment."
         )
     solved = oracle_verdicts(environment, tasks)
     tables = {
