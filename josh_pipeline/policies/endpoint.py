@@ -237,12 +237,10 @@ def _completion(message: dict[str, Any], finish_reason: Any, usage: Any) -> Comp
     return Completion(
         text=storable_text(text) if isinstance(text, str) else "",
         tool_calls=_tool_calls(message.get("tool_calls")),
-        token_ids=None,
         finish_reason=storable_text(finish_reason) if isinstance(finish_reason, str) else "stop",
         prompt_tokens=prompt_tokens,
         cached_tokens=min(cached_tokens, prompt_tokens),
         completion_tokens=_count(counts.get("completion_tokens")),
-        prompt_digest=None,
     )
 
 

@@ -44,16 +44,7 @@ class OracleAgent:
 
     async def complete(self, request: Request) -> Completion:
         """Write the next call or sentence in the compact format."""
-        return Completion(
-            text=self._write(request.messages),
-            tool_calls=(),
-            token_ids=None,
-            finish_reason="stop",
-            prompt_tokens=0,
-            cached_tokens=0,
-            completion_tokens=0,
-            prompt_digest=None,
-        )
+        return Completion(self._write(request.messages))
 
     async def close(self) -> None:
         """Nothing is held."""
