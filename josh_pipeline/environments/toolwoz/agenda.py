@@ -143,7 +143,7 @@ class AgendaUser:
 
     def _open(self, now: Standing, rng: Random) -> None:
         task = self._task(now)
-        now.told = dict(_take(task.first_wishes, {}, self.plan.opening_size))
+        now.told = _take(task.first_wishes, {}, self.plan.opening_size)
         now.booking, now.waiting = {}, False
         now.failing, now.failing_booking = bool(task.changes), bool(task.booking_changes)
         now.text = wording.opening(rng, task.domain, now.told, first=now.domain == 0)
@@ -174,7 +174,7 @@ class AgendaUser:
             now.stuck += 1
         elif untold:
             asked = {s: v for s, v in untold.items() if s in heard.asked and heard.kind == "question"}
-            new = dict(_take(untold, asked, self.plan.pace))
+            new = _take(untold, asked, self.plan.pace)
             now.told |= new
             now.text = wording.answering(new) if asked else wording.informing(rng, new)
         elif heard.kind == "offer":
@@ -209,11 +209,8 @@ class AgendaUser:
             now.text = wording.changing(rng, task.booking_changes)
         else:
             asked = {slot: v for slot, v in now.booking.items() if slot in heard.asked}
-            now.text = (
-                wording.detailing(task.domain, asked)
-                if asked
-                else wording.booking(rng, task.domain, now.booking, again=True)
-            )
+            again = wording.booking(rng, task.domain, now.booking, again=True) if not asked else ""
+            now.text = again or wording.detailing(task.domain, asked)
             now.stuck += 1
 
     def _next_domain(self, now: Standing, rng: Random) -> None:
@@ -280,11 +277,11 @@ def _ordered(info: Mapping[str, str], failing: Mapping[str, str], rng: Random) -
     return sorted(slots, key=lambda slot: (slot not in failing, slot not in ends))
 
 
-def _take(untold: dict[str, str], asked: dict[str, str], size: int) -> Iterable[tuple[str, str]]:
+def _take(untold: dict[str, str], asked: dict[str, str], size: int) -> dict[str, str]:
     """Choose what to tell next: what was asked, else the first ones; the two ends of a journey together."""
     chosen = dict(asked)
     for slot, value in untold.items():
         ends = {"departure", "destination"}
         if len(chosen) < size or (slot in ends and ends & set(chosen)):
             chosen[slot] = value
-    return [(slot, untold[slot]) for slot in untold if slot in chosen]
+    return {slot: value for slot, value in untold.items() if slot in chosen}
