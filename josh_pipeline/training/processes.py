@@ -43,10 +43,8 @@ def train_in_processes(job: TrainingJob, work: Path, progress: Progress) -> Trai
                 raise UserError(value)
             if kind == "result":
                 result = TrainingResult.from_json(value)
-            elif kind in ("start", "advance"):
+            elif kind in ("start", "advance", "finish", "note"):
                 getattr(progress, kind)(*value)
-            elif kind in ("finish", "note"):
-                getattr(progress, kind)(value)
     if result is None or process.returncode:
         code = process.returncode
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
@@ -115,10 +113,10 @@ class _Lines:
         self.send("advance", [task, steps])
 
     def finish(self, task: str) -> None:
-        self.send("finish", task)
+        self.send("finish", [task])
 
     def note(self, text: str) -> None:
-        self.send("note", text)
+        self.send("note", [text])
 
 
 def _end_with_parent() -> None:

@@ -169,14 +169,13 @@ class AgendaUser:
             now.failing = False
             now.text = wording.changing(rng, task.changes)
         elif wrong:
-            again = {slot: now.told[slot] for slot in wrong}
-            now.text = wording.correcting(rng, again)
+            now.text = wording.demanding(rng, wording.OBJECTIONS, {slot: now.told[slot] for slot in wrong})
             now.stuck += 1
         elif untold:
             asked = {s: v for s, v in untold.items() if s in heard.asked and heard.kind == "question"}
             new = _take(untold, asked, self.plan.pace)
             now.told |= new
-            now.text = wording.answering(new) if asked else wording.informing(rng, new)
+            now.text = wording.answering(new) if asked else wording.demanding(rng, wording.MORE_LEADS, new)
         elif heard.kind == "offer":
             self._accept(now, rng)
         else:

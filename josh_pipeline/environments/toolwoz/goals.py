@@ -6,7 +6,7 @@ from typing import Any
 
 from josh_pipeline.core.content import content_id
 from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue
-from josh_pipeline.environments.toolwoz.databases import Database, Databases, canonical, databases_of, text_of
+from josh_pipeline.environments.toolwoz.databases import Database, Databases, canonical, text_of
 from josh_pipeline.environments.toolwoz.goal import (
     DOMAINS,
     ID_KEY,
@@ -55,7 +55,7 @@ def derive_goals(
     Returns:
         Usable goals and, with ``excluded`` set, the others. Odd records never raise.
     """
-    databases = databases_of(corpus)
+    databases = corpus.indexed
     goals: list[Goal] = []
     for dialogue in corpus.dialogues:
         if not eligible(dialogue):

@@ -14,7 +14,7 @@ from josh_pipeline.core.command import cache_of
 from josh_pipeline.core.environment import ROLES, Solved, solved_by_oracle
 from josh_pipeline.core.progress import TerminalProgress
 from josh_pipeline.environments.toolwoz.corpus import Corpus
-from josh_pipeline.environments.toolwoz.databases import Database, databases_of
+from josh_pipeline.environments.toolwoz.databases import Database
 from josh_pipeline.environments.toolwoz.environment import ToolWoz
 from josh_pipeline.environments.toolwoz.goal import Goal, GroundTruthCall, Semantics
 from josh_pipeline.environments.toolwoz.goals import REASONS, derive_goals
@@ -121,7 +121,7 @@ class Miss(NamedTuple):
 
 def misses(corpus: Corpus) -> list[Miss]:
     """Return every search of the corpus that the oracle misses under ``paper``, with its cause."""
-    databases = databases_of(corpus)
+    databases = corpus.indexed
     return [
         Miss(goal.dialogue_id, call.tool, _cause(call, databases[call.groups["domain"]]))
         for goal, verdict in solvability(corpus, "paper", derive_goals(corpus, "paper"))
@@ -156,7 +156,7 @@ def repaired_goals(corpus: Corpus) -> dict[str, tuple[str, ...]]:
     rows count as right or as the target, than without the repair; ``target`` when the booking is about
     another entity or the goal is excluded; ``hidden`` when at least one row is hidden.
     """
-    databases = databases_of(corpus)
+    databases = corpus.indexed
     audited = {goal.dialogue_id: goal for goal in derive_goals(corpus, "audited")}
     changed: dict[str, list[str]] = {name: [] for name in REPAIRS}
     for goal in derive_goals(corpus, "paper"):
