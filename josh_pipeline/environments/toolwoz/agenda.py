@@ -29,6 +29,8 @@ HELD_SHARE = 0.35
 
 SHORT_OPENING, LONG_OPENING = 0.15, 0.25
 """Shares of the conversations that open with one and with three slots; the others with two."""
+ENDS = frozenset({"departure", "destination"})
+"""Slots of a journey that are told together."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +122,8 @@ class AgendaUser:
     async def reply(self, conversation: Conversation) -> UserReply:
         """Answer the visible conversation so far; the empty one gives the opening message."""
         speeches = [m.content for m in conversation if m.role == "assistant"]
-        if len(speeches) >= self._max_turns:
-            return UserReply(text="", done=True)
-        now = self.standing(speeches)
-        return UserReply(text=now.text, done=now.done)
+        now = Standing(done=True) if len(speeches) >= self._max_turns else self.standing(speeches)
+        return UserReply(now.text, now.done)
 
     def standing(self, speeches: Iterable[str]) -> Standing:
         """Return where the user stands after its answer to the last of the agent's speeches."""
@@ -162,7 +162,7 @@ class AgendaUser:
         task = self._task(now)
         wishes = task.first_wishes if now.failing else task.wishes
         untold = {slot: value for slot, value in wishes.items() if slot not in now.told}
-        changes_told = now.failing and all(slot in now.told for slot in task.changes)
+        changes_told = now.failing and task.changes.keys() <= now.told.keys()
         wrong = contradictions(speech, now.told) if heard.kind == "offer" else ()
         if changes_told and (heard.kind == "no_match" or (heard.kind == "offer" and not untold and not wrong)):
             now.told |= task.changes
@@ -216,9 +216,9 @@ class AgendaUser:
         now.domain += 1
         if now.domain < len(self.plan.domains):
             self._open(now, rng)
-            return
-        now.done, now.waiting = True, False
-        now.text = rng.choice(("Thank you, goodbye.", "That is all, thanks.", "Great, thanks. Bye."))
+        else:
+            now.done, now.waiting = True, False
+            now.text = rng.choice(("Thank you, goodbye.", "That is all, thanks.", "Great, thanks. Bye."))
 
 
 def _plan_goal(goal: Goal, seed: int, max_turns: int) -> Plan:
@@ -272,15 +272,13 @@ def _ordered(info: Mapping[str, str], failing: Mapping[str, str], rng: Random) -
     """Order the slots: what will fail first, a journey's ends together, the rest as it falls."""
     slots = list(info)
     rng.shuffle(slots)
-    ends = ("departure", "destination")
-    return sorted(slots, key=lambda slot: (slot not in failing, slot not in ends))
+    return sorted(slots, key=lambda slot: (slot not in failing, slot not in ENDS))
 
 
 def _take(untold: dict[str, str], asked: dict[str, str], size: int) -> dict[str, str]:
     """Choose what to tell next: what was asked, else the first ones; the two ends of a journey together."""
     chosen = dict(asked)
     for slot, value in untold.items():
-        ends = {"departure", "destination"}
-        if len(chosen) < size or (slot in ends and ends & set(chosen)):
+        if len(chosen) < size or (slot in ENDS and ENDS & chosen.keys()):
             chosen[slot] = value
     return {slot: value for slot, value in untold.items() if slot in chosen}

@@ -4,6 +4,7 @@ The shares of slots, failing requests and bookings follow MultiWOZ 2.1's validat
 solved: it is built from rows of the databases, and what is to fail matches no row at all.
 """
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
@@ -262,10 +263,6 @@ def _requested(rng: Random, domain: str, info: Mapping[str, str]) -> dict[str, A
 def _matching(domain: str, info: Mapping[str, str]) -> list[Row]:
     """Return the town's rows that satisfy a request; times are bounds, inclusive, and all are HH:MM."""
 
-    def satisfies(row: Row, slot: str, value: str) -> bool:
-        if slot == "leaveAt":
-            return bool(row[slot] >= value)
-        return bool(row[slot] <= value if slot == "arriveBy" else row[slot] == value)
-
-    rows = town_databases()[domain]
-    return [row for row in rows if all(satisfies(row, slot, value) for slot, value in info.items())]
+    bounds = {"leaveAt": operator.ge, "arriveBy": operator.le}
+    wanted = [(slot, bounds.get(slot, operator.eq), value) for slot, value in info.items()]
+    return [row for row in town_databases()[domain] if all(holds(row[slot], value) for slot, holds, value in wanted)]
