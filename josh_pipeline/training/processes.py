@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import Progress, SilentProgress
-from josh_pipeline.training.job import TrainingJob, TrainingResult
+from josh_pipeline.training.job import JOBS, RESULTS, TrainingJob, TrainingResult
 
 WORKER = "josh_pipeline.training.processes"
 
@@ -32,7 +32,7 @@ def train_in_processes(job: TrainingJob, work: Path, progress: Progress) -> Trai
     Raises:
         UserError: what a worker refused, or that the workers died.
     """
-    (work / "job.json").write_bytes(job.to_json())
+    (work / "job.json").write_bytes(JOBS.dump_json(job.absolute()))
     log = work / "log.txt"
     result: TrainingResult | None = None
     with _workers(job.settings.processes, work, log) as process:
@@ -42,7 +42,7 @@ def train_in_processes(job: TrainingJob, work: Path, progress: Progress) -> Trai
             if kind == "error":
                 raise UserError(value)
             if kind == "result":
-                result = TrainingResult.from_json(value)
+                result = RESULTS.validate_python(value)
             elif kind in ("start", "advance", "finish", "note"):
                 getattr(progress, kind)(*value)
     if result is None or process.returncode:
@@ -137,7 +137,7 @@ def main() -> int:
     from josh_pipeline.training.fit import fit
 
     work = Path(sys.argv[1])
-    job = TrainingJob.from_json((work / "job.json").read_bytes())
+    job = JOBS.validate_json((work / "job.json").read_bytes())
     first = os.environ.get("RANK", "0") == "0"
     progress: Progress = lines if first else SilentProgress()
     try:
@@ -146,7 +146,7 @@ def main() -> int:
         lines.send("error", str(fault))
         return 1
     if first:
-        lines.send("result", result.to_json())
+        lines.send("result", RESULTS.dump_python(result, mode="json"))
     PartialState().destroy_process_group()
     return 0
 
