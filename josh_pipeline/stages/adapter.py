@@ -3,13 +3,11 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from josh_pipeline.core.content import content_id, derived_seed
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.weights import policy_digest
-from josh_pipeline.stages.cold_start import curve_frame, settle
+from josh_pipeline.stages.cold_start import curve_records, settle
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy
 from josh_pipeline.stages.preferences import NO_ROWS_ADVICE, require_sound, training_rows
 from josh_pipeline.stages.stage import Made, Stage, Step
@@ -74,9 +72,7 @@ def train_adapter(step: Step, iteration: str) -> Made:
         "seconds": result.seconds,
         "manifest": json.dumps(manifest),
     }
-    tables = {"trainings": pl.DataFrame([row], schema_overrides={"parent_digest": pl.String})}
-    if result.curve:
-        tables["training_curves"] = curve_frame(result.curve)
+    tables = {"trainings": [row], "training_curves": curve_records(result.curve)}
     generation = step.warehouse.publish("adapter", iteration, step.run_id, tables, [policy.source, *sources])
     return Made(
         generation,

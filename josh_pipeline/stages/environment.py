@@ -7,16 +7,12 @@ from dataclasses import fields
 from functools import cache
 from typing import Any
 
-import polars as pl
 from pydantic import TypeAdapter
 
 from josh_pipeline.core.environment import Environment, EnvironmentSettings, Role, Snapshot, Source, Task, WantedCall
 from josh_pipeline.environments.registry import DEFAULT, environment_class
 from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, corpus_scope
 from josh_pipeline.store.warehouse import Generation, Warehouse
-
-SOURCES = {"source_id": pl.String, "split": pl.String, "content": pl.String}
-ENTITIES = {"collection": pl.String, "position": pl.Int64, "content": pl.String}
 
 
 def store_environment(step: Step, scope: str) -> Made:
@@ -29,26 +25,19 @@ def store_environment(step: Step, scope: str) -> Made:
     environment = environment_class(settings.name).read(settings, step.home.cache, step.progress)
     found = environment.snapshot()
     entities = {name: len(rows) for name, rows in found.entities.items()}
-    row = {
-        "name": found.name,
-        "source": found.source,
-        "licence": found.licence,
-        "sources": len(found.sources),
-        "entities": sum(entities.values()),
-    }
-    sources = [
-        {"source_id": one.source_id, "split": one.split, "content": json.dumps(one.content)} for one in found.sources
-    ]
-    looked_up = [
-        {"collection": name, "position": position, "content": json.dumps(one)}
-        for name, rows in found.entities.items()
-        for position, one in enumerate(rows)
-    ]
-    digest = pl.lit(found.digest).alias("corpus_digest")
+    about = {name: getattr(found, name) for name in ("name", "source", "licence")}
+    of = {"corpus_digest": found.digest}
     tables = {
-        "corpora": pl.DataFrame([row]).with_columns(digest),
-        "sources": pl.DataFrame(sources, schema=SOURCES).with_columns(digest),
-        "entities": pl.DataFrame(looked_up, schema=ENTITIES).with_columns(digest),
+        "corpora": [of | about | {"sources": len(found.sources), "entities": sum(entities.values())}],
+        "sources": [
+            of | {"source_id": one.source_id, "split": one.split, "content": json.dumps(one.content)}
+            for one in found.sources
+        ],
+        "entities": [
+            of | {"collection": name, "position": position, "content": json.dumps(one)}
+            for name, rows in found.entities.items()
+            for position, one in enumerate(rows)
+        ],
     }
     generation = step.warehouse.publish("corpus", scope, step.run_id, tables)
     return Made(
@@ -204,8 +193,8 @@ STAGE = Stage(
     about="What the environment reads from outside, as it was read: the records that tasks are derived from, "
     "and the entities that tools look up: of MultiWOZ, dialogues and databases.",
     tables={"sources": ("source_id",), "corpora": ("corpus_digest",), "entities": ("collection", "position")},
-    inputs=(),
     make=store_environment,
+    scope="scope",
     scope_of=corpus_scope,
     checks=(
         Check(

@@ -5,17 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-import polars as pl
-
 from josh_pipeline.core.content import canonical_json
-from josh_pipeline.core.environment import Role
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.dialogue.agents import make_agent
 from josh_pipeline.harvest.checks import MOST_LOPSIDED, Remark, check_rows
-from josh_pipeline.harvest.harvest import HarvestResult, counted, harvest, with_earlier, without_long
+from josh_pipeline.harvest.harvest import counted, harvest, with_earlier, without_long
 from josh_pipeline.harvest.rows import Row, held_out, row_from_record, row_record
 from josh_pipeline.policies.chat import ChatRenderer
-from josh_pipeline.stages.goals import evaluation_goals
+from josh_pipeline.stages.goals import evaluated_goals
 from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, made_with, policy_of
 from josh_pipeline.stages.rollouts import trees_of
@@ -49,8 +46,13 @@ def harvest_rows(step: Step, iteration: str) -> Made:
     refused: dict[str, int] = {str(reason): number for reason, number in whole.refused.items()}
     if len(whole.rows) > len(harvested.rows):
         refused["too_long"] = len(whole.rows) - len(harvested.rows)
-    generation = _write(step, iteration, harvested, [policy.source, rollouts, labels])
     rows = harvested.rows
+    tables = {
+        "preference_rows": [row_record(row) | {"position": position} for position, row in enumerate(rows)],
+        "row_nodes": [asdict(origin) for origin in harvested.origins],
+    }
+    inputs = [policy.source, rollouts, labels]
+    generation = step.warehouse.publish("preferences", iteration, step.run_id, tables, inputs)
     return Made(
         generation,
         version=step.warehouse.content_of(generation),
@@ -120,17 +122,6 @@ def row_length(step: Step, base_path: str) -> Callable[[Row], int]:
     if not base_path:
         return lambda row: 0
     return RowTokenizer(ChatRenderer(step.home.absolute(base_path))).length
-
-
-def _write(step: Step, iteration: str, harvested: HarvestResult, inputs: list[Generation]) -> Generation:
-    tables = {}
-    if harvested.rows:
-        records = [row_record(row) | {"position": position} for position, row in enumerate(harvested.rows)]
-        tables = {
-            "preference_rows": pl.DataFrame(records, infer_schema_length=None),
-            "row_nodes": pl.DataFrame([asdict(origin) for origin in harvested.origins]),
-        }
-    return step.warehouse.publish("preferences", iteration, step.run_id, tables, inputs)
 
 
 def training_rows(step: Step, policy: PolicyRow) -> tuple[list[Row], list[Generation]]:
@@ -207,11 +198,7 @@ def stored_rows(warehouse: Warehouse, iteration: str) -> list[Row]:
 
 def rows_of(warehouse: Warehouse, harvested: Generation) -> list[Row]:
     """Return the rows of a generation of this stage, in the order of the harvest."""
-    records = warehouse.rows(
-        "SELECT * FROM preference_rows WHERE iteration = ? AND generation = ? ORDER BY position",
-        [harvested.scope, harvested.number],
-    )
-    return [row_from_record(record) for record in records]
+    return [row_from_record(record) for record in warehouse.written("preference_rows", harvested, "position")]
 
 
 def rows_sound(step: Step, rows: Sequence[Row]) -> Verdict:
@@ -241,17 +228,10 @@ def calls_unseen(step: Step, policy: PolicyRow, rows: Sequence[Row]) -> Verdict:
 
     That is no leak (another source, another wording), but such a goal can be solved by heart.
     """
-    goals = step.warehouse.rows("SELECT goal_id, calls FROM current_goals WHERE scope = ?", [policy.goals_scope])
-    calls = {row["goal_id"]: wanted(row["calls"]) for row in goals}
-    environment = environment_of(step, policy)
-    evaluation = step.settings.evaluation
-    numbers: dict[Role, int] = {"val": evaluation.val_goals, "test": evaluation.test_goals}
-    evaluated = {
-        calls[goal.goal_id]
-        for role, number in numbers.items()
-        for goal in evaluation_goals(step.warehouse, policy.goals_scope, environment, role, number)
-        if goal.calls
-    }
+    known = step.warehouse.rows("SELECT goal_id, calls FROM current_goals WHERE scope = ?", [policy.goals_scope])
+    calls = {row["goal_id"]: wanted(row["calls"]) for row in known}
+    by_role = evaluated_goals(step, policy.goals_scope, environment_of(step, policy))
+    evaluated = {calls[goal.goal_id] for goals in by_role.values() for goal in goals if goal.calls}
     counts = Counter(row.source.goal_id for row in rows)
     alike = sum(number for goal, number in counts.items() if calls.get(goal) in evaluated)
     learnt = {calls[goal] for goal in counts if goal in calls}
