@@ -96,6 +96,6 @@ def test_every_table_is_written_by_one_stage_or_named_by_content_and_has_its_key
         assert names >= {*LAYOUT.keys(table), *owned, "digest"}
         assert (table in CONTENT_KEYS) is (stage is None)
     for stage, members in LAYOUT.member_lists.items():
-        assert members.table in LAYOUT.stage(stage).tables
+        assert members.table in LAYOUT.stages[stage].tables
         listed = {column.name for column in columns()[members.table]}
         assert listed >= {members.key, members.digest}

@@ -153,8 +153,8 @@ class Chain:
         trees = {tree.rollout_id: tree for name in ids for tree in stored_trees(warehouse, [name])}
         for name in ids:
             if name not in trees:
-                link = self._link("tree", name)
-                self._note(link, [f"Tree {name} is missing, and row {record['row_id']} comes from it."])
+                missing = f"Tree {name} is missing, and row {record['row_id']} comes from it."
+                self._note(self._link("tree", name), [missing])
         came_from: list[tuple[str, Node]] = []
         for one in found:
             tree = trees.get(one["rollout_id"])

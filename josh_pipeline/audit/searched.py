@@ -54,22 +54,22 @@ def _check_batch(
         where = f"trees {tree.rollout_id}"
         context.audit.checked["trees"] += 1
         context.audit.checked["nodes"] += len(tree.nodes)
-        context.audit.broken(where, *tree_faults(tree))
+        context.broken(where, *tree_faults(tree))
         if policy is not None and tree.policy_digest != policy["policy_digest"]:
             message = f"Tree {tree.rollout_id} was grown by policy {tree.policy_digest}, not by that of "
-            context.audit.broken(where, f"{message}{written.generation.scope}.")
+            context.broken(where, f"{message}{written.generation.scope}.")
         if environment is None:
             continue
         if tree.goal_id not in goals:
             message = f"Tree {tree.rollout_id} was grown for goal {tree.goal_id}, which the store does not hold."
-            context.audit.broken(where, message)
+            context.broken(where, message)
         elif tree.failure is None:
             found = relabelled(tree, environment.world(goals[tree.goal_id], searching=True))
             if isinstance(found, str):
-                context.audit.broken(where, found)
+                context.broken(where, found)
             else:
                 right[tree.rollout_id] = (tree, found)
-                context.audit.broken(where, *disagreements(tree, found))
+                context.broken(where, *disagreements(tree, found))
     return right
 
 
@@ -113,16 +113,15 @@ def _check_labels(context: Context, generation: Generation, right: Mapping[str, 
         record = tree_label_record(tree, labels)
         _held(context, f"tree_labels {name}", f"The label of tree {name}", by_tree.get(name), record)
     for node in by_node:
-        message = f"The label of node {node} does not follow: its tree has no such node."
-        context.audit.broken(f"labels {node}", message)
+        context.broken(f"labels {node}", f"The label of node {node} does not follow: its tree has no such node.")
     context.audit.checked["labels"] += len(nodes)
 
 
 def _held(context: Context, where: str, name: str, stored: dict[str, Any] | None, right: Mapping[str, Any]) -> None:
     if stored is None:
-        context.audit.broken(where, f"{name} is missing.")
+        context.broken(where, f"{name} is missing.")
     else:
-        context.audit.broken(where, *differences(name, stored, right))
+        context.broken(where, *differences(name, stored, right))
 
 
 def _check_no_other_labels(context: Context, generation: Generation, ids: Collection[str]) -> None:
@@ -134,14 +133,14 @@ def _check_no_other_labels(context: Context, generation: Generation, ids: Collec
             [generation.scope, generation.number, list(ids)],
         ):
             message = f"The label {row['name']} is of no tree that {context.known[generation].name} was made from."
-            context.audit.broken(f"{table} {row['name']}", message)
+            context.broken(f"{table} {row['name']}", message)
 
 
 def check_preferences(context: Context, written: Written) -> None:
     """Harvest the trees anew and hold what comes of it to the stored rows."""
     stored = context.rows("preference_rows", written.generation, "position")
     for record in stored:
-        context.audit.broken(f"preference_rows {record['row_id']}", *row_faults(record))
+        context.broken(f"preference_rows {record['row_id']}", *row_faults(record))
     context.audit.checked["training rows"] += len(stored)
     settings, source = context.settings(written), written.input("rollouts")
     goals = context.ancestor(written, "goals")
@@ -155,10 +154,9 @@ def check_preferences(context: Context, written: Written) -> None:
         where, name = f"preference_rows {record['row_id']}", f"Training row {record['row_id']}"
         row = right.get(record["row_id"])
         if row is None:
-            message = f"{name} does not come from the trees of {source.key} generation {source.number}."
-            context.audit.broken(where, message)
+            context.broken(where, f"{name} does not come from the trees of {source.key} generation {source.number}.")
         else:
-            context.audit.broken(where, *differences(name, record, _without_length(row)))
+            context.broken(where, *differences(name, record, _without_length(row)))
     kept = {record["row_id"] for record in stored}
     _check_left_out(context, written, settings, _owed(harvested.rows, kept))
     wanted = {tuple(sorted(asdict(one).items())) for one in harvested.origins if one.row_id in kept}
@@ -170,7 +168,7 @@ def check_preferences(context: Context, written: Written) -> None:
         one = dict(link)
         what = "is missing" if link in wanted else "does not come from the trees"
         message = f"The link from row {one['row_id']} to node {one['node_id']} ({one['part']}) {what}."
-        context.audit.broken(f"row_nodes {one['row_id']}/{one['node_id']}", message)
+        context.broken(f"row_nodes {one['row_id']}/{one['node_id']}", message)
 
 
 def harvested_from(trees: Collection[Tree], settings: Settings, forbidden: frozenset[str]) -> HarvestResult:
@@ -215,7 +213,7 @@ def _check_left_out(context: Context, written: Written, settings: Settings, rows
     for row in rows:
         if tokens(row) <= settings.training.max_tokens:
             message = f"Training row {row.row_id} comes from tree {row.source.rollout_id} and is missing."
-            context.audit.broken(f"preference_rows {row.row_id}", message)
+            context.broken(f"preference_rows {row.row_id}", message)
 
 
 def derives(row: Row, tree: Tree, settings: Settings) -> bool:

@@ -38,7 +38,7 @@ class Step:
 
     def asset(self, stage: str) -> str:
         """What Dagster calls a stage."""
-        return self.warehouse.layout.stage(stage).asset
+        return self.warehouse.layout.stages[stage].asset
 
     def require(self, stage: str, scope: str) -> Generation:
         """Return the current generation of a stage that this step reads.

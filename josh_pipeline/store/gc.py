@@ -134,7 +134,7 @@ def _unneeded(
     """Return the trees or conversations of which only what goes lists a try."""
     listed: dict[str, bool] = {}
     for generation in [*(written.generation for written in gone), *kept]:
-        stage = layout.stage(generation.stage)
+        stage = layout.stages[generation.stage]
         if stage.members is not None and stage.members.content == members.content:
             found = connection.execute(
                 f"SELECT {members.key} FROM {stage.members.table} WHERE {stage.scope} = ? AND generation = ?",
@@ -158,7 +158,7 @@ def _rows(
     """Return all rows that go: their table, the SQL condition that finds them, and its parameters."""
     found: list[tuple[str, str, list[object]]] = []
     for one in (written.generation for written in gone):
-        stage = layout.stage(one.stage)
+        stage = layout.stages[one.stage]
         where = f"{stage.scope} = ? AND generation = ?"
         found += [(table, where, [one.scope, one.number]) for table in stage.tables]
     # One list of trees, and one of conversations: which stage lists them is left open.

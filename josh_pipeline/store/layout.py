@@ -76,10 +76,6 @@ class Layout:
         self.stages: Mapping[str, StageLayout] = {stage.name: stage for stage in stages}
         self._stage_of = {table: stage for stage in self.stages.values() for table in stage.tables}
 
-    def stage(self, name: str) -> StageLayout:
-        """Return what a stage writes."""
-        return self.stages[name]
-
     def stage_of(self, table: str) -> StageLayout | None:
         """Return the stage that writes a table; None for tables of no stage."""
         return self._stage_of.get(table)

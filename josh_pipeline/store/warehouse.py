@@ -139,7 +139,7 @@ class Warehouse:
             inputs: the generations that the rows were made from, of stages that this one declares.
             before: further work on the same connection inside the same transaction.
         """
-        layout = self.layout.stage(stage)
+        layout = self.layout.stages[stage]
         unknown = set(tables) - set(layout.tables)
         if unknown:
             raise ValueError(f"Stage {stage} does not write {sorted(unknown)}.")
@@ -196,7 +196,7 @@ class Warehouse:
     def written(self, table: str, generation: Generation, order: str = "ALL") -> list[dict[str, Any]]:
         """Return a generation's rows of a table of its stage, whatever has become current since."""
         return self.rows(
-            f"SELECT * FROM {table} WHERE {self.layout.stage(generation.stage).scope} = ? "
+            f"SELECT * FROM {table} WHERE {self.layout.stages[generation.stage].scope} = ? "
             f"AND generation = ? ORDER BY {order}",
             [generation.scope, generation.number],
         )
