@@ -11,9 +11,9 @@ from josh_pipeline.environments.registry import DEFAULT
 from josh_pipeline.evaluation.summary import Score, score
 from josh_pipeline.search.selection import drawn
 from josh_pipeline.stages.environment import stored_environment, stored_tasks
-from josh_pipeline.stages.evaluation import breakdowns, score_record, usage_facts
+from josh_pipeline.stages.evaluation import breakdowns, score_record
 from josh_pipeline.stages.goals import ceiling_on
-from josh_pipeline.stages.playing import environment_of, played_episodes
+from josh_pipeline.stages.playing import environment_of, played_episodes, usage_facts
 from josh_pipeline.stages.policy import PolicyRow, played_columns, policy_of, with_adapter
 from josh_pipeline.stages.stage import ITERATION_DIGITS, Made, Stage, Step, base_scope, iteration_key
 from josh_pipeline.store.layout import Members
@@ -82,7 +82,8 @@ def benchmark_headline(step: Step, iteration: str) -> Made:
             f"mean reward ({found.goals})": round(one.reward, 3),
             f"success rate ({found.goals})": round(one.success, 3),
             "95 % interval": f"{one.low:.3f} to {one.high:.3f}",
-            **usage_facts(one),
+            "agent turns a conversation": round(one.turns, 2),
+            **usage_facts(one.usage),
         },
         tables=breakdowns(one),
     )

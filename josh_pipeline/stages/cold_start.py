@@ -16,7 +16,7 @@ from josh_pipeline.search.selection import demonstration_goals
 from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.goals import played_goals
 from josh_pipeline.stages.policy import coming_iteration
-from josh_pipeline.stages.stage import Made, Stage, Step, base_scope, corpus_scope, goals_scope
+from josh_pipeline.stages.stage import Made, Stage, Step, base_scope, corpus_scope, facts_of, goals_scope
 
 if TYPE_CHECKING:
     from josh_pipeline.training.job import TrainingResult
@@ -82,14 +82,11 @@ def make_base(step: Step, scope: str) -> Made:
         generation,
         version=row["base_digest"],
         rows=len(demonstrations),
-        facts={
-            "model": row["model"],
-            "base digest": row["base_digest"],
-            "demonstrations": len(demonstrations),
+        facts=facts_of(row, "model", "base_digest", "demonstrations", "tokens")
+        | {
             "demonstrations with full reward": sum(reward == 1.0 for reward in rewards),
             "mean reward of the demonstrations": round(sum(rewards) / len(rewards), 3) if rewards else 0.0,
             "next iteration": coming,
-            "tokens": row["tokens"],
             "seconds": round(row["seconds"]),
         },
         opens=coming,

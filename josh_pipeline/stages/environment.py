@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from josh_pipeline.core.environment import Environment, EnvironmentSettings, Role, Snapshot, Source, Task, WantedCall
 from josh_pipeline.environments.registry import DEFAULT, environment_class
-from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, corpus_scope
+from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, corpus_scope, facts_of
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 
@@ -47,9 +47,7 @@ def store_environment(step: Step, scope: str) -> Made:
         facts={
             "environment": settings.name,
             "corpus": found.name,
-            "source": found.source,
-            "licence": found.licence,
-            "digest": found.digest,
+            **facts_of(vars(found), "source", "licence", "digest"),
             "dialogues": dict(Counter(one.split for one in found.sources)),
             "entities": entities,
         },
@@ -144,20 +142,18 @@ def task_from_row(row: dict[str, Any], of: type[Task] = Task) -> Any:
 def corpus_complete(step: Step, scope: str) -> Verdict:
     """Hold the stored records and entities against the counts that were written with them."""
     found = step.warehouse.rows(
-        "SELECT c.sources AS said, c.entities AS said_entities, "
-        "(SELECT count(*) FROM current_sources d WHERE d.scope = c.scope) AS sources, "
-        "(SELECT count(DISTINCT source_id) FROM current_sources d WHERE d.scope = c.scope) AS names, "
-        "(SELECT count(*) FROM current_entities e WHERE e.scope = c.scope) AS entities, "
-        "(SELECT count(DISTINCT collection) FROM current_entities e WHERE e.scope = c.scope) AS collections, "
-        "(SELECT count(DISTINCT corpus_digest) FROM current_sources d WHERE d.scope = c.scope) AS digests "
-        "FROM current_corpora c WHERE c.scope = ?",
-        [scope],
+        "SELECT s.*, e.*, c.sources AS said_sources, c.entities AS said_entities FROM current_corpora c, "
+        "(SELECT count(*) AS sources, count(DISTINCT source_id) AS names, count(DISTINCT corpus_digest) AS digests "
+        "FROM current_sources WHERE scope = $scope) s, "
+        "(SELECT count(*) AS entities, count(DISTINCT collection) AS collections "
+        "FROM current_entities WHERE scope = $scope) e WHERE c.scope = $scope",
+        {"scope": scope},
     )[0]
-    faults = []
-    for name in ("sources", "entities"):
-        said = found["said" if name == "sources" else "said_entities"]
-        if found[name] != said:
-            faults.append(f"{found[name]} {name} are stored, {said} were read")
+    faults = [
+        f"{found[name]} {name} are stored, {found[f'said_{name}']} were read"
+        for name in ("sources", "entities")
+        if found[name] != found[f"said_{name}"]
+    ]
     if found["names"] != found["sources"]:
         faults.append(f"{found['sources'] - found['names']} sources share the id of another")
     if found["digests"] > 1:

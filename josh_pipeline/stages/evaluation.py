@@ -14,7 +14,7 @@ from josh_pipeline.evaluation.statistics import paired_bootstrap, paired_values
 from josh_pipeline.evaluation.summary import Score, score
 from josh_pipeline.stages.drift import drift_record
 from josh_pipeline.stages.goals import evaluated_goals
-from josh_pipeline.stages.playing import environment_of, played_episodes
+from josh_pipeline.stages.playing import environment_of, played_episodes, usage_facts
 from josh_pipeline.stages.policy import PolicyRow, candidate_of, policy_of
 from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict
 from josh_pipeline.store.layout import Members
@@ -94,7 +94,8 @@ def evaluate_candidate(step: Step, iteration: str) -> Made:
             "mean reward (test)": round(after.reward, 3),
             "success rate (test)": round(after.success, 3),
             **({} if drift["drift"] is None else {"drift": round(drift["drift"], 3)}),
-            **usage_facts(after),
+            "agent turns a conversation": round(after.turns, 2),
+            **usage_facts(after.usage),
             "failed conversations": sum(row["failures"] for row in tables["evaluations"] if row["side"] == "after"),
         },
         tables={
@@ -110,20 +111,6 @@ def evaluate_candidate(step: Step, iteration: str) -> Made:
         },
         verdicts={"no_regression": no_regression(gate), "drift": drift_limited(drift)},
     )  # fmt: skip
-
-
-def usage_facts(one: Score) -> dict[str, Any]:
-    """What asking a policy took."""
-    usage = one.usage
-    return {
-        "agent turns a conversation": round(one.turns, 2),
-        "requests": usage.requests,
-        "prompt tokens": usage.prompt_tokens,
-        "cached prompt tokens": usage.cached_tokens,
-        "sampled tokens": usage.completion_tokens,
-        "tokens of the user's model": usage.user_prompt_tokens + usage.user_completion_tokens,
-        "cost": round(usage.cost, 4),
-    }
 
 
 def breakdowns(one: Score) -> dict[str, list[dict[str, Any]]]:

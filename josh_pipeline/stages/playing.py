@@ -13,6 +13,7 @@ from josh_pipeline.policies.weights import Weights
 from josh_pipeline.search.checkpoint import Checkpointer
 from josh_pipeline.search.codec import Flat, usage_from_record, usage_record
 from josh_pipeline.search.selection import EVALUATION_SEED
+from josh_pipeline.search.tree import Usage
 from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.stages.stage import Step
@@ -32,6 +33,18 @@ def weights(home: Home, policy: PolicyRow) -> Weights | None:
         return None
     adapter = home.absolute(policy.adapter_path) if policy.adapter_path else None
     return Weights(home.absolute(policy.base_path), adapter, home.merged / policy.policy_digest)
+
+
+def usage_facts(usage: Usage) -> dict[str, Any]:
+    """What asking a policy took."""
+    return {
+        "requests": usage.requests,
+        "prompt tokens": usage.prompt_tokens,
+        "cached prompt tokens": usage.cached_tokens,
+        "sampled tokens": usage.completion_tokens,
+        "tokens of the user's model": usage.user_prompt_tokens + usage.user_completion_tokens,
+        "cost": round(usage.cost, 4),
+    }
 
 
 @dataclass(frozen=True)

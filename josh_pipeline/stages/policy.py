@@ -6,7 +6,17 @@ from typing import Any, Literal
 
 from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.stages.stage import BASELINE, Made, Stage, Step, base_scope, corpus_scope, goals_scope, iteration_key
+from josh_pipeline.stages.stage import (
+    BASELINE,
+    Made,
+    Stage,
+    Step,
+    base_scope,
+    corpus_scope,
+    facts_of,
+    goals_scope,
+    iteration_key,
+)  # fmt: skip
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 OF_POLICY = ("rollouts", "labels", "preferences", "adapter", "evaluation")
@@ -72,15 +82,10 @@ def store_policy(step: Step, iteration: str) -> Made:
         row.source,
         version=row.policy_digest,
         rows=1,
-        facts={
-            "policy digest": row.policy_digest,
-            "kind": row.kind,
-            "attempt": row.attempt,
+        facts=facts_of(vars(row), "policy_digest", "kind", "attempt", "base_digest", "corpus", "model")
+        | {
             "promoted by": row.predecessor or "nothing: this is the base",
-            "base digest": row.base_digest,
             "adapter digest": row.adapter_digest or "none",
-            "corpus": row.corpus,
-            "model": row.model,
         },
     )
 

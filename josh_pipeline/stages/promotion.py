@@ -9,7 +9,7 @@ from typing import Any
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.stages.evaluation import stored_gate
 from josh_pipeline.stages.policy import candidate_of, made_with, policy_of, resolve_policy, successor
-from josh_pipeline.stages.stage import Made, Stage, Step
+from josh_pipeline.stages.stage import Made, Stage, Step, facts_of
 from josh_pipeline.store.warehouse import Generation
 
 
@@ -49,13 +49,8 @@ def promote(step: Step, iteration: str) -> Made:
         generation,
         version=f"{candidate.policy_digest}-{promoted}",
         rows=1,
-        facts={
-            "promoted": promoted,
-            "reason": reason,
-            "attempt": policy.attempt,
-            "policy digest": candidate.policy_digest,
-            "next iteration": following.iteration if following else "none: not promoted",
-        },
+        facts=facts_of(row, "promoted", "reason", "attempt", "policy_digest")
+        | {"next iteration": following.iteration if following else "none: not promoted"},
         opens=following.iteration if following else None,
         opened_policy=following.policy_digest if following else None,
     )

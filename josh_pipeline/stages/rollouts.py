@@ -8,15 +8,15 @@ from josh_pipeline.core.content import derived_seed
 from josh_pipeline.core.environment import Environment, Task
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.evaluation.playing import open_table, rollout_digest, user_name
-from josh_pipeline.search.codec import USAGE, node_records, tree_record, trees_from_records
+from josh_pipeline.search.codec import USAGE, node_records, tree_record, trees_from_records, usage_from_record
 from josh_pipeline.search.rollouts import RolloutSummary, rollout_seed
 from josh_pipeline.search.selection import rollout_goals
 from josh_pipeline.search.spending import Budget, Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.stages.goals import played_before, solvable_goals
-from josh_pipeline.stages.playing import Plays, environment_of, newest_tries, weights
+from josh_pipeline.stages.playing import Plays, environment_of, newest_tries, usage_facts, weights
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy
-from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict
+from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, facts_of
 from josh_pipeline.store.layout import Members
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
@@ -96,7 +96,7 @@ def _budget(step: Step, plays: Plays) -> Budget:
 
 
 def _made(step: Step, generation: Generation, stored: int, run: RolloutSummary | None) -> Made:
-    sums = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in USAGE if name != "seconds")
+    sums = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in USAGE)
     found = step.warehouse.rows(
         "SELECT count(*) AS trees, count(*) FILTER (reward >= 1) AS solved, "
         "count(*) FILTER (reward > 0) AS rewarded, coalesce(avg(reward), 0) AS mean_reward, "
@@ -106,25 +106,17 @@ def _made(step: Step, generation: Generation, stored: int, run: RolloutSummary |
         "FROM current_trees WHERE iteration = $iteration",
         {"iteration": generation.scope},
     )[0]
-    facts = {
+    facts = facts_of(found, "nodes", "simulated_user", "failed_requests") | {
         "number of trees": found["trees"],
         "trees made by earlier runs": stored,
         "trees with full reward": found["solved"],
         "trees with any reward": found["rewarded"],
         "mean reward": round(found["mean_reward"], 3),
-        "nodes": found["nodes"],
         "failed trees": found["failed"],
         "trees cut short by the budget": found["cut"],
-        "simulated user": found["simulated_user"],
-        "requests": found["requests"],
-        "failed requests": found["failed_requests"],
-        "prompt tokens": found["prompt_tokens"],
-        "cached prompt tokens": found["cached_tokens"],
-        "sampled tokens": found["completion_tokens"],
         "requests of the user's model": found["user_requests"],
         "failed requests of the user's model": found["user_failed_requests"],
-        "tokens of the user's model": found["user_prompt_tokens"] + found["user_completion_tokens"],
-        "cost": round(found["cost"], 4),
+        **usage_facts(usage_from_record(found)),
     }
     if run is not None:
         failed = {str(kind): number for kind, number in run.failed_branches.items()}

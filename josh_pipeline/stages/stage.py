@@ -186,6 +186,11 @@ class Made:
     opened_policy: str | None = None
 
 
+def facts_of(record: Mapping[str, Any], *columns: str) -> dict[str, Any]:
+    """Return columns of a row as facts, under the same names in words."""
+    return {column.replace("_", " "): record[column] for column in columns}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage(StageLayout):
     """A step of the pipeline, and what it writes; its ``inputs`` are what Dagster draws.

@@ -46,6 +46,9 @@ class Leftover:
     size: int
 
 
+Condition = tuple[str, str, list[object]]
+
+
 @dataclass(frozen=True)
 class Waste:
     """What goes.
@@ -53,11 +56,13 @@ class Waste:
     Attributes:
         generations: superseded, and nothing kept descends from them.
         rows: their rows by table, trees and conversations that only they listed included.
+        conditions: table, SQL condition and its parameters that find those rows.
         files: adapters, checkpoints and work folders.
     """
 
     generations: tuple[Written, ...]
     rows: dict[str, int]
+    conditions: list[Condition]
     files: tuple[Leftover, ...]
 
     @property
@@ -85,11 +90,12 @@ def find_waste(home: Home) -> Waste:
         known = history(warehouse)
         kept = kept_generations(warehouse, known)
         gone = tuple(w for g, w in known.items() if g not in kept and not w.removed)
+        conditions = _conditions(connection, home.layout, gone, kept)
         counts: Counter[str] = Counter()
-        for table, where, values in _rows(connection, home.layout, gone, kept):
+        for table, where, values in conditions:
             counts[table] += connection.execute(f"SELECT count(*) FROM {table} WHERE {where}", values).fetchall()[0][0]
         files = tuple(sorted(_files(home, warehouse, kept), key=lambda file: str(file.path)))
-    return Waste(gone, dict(+counts), files)
+    return Waste(gone, dict(+counts), conditions, files)
 
 
 def kept_generations(warehouse: Warehouse, known: History) -> set[Generation]:
@@ -104,12 +110,9 @@ def kept_generations(warehouse: Warehouse, known: History) -> set[Generation]:
 
 def remove(home: Home, waste: Waste) -> None:
     """Remove what was found: rows in one transaction, then files."""
-    warehouse = home.warehouse()
-    with warehouse.connection() as connection:
-        known = history(warehouse)
-        kept = kept_generations(warehouse, known)
+    with home.warehouse().connection() as connection:
         with transaction(connection):
-            for table, where, values in _rows(connection, home.layout, waste.generations, kept):
+            for table, where, values in waste.conditions:
                 connection.execute(f"DELETE FROM {table} WHERE {where}", values)
             for one in (written.generation for written in waste.generations):
                 connection.execute(
@@ -152,11 +155,10 @@ def _unneeded(
     return sorted(row[0] for row in found)
 
 
-def _rows(
+def _conditions(
     connection: duckdb.DuckDBPyConnection, layout: Layout, gone: tuple[Written, ...], kept: set[Generation]
-) -> list[tuple[str, str, list[object]]]:
-    """Return all rows that go: their table, the SQL condition that finds them, and its parameters."""
-    found: list[tuple[str, str, list[object]]] = []
+) -> list[Condition]:
+    found: list[Condition] = []
     for one in (written.generation for written in gone):
         stage = layout.stages[one.stage]
         where = f"{stage.scope} = ? AND generation = ?"
