@@ -99,29 +99,25 @@ def tree_faults(tree: Tree) -> list[str]:
 
 
 def _check_labels(context: Context, generation: Generation, right: Mapping[str, tuple[Tree, Labels]]) -> None:
-    where = "WHERE iteration = ? AND generation = ? AND list_contains(?, rollout_id)"
-    of = [generation.scope, generation.number, list(right)]
-    nodes = context.warehouse.rows(f"SELECT * FROM labels {where}", of)
-    whole = context.warehouse.rows(f"SELECT * FROM tree_labels {where}", of)
-    by_node = {row["node_id"]: row for row in nodes}
-    by_tree = {row["rollout_id"]: row for row in whole}
-    for name, (tree, labels) in right.items():
-        for record in label_records(labels):
-            node = record["node_id"]
-            stored = by_node.pop(node, None)
-            _held(context, f"labels {node}", f"The label of node {node}", stored, record)
-        record = tree_label_record(tree, labels)
-        _held(context, f"tree_labels {name}", f"The label of tree {name}", by_tree.get(name), record)
-    for node in by_node:
-        context.broken(f"labels {node}", f"The label of node {node} does not follow: its tree has no such node.")
-    context.audit.checked["labels"] += len(nodes)
-
-
-def _held(context: Context, where: str, name: str, stored: dict[str, Any] | None, right: Mapping[str, Any]) -> None:
-    if stored is None:
-        context.broken(where, f"{name} is missing.")
-    else:
-        context.broken(where, *differences(name, stored, right))
+    expected = {
+        "labels": {one["node_id"]: one for _, labels in right.values() for one in label_records(labels)},
+        "tree_labels": {name: tree_label_record(*found) for name, found in right.items()},
+    }
+    for table, kind, key in (("labels", "node", "node_id"), ("tree_labels", "tree", "rollout_id")):
+        rows = context.warehouse.rows(
+            f"SELECT * FROM {table} WHERE iteration = ? AND generation = ? AND list_contains(?, rollout_id)",
+            [generation.scope, generation.number, list(right)],
+        )
+        stored = {row[key]: row for row in rows}
+        for name, record in expected[table].items():
+            label = f"The label of {kind} {name}"
+            faults = differences(label, stored[name], record) if name in stored else [f"{label} is missing."]
+            context.broken(f"{table} {name}", *faults)
+        for name in sorted(stored.keys() - expected[table].keys()):
+            message = f"The label of {kind} {name} does not follow: its tree has no such {kind}."
+            context.broken(f"{table} {name}", message)
+        if table == "labels":
+            context.audit.checked["labels"] += len(rows)
 
 
 def _check_no_other_labels(context: Context, generation: Generation, ids: Collection[str]) -> None:
@@ -156,7 +152,8 @@ def check_preferences(context: Context, written: Written) -> None:
         if row is None:
             context.broken(where, f"{name} does not come from the trees of {source.key} generation {source.number}.")
         else:
-            context.broken(where, *differences(name, record, _without_length(row)))
+            # Its length only the model's tokenizer can tell.
+            context.broken(where, *differences(name, record | {"tokens": 0}, row_record(row)))
     kept = {record["row_id"] for record in stored}
     _check_left_out(context, written, settings, _owed(harvested.rows, kept))
     wanted = {tuple(sorted(asdict(one).items())) for one in harvested.origins if one.row_id in kept}
@@ -175,11 +172,6 @@ def harvested_from(trees: Collection[Tree], settings: Settings, forbidden: froze
     """Harvest trees as settings say."""
     method = method_of(settings.training)
     return harvest(trees, settings.training.method, method.kind, settings.harvest.mode, forbidden)
-
-
-def _without_length(row: Row) -> dict[str, Any]:
-    """Return a row's record, but for its length, which only the model's tokenizer can tell."""
-    return {name: value for name, value in row_record(row).items() if name != "tokens"}
 
 
 def _owed(rows: Sequence[Row], kept: set[str]) -> list[Row]:

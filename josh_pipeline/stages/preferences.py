@@ -110,8 +110,8 @@ def require_labelled(step: Step, rollouts: Generation, labels: Generation) -> No
 
 def goal_roles(warehouse: Warehouse, policy: PolicyRow) -> list[tuple[str, str, str]]:
     """Return goal, source and role of every goal that a policy's line knows."""
-    rows = warehouse.rows("SELECT goal_id, source_id, role FROM current_goals WHERE scope = ?", [policy.goals_scope])
-    return [(row["goal_id"], row["source_id"], row["role"]) for row in rows]
+    sql = "SELECT goal_id, source_id, role FROM current_goals WHERE scope = ?"
+    return warehouse.query(sql, [policy.goals_scope]).rows()
 
 
 def row_length(step: Step, base_path: str) -> Callable[[Row], int]:
@@ -228,8 +228,8 @@ def calls_unseen(step: Step, policy: PolicyRow, rows: Sequence[Row]) -> Verdict:
 
     That is no leak (another source, another wording), but such a goal can be solved by heart.
     """
-    known = step.warehouse.rows("SELECT goal_id, calls FROM current_goals WHERE scope = ?", [policy.goals_scope])
-    calls = {row["goal_id"]: wanted(row["calls"]) for row in known}
+    known = step.warehouse.query("SELECT goal_id, calls FROM current_goals WHERE scope = ?", [policy.goals_scope])
+    calls = {goal: wanted(text) for goal, text in known.iter_rows()}
     by_role = evaluated_goals(step, policy.goals_scope, environment_of(step, policy))
     evaluated = {calls[goal.goal_id] for goals in by_role.values() for goal in goals if goal.calls}
     counts = Counter(row.source.goal_id for row in rows)

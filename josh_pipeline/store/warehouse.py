@@ -6,7 +6,7 @@ query or one write and closed at once, and a locked file is waited for.
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,7 +90,8 @@ class Warehouse:
                 break
             except duckdb.IOException as fault:
                 if "lock" not in str(fault).lower():
-                    raise UserError(f"The store {self.path} cannot be opened: {first_line(fault)}.") from None
+                    reason = str(fault).splitlines()[0].rstrip(".")
+                    raise UserError(f"The store {self.path} cannot be opened: {reason}.") from None
                 if time.monotonic() > deadline:
                     raise UserError(
                         f"The store {self.path} has been in use by another process for "
@@ -121,13 +122,7 @@ class Warehouse:
                 insert(connection, "runs", pl.DataFrame([run]))
 
     def publish(
-        self,
-        stage: str,
-        scope: str,
-        run_id: str,
-        tables: Mapping[str, Rows],
-        inputs: Sequence[Generation] = (),
-        before: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
+        self, stage: str, scope: str, run_id: str, tables: Mapping[str, Rows], inputs: Sequence[Generation] = ()
     ) -> Generation:
         """Write a new generation of a stage's tables and make it current, in one transaction.
 
@@ -137,7 +132,6 @@ class Warehouse:
             run_id: the run that writes it.
             tables: rows by table, without scope, generation and digests.
             inputs: the generations that the rows were made from, of stages that this one declares.
-            before: further work on the same connection inside the same transaction.
         """
         layout = self.layout.stages[stage]
         unknown = set(tables) - set(layout.tables)
@@ -147,8 +141,6 @@ class Warehouse:
         if undeclared:
             raise ValueError(f"Stage {stage} does not declare that it reads {sorted(undeclared)}.")
         with self.connection() as connection, transaction(connection):
-            if before is not None:
-                before(connection)
             number = connection.execute(
                 "SELECT coalesce(max(generation), 0) + 1 FROM generations WHERE stage = ? AND scope = ?", [stage, scope]
             ).fetchall()[0][0]
@@ -295,8 +287,3 @@ def plain(table: pa.Table) -> pa.Table:
         return column
 
     return pa.table({name: cast(table[name]) for name in table.column_names})
-
-
-def first_line(fault: Exception) -> str:
-    """The first line of an exception's text, without its full stop."""
-    return str(fault).splitlines()[0].rstrip(".")
