@@ -102,10 +102,7 @@ def observing(context: dg.AssetExecutionContext) -> Progress:
             )
         )
 
-    def say(text: str) -> None:
-        context.log.info(text)
-
-    return ThrottledProgress(observe, say, interval=OBSERVATION_SECONDS)
+    return ThrottledProgress(observe, context.log.info, interval=OBSERVATION_SECONDS)
 
 
 class Tee:

@@ -102,7 +102,7 @@ class Experiment(ABC):
 
     def fitting(self, harvested: HarvestResult) -> tuple[Row, ...]:
         """Leave rows out that training would have to cut."""
-        tokens = row_length(self.step, self.policy.base_path)
+        tokens = row_length(self.step.home, self.policy.base_path)
         return without_long(counted(harvested, tokens), self.step.settings.training.max_tokens).rows
 
     def training_settings(self, method: str, rate: float) -> TrainingBase:

@@ -6,19 +6,15 @@ from typing import Any
 
 from josh_pipeline.audit.context import Context, StoredTrees, differences
 from josh_pipeline.core.content import content_id
-from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.core.world import World
-from josh_pipeline.harvest.harvest import HarvestResult, harvest
 from josh_pipeline.harvest.labels import Labels, disagreements, relabel
 from josh_pipeline.harvest.rows import Row, held_out, row_from_record, row_record
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.labels import label_records, tree_label_record
-from josh_pipeline.stages.preferences import row_length
-from josh_pipeline.stages.stage import Step
+from josh_pipeline.stages.preferences import harvested_from, row_length
 from josh_pipeline.store.lineage import Written
 from josh_pipeline.store.warehouse import Generation
-from josh_pipeline.training.methods import method_of
 
 
 def check_rollouts(context: Context, written: Written) -> None:
@@ -168,12 +164,6 @@ def check_preferences(context: Context, written: Written) -> None:
         context.broken(f"row_nodes {one['row_id']}/{one['node_id']}", message)
 
 
-def harvested_from(trees: Collection[Tree], settings: Settings, forbidden: frozenset[str]) -> HarvestResult:
-    """Harvest trees as settings say."""
-    method = method_of(settings.training)
-    return harvest(trees, settings.training.method, method.kind, settings.harvest.mode, forbidden)
-
-
 def _owed(rows: Sequence[Row], kept: set[str]) -> list[Row]:
     """Return the rows of a harvest that are not stored, without those that other rows keep out.
 
@@ -200,8 +190,7 @@ def _check_left_out(context: Context, written: Written, settings: Settings, rows
         message = f"{len(rows)} rows of the harvest were not kept, and without {policy['base_path']} "
         context.audit.add("unchecked", written.name, message + "their lengths cannot be counted.")
         return
-    reader = Step(context.home, context.warehouse, settings, run_id="", progress=SilentProgress())
-    tokens = row_length(reader, policy["base_path"])
+    tokens = row_length(context.home, policy["base_path"])
     for row in rows:
         if tokens(row) <= settings.training.max_tokens:
             message = f"Training row {row.row_id} comes from tree {row.source.rollout_id} and is missing."

@@ -2,21 +2,24 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 
 from josh_pipeline.core.content import canonical_json
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.dialogue.agents import make_agent
 from josh_pipeline.harvest.checks import MOST_LOPSIDED, Remark, check_rows
-from josh_pipeline.harvest.harvest import counted, harvest, with_earlier, without_long
+from josh_pipeline.harvest.harvest import HarvestResult, counted, harvest, with_earlier, without_long
 from josh_pipeline.harvest.rows import Row, held_out, row_from_record, row_record
 from josh_pipeline.policies.chat import ChatRenderer
+from josh_pipeline.search.tree import Tree
+from josh_pipeline.settings import Settings
 from josh_pipeline.stages.goals import evaluated_goals
 from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, made_with, policy_of
 from josh_pipeline.stages.rollouts import trees_of
 from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict
+from josh_pipeline.store.home import Home
 from josh_pipeline.store.warehouse import Generation, Warehouse
 from josh_pipeline.training.batches import RowTokenizer
 from josh_pipeline.training.methods import method_of
@@ -38,11 +41,9 @@ def harvest_rows(step: Step, iteration: str) -> Made:
     settings = step.settings
     trees = trees_of(step.warehouse, rollouts)
     forbidden = held_out([tree.goal_id for tree in trees], goal_roles(step.warehouse, policy))
-    method = method_of(settings.training)
-    whole = harvest(trees, settings.training.method, method.kind, settings.harvest.mode, forbidden)
-    limit = settings.training.max_tokens
-    measured = counted(whole, row_length(step, policy.base_path))
-    harvested = without_long(measured, limit)
+    whole = harvested_from(trees, settings, forbidden)
+    measured = counted(whole, row_length(step.home, policy.base_path))
+    harvested = without_long(measured, settings.training.max_tokens)
     refused: dict[str, int] = {str(reason): number for reason, number in whole.refused.items()}
     if len(whole.rows) > len(harvested.rows):
         refused["too_long"] = len(whole.rows) - len(harvested.rows)
@@ -114,14 +115,20 @@ def goal_roles(warehouse: Warehouse, policy: PolicyRow) -> list[tuple[str, str, 
     return warehouse.query(sql, [policy.goals_scope]).rows()
 
 
-def row_length(step: Step, base_path: str) -> Callable[[Row], int]:
+def harvested_from(trees: Collection[Tree], settings: Settings, forbidden: frozenset[str]) -> HarvestResult:
+    """Harvest trees as settings say."""
+    method = method_of(settings.training)
+    return harvest(trees, settings.training.method, method.kind, settings.harvest.mode, forbidden)
+
+
+def row_length(home: Home, base_path: str) -> Callable[[Row], int]:
     """Return what counts a row's tokens as training does; of a pair the longer side.
 
     Without the weights of an endpoint there is no tokenizer, and every row counts as empty.
     """
     if not base_path:
         return lambda row: 0
-    return RowTokenizer(ChatRenderer(step.home.absolute(base_path))).length
+    return RowTokenizer(ChatRenderer(home.absolute(base_path))).length
 
 
 def training_rows(step: Step, policy: PolicyRow) -> tuple[list[Row], list[Generation]]:
