@@ -104,10 +104,10 @@ def test_the_digest_of_a_row_is_of_its_columns_and_a_tree_s_of_its_nodes(warehou
     warehouse.append(tree("one"), key="rollout_id")
     warehouse.append(tree("two", seed=2), key="rollout_id")
     with warehouse.connection() as connection:
-        assert not altered_rows(connection, "trees", ["rollout_id"])
-        assert not altered_rows(connection, "nodes", ["node_id"])
+        assert not altered_rows(connection, LAYOUT, "trees")
+        assert not altered_rows(connection, LAYOUT, "nodes")
         connection.execute("UPDATE trees SET seed = 3 WHERE rollout_id = 'two'")
-        assert altered_rows(connection, "trees", ["rollout_id"]) == [{"rollout_id": "two"}]
+        assert altered_rows(connection, LAYOUT, "trees") == [{"rollout_id": "two"}]
         combined_ = connection.execute(
             f"SELECT {combined('node_id')} FROM nodes GROUP BY rollout_id ORDER BY rollout_id"
         ).fetchall()

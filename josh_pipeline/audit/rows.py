@@ -1,14 +1,14 @@
 """Rows held against their digests, generations against their rows, and both against what was listed."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from josh_pipeline.audit.context import Context, Finding
 from josh_pipeline.evaluation.benchmark import episode_id
 from josh_pipeline.search.search import rollout_id
 from josh_pipeline.store.digests import altered_rows, combined, generation_digest, generation_rows
-from josh_pipeline.store.layout import StageLayout
+from josh_pipeline.store.layout import Layout
 from josh_pipeline.store.lineage import History, Written, newest_of
 from josh_pipeline.store.warehouse import Generation
 
@@ -26,11 +26,9 @@ def check_rows(context: Context, whole: bool) -> None:
     runs = {context.known[one].run_id for one in context.chosen if one in context.known}
     layout = context.warehouse.layout
     for table in layout.tables:
-        stage, keys = layout.stage_of(table), layout.keys(table)
-        about = keys if stage is None else (stage.scope, "generation", *keys)
-        about = ("rollout_id", *keys) if table == "nodes" else about
+        stage = layout.stage_of(table)
         with context.warehouse.connection() as connection:
-            altered = altered_rows(connection, table, about)
+            altered = altered_rows(connection, layout, table)
             number = connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
         context.audit.checked["rows in the store"] += number
         context.reading.let_others_in()
@@ -38,19 +36,17 @@ def check_rows(context: Context, whole: bool) -> None:
             if stage is not None:
                 ours = Generation(stage.name, row[stage.scope], row["generation"]) in context.chosen
             else:
-                name = row[about[0]]
+                name = next(iter(row.values()))
                 ours = whole or (name in runs if table == "runs" else name in listed)
             if ours:
-                context.broken(*altered_sentence(table, stage, keys, row))
+                context.broken(*altered_sentence(layout, table, row))
     _check_nodes_of_trees(context, listed, whole)
     _check_ids(context, listed, whole)
 
 
-def altered_sentence(
-    table: str, stage: StageLayout | None, keys: Sequence[str], row: dict[str, Any]
-) -> tuple[str, str]:
+def altered_sentence(layout: Layout, table: str, row: dict[str, Any]) -> tuple[str, str]:
     """Say which row differs from its digest: where, and one sentence."""
-    key = "/".join(str(row[one]) for one in keys)
+    stage, key = layout.stage_of(table), "/".join(str(row[one]) for one in layout.keys(table))
     changed = "was altered since it was written."
     if table == "runs":
         return f"runs {key}", f"The record of run {key} {changed}"

@@ -66,7 +66,7 @@ class Warehouse:
                     "SELECT count(*) FROM information_schema.tables WHERE table_name = 'meta'"
                 ).fetchall()[0][0]
                 if not known:
-                    for statement in schema.statements(layout):
+                    for statement in (schema.text_of("schema.sql"), *schema.view_statements(layout)):
                         connection.execute(statement)
                     connection.execute("INSERT INTO meta VALUES (?, ?)", [schema.SCHEMA_VERSION, datetime.now(UTC)])
                 version = connection.execute("SELECT schema_version FROM meta").fetchall()[0][0]
