@@ -168,7 +168,7 @@ def audit(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.Materiali
     ]
     findings = [
         {"status": finding.status, "where": finding.where, "what": finding.message}
-        for finding in [*broken, *(one for one in found.findings if one.status != "broken")][:SHOWN_FINDINGS]
+        for finding in sorted(found.findings, key=lambda one: one.status != "broken")[:SHOWN_FINDINGS]
     ]
     metadata: dict[str, Any] = {
         "broken links": len(broken),

@@ -196,10 +196,9 @@ def candidate_row(step: Step, iteration: str, digest: str | None = None) -> Poli
     if row.is_baseline:
         return row
     trained = step.warehouse.rows(
-        "SELECT * FROM trainings WHERE iteration = $iteration AND policy_digest = $digest ORDER BY generation DESC"
-        if digest is not None
-        else "SELECT * FROM current_trainings WHERE iteration = $iteration",
-        {"iteration": iteration} | ({"digest": digest} if digest is not None else {}),
+        f"SELECT * FROM {'current_trainings' if digest is None else 'trainings'} "
+        "WHERE iteration = ? AND policy_digest = coalesce(?, policy_digest) ORDER BY generation DESC",
+        [iteration, digest],
     )
     if not trained:
         raise UserError(f"Iteration {iteration} has trained nothing yet: finish it with josh iterate.")
