@@ -85,9 +85,7 @@ def export_tables(warehouse: Warehouse, iteration: str | None, folder: Path) -> 
     for stage in layout.stages.values():
         where = f" WHERE iteration = '{iteration}'" if iteration and stage.scope == "iteration" else ""
         queries |= {table: f"FROM current_{table}{where}" for table in stage.tables}
-    for stage in layout.member_lists:
-        members = stage.members
-        assert members is not None
+    for members in layout.member_lists.values():
         listed = f"SELECT {members.key} {queries[members.table]}"
         for table in members.content:
             others = queries.get(table)

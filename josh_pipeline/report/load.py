@@ -242,7 +242,7 @@ def _usage(warehouse: Warehouse, generation: Generation, paid: set[str]) -> Usag
             compares with; the step's own are added.
     """
     place = [generation.scope, generation.number]
-    members = warehouse.layout.stage(generation.stage).members
+    members = warehouse.layout.stages[generation.stage].members
     if members is None:
         sql = "SELECT tokens AS completion_tokens FROM trainings WHERE iteration = ? AND generation = ?"
         return Usage(**warehouse.rows(sql, place)[0])
