@@ -82,9 +82,10 @@ async def agent_action(
     records: list[CallRecord] = []
     results = []
     for call in reply.calls:
-        before = world.milestones()
         with failing_as("world", f"The tool {call.name}"):
+            before = world.milestones()
             result = world.call(call.name, call.arguments)
+            earned = tuple(sorted(world.milestones() - before))
         results.append((call, result))
         records.append(
             CallRecord(
@@ -93,10 +94,11 @@ async def agent_action(
                 payload=result.payload,
                 brief=result.brief,
                 error=result.error,
-                earned=tuple(sorted(world.milestones() - before)),
+                earned=earned,
             )
         )
-    messages = (reply.message, *(agent.results(results) if results else ()))
+    with failing_as("world", "What the tools returned"):
+        messages = (reply.message, *(agent.results(results) if results else ()))
     if reply.speech is not None:
         hand_over(world)
     return Action(messages, completion, tuple(records), spoke=reply.speech is not None)

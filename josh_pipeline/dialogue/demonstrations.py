@@ -12,7 +12,7 @@ from josh_pipeline.core.content import derived_seed
 from josh_pipeline.core.environment import Carelessness, Environment, T
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Sampling
-from josh_pipeline.core.world import World
+from josh_pipeline.core.world import World, judged
 from josh_pipeline.dialogue.agents import CompactAgent
 from josh_pipeline.dialogue.conversation import Talk, converse
 
@@ -79,7 +79,7 @@ async def demonstrate(
         if talk is None:
             return []
         told = agent.system(environment.world(task))
-        reward = world.outcome(talk.messages)
+        reward = judged(world, talk.messages)
         demonstrations.append(Demonstration(task.goal_id, task.source_id, (told, *talk.messages), reward))
     return demonstrations
 
@@ -112,7 +112,7 @@ async def user_ceiling(
         )  # fmt: skip
         if talk is None:
             return None
-        if world.outcome(talk.messages) < 1.0:
+        if judged(world, talk.messages) < 1.0:
             failures.append(task.goal_id)
     return Ceiling(len(tasks), len(tasks) - len(failures), tuple(failures))
 
