@@ -56,11 +56,7 @@ class Step:
 
     def written(self, table: str, generation: Generation) -> list[dict[str, Any]]:
         """Return a generation's rows of a table of its stage, whatever has become current since."""
-        return self.warehouse.rows(
-            f"SELECT * FROM {table} WHERE {self.warehouse.layout.scope_column(generation.stage)} = ? "
-            "AND generation = ? ORDER BY ALL",
-            [generation.scope, generation.number],
-        )
+        return self.warehouse.written(table, generation)
 
     @contextmanager
     def alone_in(self, iteration: str) -> Iterator[None]:
