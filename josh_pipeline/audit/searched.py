@@ -41,7 +41,7 @@ def check_rollouts(context: Context, written: Written) -> None:
 def _check_batch(
     context: Context, written: Written, policy: dict[str, Any] | None, trees: Sequence[Tree]
 ) -> dict[str, tuple[Tree, Labels]]:
-    """Check some trees; return those that did not fail with their labels, by id."""
+    """Check some trees; return them with their labels, by id."""
     source = context.ancestor(written, "goals")
     environment = context.environment(source) if source is not None else None
     goals = context.tasks(source, [tree.goal_id for tree in trees]) if source is not None else {}
@@ -59,7 +59,7 @@ def _check_batch(
         if tree.goal_id not in goals:
             message = f"Tree {tree.rollout_id} was grown for goal {tree.goal_id}, which the store does not hold."
             context.broken(where, message)
-        elif tree.failure is None:
+        else:
             found = relabelled(tree, environment.world(goals[tree.goal_id], searching=True))
             if isinstance(found, str):
                 context.broken(where, found)

@@ -7,7 +7,7 @@ from typing import Any
 from josh_pipeline.audit.context import BATCH, Context
 from josh_pipeline.audit.sources import check_folder, check_together
 from josh_pipeline.core.content import content_id
-from josh_pipeline.core.world import World
+from josh_pipeline.core.world import World, judged
 from josh_pipeline.dialogue.conversation import made_again
 from josh_pipeline.evaluation.benchmark import Episode
 from josh_pipeline.harvest.harvest import with_earlier
@@ -158,7 +158,8 @@ def _check_episodes(context: Context, written: Written, ids: Sequence[str]) -> N
             if record["success"] != episode.success:
                 message = f"Conversation {episode.episode_id} has reward {episode.reward} and success "
                 context.broken(where, f"{message}{record['success']}.")
-            if environment is not None and episode.goal_id in known and episode.failure is None:
+            # What a world did that raised is not among the calls.
+            if environment is not None and episode.goal_id in known and episode.failure != "world":
                 world = environment.world(known[episode.goal_id])
                 context.broken(where, *episode_faults(episode, world))
 
@@ -166,7 +167,7 @@ def _check_episodes(context: Context, written: Written, ids: Sequence[str]) -> N
 def episode_faults(episode: Episode, world: World) -> list[str]:
     """Play a conversation's calls again and say where its rewards differ from what they earn."""
     made_again(world, episode.messages, episode.calls)
-    earned, reward = tuple(sorted(world.milestones())), world.outcome(episode.messages)
+    earned, reward = tuple(sorted(world.milestones())), judged(world, episode.messages)
     name = f"Conversation {episode.episode_id}"
     found = []
     if episode.earned != earned:

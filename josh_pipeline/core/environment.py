@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from josh_pipeline.core.content import content_id
-from josh_pipeline.core.errors import UserError, quoted
+from josh_pipeline.core.errors import RolloutError, UserError, quoted
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Policy
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.core.user import User
-from josh_pipeline.core.world import CallRecord, World
+from josh_pipeline.core.world import CallRecord, World, judged
 
 Role = Literal["train", "val", "test"]
 """``train`` is harvested, ``val`` gates promotion, ``test`` is what tables and figures show."""
@@ -328,7 +328,7 @@ class Environment(ABC, Generic[T]):
             "results": results,
             "earned": sorted(world.milestones()),
             "void": world.void,
-            "reward": world.outcome(conversation),
+            "reward": judged(world, conversation),
         }
 
     @classmethod
@@ -385,7 +385,11 @@ class Solved:
 
 
 def solved_by_oracle(environment: Environment[T], task: T) -> Solved | None:
-    """Make the oracle's calls; None for an excluded task, and where there is no oracle."""
+    """Make the oracle's calls; None for an excluded task, and where there is no oracle.
+
+    Raises:
+        UserError: the world gives no reward.
+    """
     calls = environment.oracle(task) if task.excluded is None else None
     if calls is None:
         return None
@@ -395,4 +399,7 @@ def solved_by_oracle(environment: Environment[T], task: T) -> Solved | None:
     world.hand_over()
     earned = world.milestones()
     missed = tuple(call.tool for place, call in enumerate(task.calls) if place not in earned)
-    return Solved(world.outcome(()), missed)
+    try:
+        return Solved(judged(world, ()), missed)
+    except RolloutError as fault:
+        raise UserError(f"Task {task.goal_id} cannot be played: {fault.message} Mend the world's outcome.") from fault

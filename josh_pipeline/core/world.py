@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from josh_pipeline.core.errors import RolloutError, failing_as
 from josh_pipeline.core.messages import Conversation
 
 
@@ -115,3 +116,16 @@ class World(ABC):
             conversation: all of it, internal messages included, without the system message.
         """
         return len(self.milestones()) / len(self.all_milestones) if self.all_milestones else 0.0
+
+
+def judged(world: World, conversation: Conversation) -> float:
+    """Ask a world for the reward of a conversation; whoever needs a reward asks here.
+
+    Raises:
+        RolloutError: it raised, or gave what is no reward.
+    """
+    with failing_as("world", "The outcome"):
+        reward = float(world.outcome(conversation))
+    if not 0.0 <= reward <= 1.0:  # neither is nan
+        raise RolloutError("world", f"The outcome is {reward}, and a reward lies in [0, 1].")
+    return reward

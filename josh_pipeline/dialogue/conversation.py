@@ -87,7 +87,8 @@ async def agent_action(
             result, earned = _made(world, call.name, call.arguments)
         results.append((call, result))
         records.append(CallRecord(call.name, call.arguments, result.payload, result.brief, result.error, earned))
-    messages = (reply.message, *(agent.results(results) if results else ()))
+    with failing_as("world", "What the tools returned"):
+        messages = (reply.message, *(agent.results(results) if results else ()))
     if reply.speech is not None:
         hand_over(world)
     return Action(messages, completion, tuple(records), spoke=reply.speech is not None)

@@ -12,6 +12,7 @@ from josh_pipeline.core.content import derived_seed
 from josh_pipeline.core.environment import Carelessness, Environment, T
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Sampling
+from josh_pipeline.core.world import judged
 from josh_pipeline.dialogue.agents import CompactAgent
 from josh_pipeline.dialogue.conversation import converse
 
@@ -134,4 +135,4 @@ async def _played(
     )
     if talk.failure is not None:
         raise talk.failure
-    return talk.messages, world.outcome(talk.messages)
+    return talk.messages, judged(world, talk.messages)

@@ -7,12 +7,12 @@ from functools import partial
 
 from josh_pipeline.core.content import content_id, derived_seed
 from josh_pipeline.core.environment import T
-from josh_pipeline.core.errors import ErrorKind
+from josh_pipeline.core.errors import ErrorKind, RolloutError, failing_as
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Policy, Sampling
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.core.user import User, seated
-from josh_pipeline.core.world import CallRecord, World
+from josh_pipeline.core.world import CallRecord, World, judged
 from josh_pipeline.dialogue.agents import AgentFormat
 from josh_pipeline.dialogue.conversation import converse
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, admitted
@@ -33,11 +33,11 @@ class Episode:
             message.
         calls: executed calls, in order.
         earned: milestones of the goal that were earned.
-        reward: the world's outcome.
+        reward: the world's outcome; 0 where it gave none.
         turns: the agent's turns; one that a failure cut short counts.
         error_turns: those that used their requests up without speaking.
         user_done: the user ended the conversation; else the limit on messages, or a failure did.
-        failure, failure_message: set where policy or user could not answer.
+        failure, failure_message: set where policy or user could not answer, or the world gave no reward.
         usage: what it cost; its seconds overlap those of the conversations beside it.
         retry: how often the same conversation had failed before; 0 the first time.
     """
@@ -135,6 +135,13 @@ async def evaluate(
                 max_messages=settings.max_messages,
                 seed=lambda turn, request: derived_seed(own, turn, request),
             )
+        earned, reward, failure = frozenset[int](), 0.0, talk.failure
+        try:
+            with failing_as("world", "What was earned"):
+                earned = world.milestones()
+            reward = judged(world, talk.messages)
+        except RolloutError as fault:
+            failure = failure or fault
         return Episode(
             episode_id=episode_id(policy.digest, goal.goal_id, own, settings_digest, retry),
             goal_id=goal.goal_id,
@@ -144,13 +151,13 @@ async def evaluate(
             trial=trial,
             messages=talk.messages,
             calls=tuple(call for turn in talk.turns for call in turn.calls),
-            earned=tuple(sorted(world.milestones())),
-            reward=world.outcome(talk.messages),
+            earned=tuple(sorted(earned)),
+            reward=reward,
             turns=len(talk.turns),
             error_turns=sum(turn.error_turn for turn in talk.turns),
             user_done=talk.user_done,
-            failure=talk.failure.kind if talk.failure else None,
-            failure_message=talk.failure.message if talk.failure else None,
+            failure=failure.kind if failure else None,
+            failure_message=failure.message if failure else None,
             usage=account.usage(time.monotonic() - begin),
             retry=retry,
         )

@@ -148,6 +148,7 @@ def playing_digest(settings: Settings, environment: Environment[Any], rules: Map
     policy = settings.policy
     return content_id(
         "playing",
+        environment.digest,
         environment.rules_digest,
         agent_digest(policy.agent, policy.results),
         [policy.max_model_tokens, policy.quantization],

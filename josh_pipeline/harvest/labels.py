@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from josh_pipeline.core.world import World
+from josh_pipeline.core.errors import RolloutError
+from josh_pipeline.core.world import World, judged
 from josh_pipeline.dialogue.conversation import made_again
 from josh_pipeline.search.tree import Node, Tree
 
@@ -32,7 +33,7 @@ class Labels:
     Attributes:
         nodes: by node id.
         earned: milestones that the search should have collected.
-        reward: the world's outcome of the golden conversation; 0 where nothing was earned.
+        reward: the world's outcome of the golden conversation; 0 where nothing was earned, or it gives none.
     """
 
     nodes: Mapping[str, NodeLabels]
@@ -65,7 +66,7 @@ def relabel(tree: Tree, world: World) -> Labels:
     earned: dict[str, tuple[int, ...]] = {node.node_id: () for node in tree.nodes}
     golden: set[str] = set()
     successful: set[str] = set()
-    reward = 0.0
+    last: Node | None = None
     for number in range(1, tree.rounds + 1):
         earners = []
         for node in tree.nodes:
@@ -80,7 +81,11 @@ def relabel(tree: Tree, world: World) -> Labels:
             golden.update(step.node_id for step in tree.walk(first))
             successful.update(step.node_id for node in earners for step in tree.walk(node))
             collected |= frozenset(earned[first.node_id])
-            reward = worlds[first.node_id].outcome(tree.conversation(first))
+            last = first
+    try:
+        reward = judged(worlds[last.node_id], tree.conversation(last)) if last is not None else 0.0
+    except RolloutError:  # as in the search, whose tree failed there
+        reward = 0.0
     nodes = {
         node_id: NodeLabels(
             earned=earned[node_id],

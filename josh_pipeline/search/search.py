@@ -9,7 +9,7 @@ from josh_pipeline.core.errors import ErrorKind, RolloutError, failing_as
 from josh_pipeline.core.messages import Conversation, Message, visible
 from josh_pipeline.core.policy import Completion, Policy, Sampling
 from josh_pipeline.core.user import User
-from josh_pipeline.core.world import CallRecord, World
+from josh_pipeline.core.world import CallRecord, World, judged
 from josh_pipeline.dialogue.agents import ERROR_SENTENCE, AgentFormat
 from josh_pipeline.dialogue.conversation import agent_action, agent_turn, hand_over
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, concurrently
@@ -213,13 +213,15 @@ class _Search:
                 await self.take_turn(leaf)
             else:
                 await self.take_action(leaf)
+            with failing_as("world", "What was earned"):
+                void, earned = leaf.world.void, leaf.world.milestones()
         except RolloutError as fault:
             leaf.fail(fault)
             return
-        if leaf.world.void:
+        if void:
             leaf.end = "void"
         else:
-            leaf.earned = tuple(sorted(leaf.world.milestones() - self.collected))
+            leaf.earned = tuple(sorted(earned - self.collected))
 
     def request_seed(self, leaf: _Branch, index: int) -> int:
         return derived_seed(self.seed, self.goal_id, leaf.path, index)
@@ -275,8 +277,7 @@ class _Search:
     def judge(self, golden: _Branch) -> None:
         """Let the world say what the golden conversation was worth."""
         try:
-            with failing_as("world", "The outcome"):
-                self.outcome = golden.world.outcome(golden.conversation)
+            self.outcome = judged(golden.world, golden.conversation)
         except RolloutError as fault:
             self.failure, self.failure_message = fault.kind, fault.message
 

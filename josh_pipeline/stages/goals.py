@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from josh_pipeline.core.environment import ROLES, Environment, Role, T, Task, solved_by_oracle
-from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.errors import UserError, quoted
 from josh_pipeline.dialogue.demonstrations import Ceiling, user_ceiling
 from josh_pipeline.environments.registry import DEFAULT, environment_class
 from josh_pipeline.evaluation.benchmark import episode_seed
@@ -16,7 +16,7 @@ from josh_pipeline.search.selection import EVALUATION_SEED, evaluation_goals
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.environment import adapter, stored_environment, stored_tasks
 from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, corpus_scope, goals_scope
-from josh_pipeline.store.warehouse import Warehouse
+from josh_pipeline.store.warehouse import Generation, Warehouse
 
 
 def played_goals(warehouse: Warehouse, scope: str, environment: Environment[T], role: Role) -> list[T]:
@@ -68,11 +68,14 @@ def store_goals(step: Step, scope: str) -> Made:
     """Write the tasks of the stored environment, and whether an oracle solves them.
 
     Raises:
-        UserError: the environment is not in the store, or gives no usable task for a role.
+        UserError: the environment is not in the store or has changed since it was read, gives no usable task
+            for a role, or breaks what it promises of its tasks.
     """
     source = step.require("corpus", corpus_scope(step.settings))
     environment = stored_environment(step.warehouse, step.settings.environment, source.scope, sources=True)
     tasks = environment.tasks()
+    require_unchanged(step, source, environment)
+    require_distinct(tasks)
     usable = Counter((task.kind, task.role) for task in tasks if task.excluded is None)
     if missing := [role for role in ROLES if not usable[environment.played, role]]:
         raise UserError(
@@ -107,6 +110,39 @@ def store_goals(step: Step, scope: str) -> Made:
             "user_ceiling": ceiling_high(step, environment, scope),
         },
     )
+
+
+def require_unchanged(step: Step, source: Generation, environment: Environment[Any]) -> None:
+    """Hold an environment to what was read of it: a class of one's own may have been edited since.
+
+    Raises:
+        UserError: its digest is another.
+    """
+    if environment.snapshot().digest != step.warehouse.written("corpora", source)[0]["corpus_digest"]:
+        asset = step.asset("corpus")
+        raise UserError(f"The environment has changed since {asset} was made: materialize {asset} again first.")
+
+
+def require_distinct(tasks: Sequence[Task]) -> None:
+    """Hold tasks to what all that follows relies on: an id names one task, and a source has one role.
+
+    Raises:
+        UserError: they break it.
+    """
+    ids = Counter(task.goal_id for task in tasks)
+    if again := [name for name, number in ids.items() if number > 1]:
+        raise UserError(
+            f"{len(again)} goal ids name several tasks, the first is {quoted(again[0])}: let goal_id name all that "
+            "a task is."
+        )
+    roles: dict[str, set[Role]] = {}
+    for task in tasks:
+        roles.setdefault(task.source_id, set()).add(task.role)
+    if mixed := [name for name, found in roles.items() if len(found) > 1]:
+        raise UserError(
+            f"{len(mixed)} sources have tasks of several roles, the first is {quoted(mixed[0])}: give all tasks of "
+            "a source one role, or what is trained on leaks into the evaluation."
+        )
 
 
 def oracle_verdicts(environment: Environment[T], tasks: Sequence[T]) -> list[dict[str, Any]]:

@@ -22,7 +22,17 @@ from josh_pipeline.store.warehouse import Warehouse
 
 
 def environment_of(step: Step, row: PolicyRow) -> Environment[Any]:
-    """Return the environment that a policy plays in."""
+    """Return the environment that a policy plays in.
+
+    Raises:
+        UserError: what it reads from outside was read anew and has changed since the policy was resolved.
+    """
+    now = step.warehouse.written("corpora", step.require("corpus", row.corpus_scope))[0]["corpus_digest"]
+    if now != row.corpus_digest:
+        raise UserError(
+            f"{step.asset('corpus')} holds something else than policy of iteration {row.iteration} was resolved "
+            f"with: materialize {step.asset('goals')} and policy of iteration {row.iteration} again."
+        )
     real_words = step.settings.user.kind in ("script", "guide")
     return stored_environment(step.warehouse, step.settings.environment, row.corpus_scope, sources=real_words)
 

@@ -137,7 +137,7 @@ def training_rows(step: Step, policy: PolicyRow) -> tuple[list[Row], list[Genera
     These are its own rows, and those of the ``harvest.replay`` iterations before it on its line.
 
     Raises:
-        UserError: rows are missing, or the iteration's policy has changed since its own were harvested.
+        UserError: rows are missing, or the policy of an iteration has changed since its rows were harvested.
     """
     sources = [made_with(step, policy, "preferences")]
     earlier: list[list[Row]] = []
@@ -146,7 +146,13 @@ def training_rows(step: Step, policy: PolicyRow) -> tuple[list[Row], list[Genera
         older = policy_of(step.warehouse, before)
         if older.is_baseline:
             break
-        sources.append(step.require("preferences", before))
+        if older.line != policy.line:
+            raise UserError(
+                f"Iteration {before}, whose rows would be trained on again, is now of other goals, another base or "
+                f"format than iteration {policy.iteration}: materialize policy of iteration {policy.iteration} "
+                "again, or set harvest.replay to 0."
+            )
+        sources.append(made_with(step, older, "preferences"))
         earlier.append(rows_of(step.warehouse, sources[-1]))
         before = older.predecessor
     return with_earlier(rows_of(step.warehouse, sources[0]), earlier), sources

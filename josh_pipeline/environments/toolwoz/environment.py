@@ -12,7 +12,7 @@ from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Policy
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.core.user import User
-from josh_pipeline.core.world import CallRecord, World
+from josh_pipeline.core.world import CallRecord, World, judged
 from josh_pipeline.environments.toolwoz.agenda import USER_VERSION, AgendaUser
 from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue
 from josh_pipeline.environments.toolwoz.goal import DOMAINS, Goal
@@ -189,7 +189,7 @@ class ToolWoz(Environment[Goal]):
             "dialogue_id": task.dialogue_id,
             "results": results,
             "earned": [call.tool for i, call in enumerate(task.calls) if i in world.milestones()],
-            "reward": world.outcome(conversation),
+            "reward": judged(world, conversation),
         }
 
     @classmethod
