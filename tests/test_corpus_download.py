@@ -10,7 +10,7 @@ import pytest
 from corpus_layouts import write_corpus, zip_folder
 
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.progress import Progress, SilentProgress, Snapshot, ThrottledProgress
+from josh_pipeline.core.progress import Progress, SilentProgress, TaskState, ThrottledProgress
 from josh_pipeline.environments.toolwoz import download as downloads
 from josh_pipeline.environments.toolwoz.download import ATTEMPTS
 from josh_pipeline.environments.toolwoz.reader import read_corpus
@@ -85,7 +85,7 @@ def server() -> Iterator[FileServer]:
 
 
 def test_a_file_is_fetched_once_and_then_kept(server: FileServer, tmp_path: Path) -> None:
-    seen: list[Snapshot] = []
+    seen: list[TaskState] = []
     path = download(server.url, tmp_path, ThrottledProgress(seen.append, print))
     assert path.read_bytes() == CONTENT and path.name == "MultiWOZ_2.1.zip"
     assert [(one.task, one.done, one.total) for one in seen] == [("download", len(CONTENT), len(CONTENT))]
@@ -95,7 +95,7 @@ def test_a_file_is_fetched_once_and_then_kept(server: FileServer, tmp_path: Path
 
 def test_a_cut_connection_is_resumed_in_the_same_call(server: FileServer, tmp_path: Path) -> None:
     server.cuts = [100_000, 50_000]
-    seen: list[Snapshot] = []
+    seen: list[TaskState] = []
     path = download(server.url, tmp_path, ThrottledProgress(seen.append, print))
     assert path.read_bytes() == CONTENT
     assert [one.done for one in seen] == [100_000, 150_000, len(CONTENT)]

@@ -13,7 +13,7 @@ from corpus_layouts import write_corpus, zip_folder
 from toolwoz_town import environment_of, through_the_store
 
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.progress import Snapshot, ThrottledProgress
+from josh_pipeline.core.progress import TaskState, ThrottledProgress
 from josh_pipeline.environments.toolwoz.corpus import Corpus
 from josh_pipeline.environments.toolwoz.reader import read_corpus
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
@@ -239,7 +239,7 @@ def test_a_dialogue_in_two_splits_is_refused(tmp_path: Path) -> None:
 
 
 def test_progress_names_the_files_read(official: Path) -> None:
-    seen: list[Snapshot] = []
+    seen: list[TaskState] = []
     read_corpus(str(official), official, ThrottledProgress(seen.append, print))
     assert "read data.json" in [one.task for one in seen]
     assert [(one.done, one.total, one.finished) for one in seen] == [(1, 1, True)] * 7

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from tiny_model import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from josh_pipeline.core.progress import SilentProgress, Snapshot, ThrottledProgress
+from josh_pipeline.core.progress import SilentProgress, TaskState, ThrottledProgress
 from josh_pipeline.evaluation.drift import Drift, general_texts, measure_drift, reading_digest, summarised
 from josh_pipeline.policies.transformers_engine import TransformersEngine
 from josh_pipeline.policies.weights import Quantization, Weights, serves_beside
@@ -117,7 +117,7 @@ def test_each_text_weighs_the_same_and_each_kind_has_its_mean() -> None:
 
 
 def test_progress_counts_the_texts_of_both_models(foundation: Path) -> None:
-    seen: list[Snapshot] = []
+    seen: list[TaskState] = []
     policy = Weights(foundation, None, foundation)
     measure_drift(policy, foundation, ThrottledProgress(seen.append, lambda text: None))
     assert [(s.task, s.done, s.finished) for s in seen] == [("Drift from the foundation", 80, True)]
@@ -149,4 +149,4 @@ def test_drift_is_measured_on_the_very_weights_that_are_served(
     _, read, served = loaded
     assert [name for name, _ in read.named_parameters()] == [name for name, _ in served.named_parameters()]
     assert policy.merged.exists() != beside
-    assert (policy.served(beside).adapter is not None) == beside
+    assert (policy.served(beside)[1] is not None) == beside

@@ -12,7 +12,7 @@ from toolwoz_town import environment_of
 
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.policy import Policy
-from josh_pipeline.core.progress import Snapshot, ThrottledProgress
+from josh_pipeline.core.progress import TaskState, ThrottledProgress
 from josh_pipeline.core.world import CallRecord
 from josh_pipeline.environments.toolwoz.goal import Goal
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
@@ -117,7 +117,7 @@ def test_each_conversation_counts_what_it_asked_of_the_model() -> None:
 
 
 def test_progress_and_checkpoints_follow_each_episode() -> None:
-    seen: list[Snapshot] = []
+    seen: list[TaskState] = []
     kept: list[Episode] = []
     asyncio.run(
         evaluate(

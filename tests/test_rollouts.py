@@ -346,5 +346,5 @@ def test_only_settings_that_change_trees_change_their_digest():
 def test_trees_under_other_words_of_the_agent_have_another_digest(monkeypatch):
     plain = load_settings("quickstart")
     before = digest_of(plain)
-    monkeypatch.setattr("josh_pipeline.dialogue.agents.RULES", "Do as you like.")
+    monkeypatch.setattr("josh_pipeline.dialogue.agents.COMPACT_RULES", "Do as you like.")
     assert digest_of(plain) != before

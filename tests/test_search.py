@@ -216,7 +216,7 @@ def test_a_fault_of_the_policy_s_program_is_not_swallowed():
 
 
 def test_a_goal_without_milestones_is_refused():
-    with pytest.raises(UserError, match="has no milestones, so it cannot be searched"):
+    with pytest.raises(UserError, match="has no milestones to search for"):
         grow(said(), prizes="")
 
 

@@ -8,7 +8,7 @@ from josh_pipeline.audit.context import BATCH, Context
 from josh_pipeline.audit.sources import check_folder, check_together
 from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import RolloutError
-from josh_pipeline.core.world import World, earned_in, outcome_of
+from josh_pipeline.core.world import World, judged
 from josh_pipeline.dialogue.conversation import made_again
 from josh_pipeline.evaluation.benchmark import Episode
 from josh_pipeline.harvest.harvest import with_earlier
@@ -40,14 +40,12 @@ def check_adapter(context: Context, written: Written) -> None:
         check_labels_of(context, context.known[own])
     right = policy_digest(row["base_digest"], row["adapter_digest"])
     if right != row["policy_digest"]:
-        message = f"Candidate {row['policy_digest']} is not its base with its adapter: that is {right}."
-        context.audit.broken(where, message)
+        context.broken(where, f"Candidate {row['policy_digest']} is not its base with its adapter: that is {right}.")
     policy = context.row("policies", written.input("policy"))
     if policy is not None:
         context.linked(where, row, policy, ("base_digest",), "policy")
         if row["parent_digest"] not in (None, policy["adapter_digest"]):
-            message = f"It went on from adapter {row['parent_digest']}, which is not that of its policy."
-            context.audit.broken(where, message)
+            context.broken(where, f"It went on from adapter {row['parent_digest']}, which is not that of its policy.")
 
 
 def check_labels_of(context: Context, harvest: Written) -> None:
@@ -60,7 +58,7 @@ def check_labels_of(context: Context, harvest: Written) -> None:
     if all(ids) and ids[0] != ids[1]:
         message = f"Its labels are of the trees of {labelled.key} generation {labelled.number}, and its rows "
         message += f"of those of {trees.key} generation {trees.number}."
-        context.audit.broken(harvest.name, message)
+        context.broken(harvest.name, message)
 
 
 def check_rows_of(
@@ -78,12 +76,11 @@ def check_rows_of(
     right = content_id(sorted(each.row_id for each in with_earlier(harvests[0], harvests[1:])))
     if right != row["rows_digest"]:
         message = f"It was trained on rows with digest {row['rows_digest']}; those of {names} have {right}."
-        context.audit.broken(where, message)
+        context.broken(where, message)
     digests = [context.known[one].digest for one in sources]
     committed = manifest.get("rows_generations")
     if committed != digests:
-        message = f"Its manifest names the rows {committed}; those of {names} are {digests}."
-        context.audit.broken(where, message)
+        context.broken(where, f"Its manifest names the rows {committed}; those of {names} are {digests}.")
 
 
 def check_manifest(context: Context, where: str, row: dict[str, Any], manifest: dict[str, Any]) -> None:
@@ -91,7 +88,7 @@ def check_manifest(context: Context, where: str, row: dict[str, Any], manifest: 
     path = context.home.absolute(row["adapter_path"]).with_suffix(".json")
     shown = context.home.relative(path)
     if not path.is_file():
-        context.audit.broken(where, f"Its manifest {shown} is missing.")
+        context.broken(where, f"Its manifest {shown} is missing.")
     else:
         try:
             found = json.loads(path.read_text())
@@ -102,11 +99,10 @@ def check_manifest(context: Context, where: str, row: dict[str, Any], manifest: 
             "SELECT manifest FROM trainings WHERE adapter_digest = ?", [row["adapter_digest"]]
         )
         if found not in [json.loads(one["manifest"]) for one in stored]:
-            context.audit.broken(where, f"Its manifest {shown} is not the one that was stored.")
+            context.broken(where, f"Its manifest {shown} is not the one that was stored.")
     for column in ("adapter_digest", "base_digest", "parent_digest", "rows_digest", "rows"):
         if manifest.get(column) != row[column]:
-            message = f"Its {column} is {row[column]}, and that of its manifest is {manifest.get(column)}."
-            context.audit.broken(where, message)
+            context.broken(where, f"Its {column} is {row[column]}, and that of its manifest is {manifest.get(column)}.")
 
 
 def check_evaluation(context: Context, written: Written) -> None:
@@ -143,11 +139,10 @@ def _check_mean(context: Context, where: str, row: dict[str, Any], ids: list[str
     )[0]
     for column in ("mean_reward", "success_rate"):
         if abs(found[column] - row[column]) > TOLERANCE:
-            message = f"Its {column} is {row[column]}, and its conversations give {found[column]}."
-            context.audit.broken(where, message)
+            context.broken(where, f"Its {column} is {row[column]}, and its conversations give {found[column]}.")
     if found["policies"] not in (None, [], [row["policy_digest"]]):
         of = f"{sorted(found['policies'])}, not of {row['policy_digest']}"
-        context.audit.broken(where, f"Its conversations are of policies {of}.")
+        context.broken(where, f"Its conversations are of policies {of}.")
 
 
 def _check_episodes(context: Context, written: Written, ids: Sequence[str]) -> None:
@@ -163,10 +158,11 @@ def _check_episodes(context: Context, written: Written, ids: Sequence[str]) -> N
             context.audit.checked["conversations"] += 1
             if record["success"] != episode.success:
                 message = f"Conversation {episode.episode_id} has reward {episode.reward} and success "
-                context.audit.broken(where, f"{message}{record['success']}.")
-            if environment is not None and episode.goal_id in known and episode.failure is None:
+                context.broken(where, f"{message}{record['success']}.")
+            # What a world did that raised is not among the calls.
+            if environment is not None and episode.goal_id in known and episode.failure != "world":
                 world = environment.world(known[episode.goal_id])
-                context.audit.broken(where, *episode_faults(episode, world))
+                context.broken(where, *episode_faults(episode, world))
 
 
 def episode_faults(episode: Episode, world: World) -> list[str]:
@@ -174,7 +170,7 @@ def episode_faults(episode: Episode, world: World) -> list[str]:
     name = f"Conversation {episode.episode_id}"
     try:
         made_again(world, episode.messages, episode.calls)
-        earned, reward = tuple(sorted(earned_in(world))), outcome_of(world, episode.messages)
+        earned, reward = tuple(sorted(world.milestones())), judged(world, episode.messages)
     except RolloutError as fault:
         return [f"{name}: its calls cannot be made again: {fault.message}"]
     found = []
@@ -198,13 +194,13 @@ def check_promotion(context: Context, written: Written) -> None:
         shown = " and ".join(f"{digest} ({side})" for side, digest in sorted(measured))
         message = f"It decided on {row['policy_digest']} against {row['previous_digest']}, and "
         message += f"{evaluation.key} generation {evaluation.number} measured {shown}."
-        context.audit.broken(where, message)
+        context.broken(where, message)
     policy = context.row("policies", written.input("policy"))
     trained = context.row("trainings", written.input("adapter"))
     if trained is not None:
         context.linked(where, row, trained, ("policy_digest", "adapter_digest"), "training")
         if policy is not None and row["previous_digest"] != policy["policy_digest"]:
             message = f"It was held against policy {row['previous_digest']}, not against that of the iteration."
-            context.audit.broken(where, message)
+            context.broken(where, message)
     elif policy is not None:
         context.linked(where, row, policy, ("policy_digest", "base_digest"), "policy")

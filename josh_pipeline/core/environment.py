@@ -19,7 +19,7 @@ from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Policy
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.core.user import User
-from josh_pipeline.core.world import CallRecord, World, called, earned_in, outcome_of
+from josh_pipeline.core.world import CallRecord, World, called, judged
 
 Role = Literal["train", "val", "test"]
 """``train`` is harvested, ``val`` gates promotion, ``test`` is what tables and figures show."""
@@ -328,7 +328,7 @@ class Environment(ABC, Generic[T]):
             "results": results,
             "earned": sorted(world.milestones()),
             "void": world.void,
-            "reward": world.outcome(conversation),
+            "reward": judged(world, conversation),
         }
 
     @classmethod
@@ -388,7 +388,7 @@ def solved_by_oracle(environment: Environment[T], task: T) -> Solved | None:
     """Make the oracle's calls, each in a turn of its own; None for an excluded task, and where there is no oracle.
 
     Raises:
-        UserError: the environment's code breaks on them.
+        UserError: the environment's code breaks on them, or gives no reward.
     """
     with at_fault(f"The oracle of task {task.goal_id}"):
         return _solved(environment, task)
@@ -401,9 +401,9 @@ def _solved(environment: Environment[T], task: T) -> Solved | None:
     world = environment.world(task)
     for call in calls:
         called(world, call.tool, call.parameters)
-        world.hand_over()  # what a call earns may be told, and tools change here alone
+        world.hand_over()  # only here may tools change, and milestones be earned without a call
     if not calls:
         world.hand_over()
-    earned = earned_in(world)
+    earned = world.milestones()
     missed = tuple(call.tool for place, call in enumerate(task.calls) if place not in earned)
-    return Solved(outcome_of(world, ()), missed)
+    return Solved(judged(world, ()), missed)

@@ -7,9 +7,9 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from josh_pipeline.core.environment import ROLES, Environment, T, Task
+from josh_pipeline.core.environment import ROLES, Environment, Role, T, Task
 from josh_pipeline.core.errors import UserError, at_fault, quoted
-from josh_pipeline.core.world import Tool, World, earned_in, outcome_of
+from josh_pipeline.core.world import Tool, World, judged
 
 
 def kept_tasks(environment: Environment[T]) -> Sequence[T]:
@@ -24,21 +24,35 @@ def kept_tasks(environment: Environment[T]) -> Sequence[T]:
             if not isinstance(task, Task):
                 raise UserError(f"tasks() holds a {type(task).__name__}: let it return instances of Task.")
             json.dumps([[call.tool, call.parameters] for call in task.calls])
-    names = Counter(task.goal_id for task in tasks)
-    if twice := [name for name, number in names.items() if number > 1]:
-        raise UserError(f"{names[twice[0]]} tasks have the goal_id {quoted(twice[0])}: give each one of its own.")
-    roles: dict[str, str] = {}
     for task in tasks:
         if task.role not in ROLES:
             raise UserError(f"Task {task.goal_id} has the role {quoted(task.role)}: use {', '.join(ROLES)}.")
         if task.kind not in environment.kinds:
             raise UserError(f"Task {task.goal_id} has the kind {quoted(task.kind)}: name it in the kinds of its class.")
-        if task.excluded is None and roles.setdefault(task.source_id, task.role) != task.role:
-            raise UserError(
-                f"Source {quoted(task.source_id)} has tasks of the roles {roles[task.source_id]} and {task.role}: "
-                "give them one role, or sources of their own, lest training sees what is evaluated."
-            )
+    require_distinct(tasks)
     return tasks
+
+
+def require_distinct(tasks: Sequence[Task]) -> None:
+    """Hold tasks to what all that follows relies on: an id names one task, and a source has one role.
+
+    Raises:
+        UserError: they break it.
+    """
+    ids = Counter(task.goal_id for task in tasks)
+    if again := [name for name, number in ids.items() if number > 1]:
+        raise UserError(
+            f"{len(again)} goal ids name several tasks, the first is {quoted(again[0])}: let goal_id name all that "
+            "a task is."
+        )
+    roles: dict[str, set[Role]] = {}
+    for task in tasks:
+        roles.setdefault(task.source_id, set()).add(task.role)
+    if mixed := [name for name, found in roles.items() if len(found) > 1]:
+        raise UserError(
+            f"{len(mixed)} sources have tasks of several roles, the first is {quoted(mixed[0])}: give all tasks of "
+            "a source one role, or what is trained on leaks into the evaluation."
+        )
 
 
 def check_playable(environment: Environment[T], task: T) -> None:
@@ -67,9 +81,9 @@ def _check_world(world: World, task: Task, searching: bool) -> None:
             f"Task {task.goal_id} has the role train and no milestones, so that no search could collect them: "
             "exclude it, or give it another role."
         )
-    if stray := earned_in(world.fork()) - frozenset(world.all_milestones):
+    if stray := world.fork().milestones() - frozenset(world.all_milestones):
         raise ValueError(f"milestone {min(stray)} is none of all_milestones")
-    outcome_of(world, ())
+    judged(world, ())
     bool(world.void)
 
 

@@ -9,7 +9,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Any, Self
 
 from josh_pipeline.core.errors import RolloutError, failing_as
@@ -124,7 +123,7 @@ def called(world: World, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
     """Make a call in a world; returns its result as the store keeps it: of JSON's types alone.
 
     Raises:
-        RolloutError: kind ``world``: the call raised, or gave no result that JSON can hold.
+        RolloutError: the call raised, or gave no result that JSON can hold.
     """
     with failing_as("world", f"The tool {tool}"):
         result = world.call(tool, arguments)
@@ -137,24 +136,14 @@ def called(world: World, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
     return replace(result, payload=payload)
 
 
-def earned_in(world: World) -> frozenset[int]:
-    """Return the milestones earned so far.
+def judged(world: World, conversation: Conversation) -> float:
+    """Ask a world for the reward of a conversation; whoever needs a reward asks here.
 
     Raises:
-        RolloutError: kind ``world``: they cannot be had.
-    """
-    with failing_as("world", "The milestones"):
-        return frozenset(world.milestones())
-
-
-def outcome_of(world: World, conversation: Conversation) -> float:
-    """Return the reward of a conversation that led to a world's state.
-
-    Raises:
-        RolloutError: kind ``world``: the outcome raised, or is no number from 0 to 1.
+        RolloutError: it raised, or gave what is no reward.
     """
     with failing_as("world", "The outcome"):
-        value = world.outcome(conversation)
-    if not isinstance(value, Real) or not 0 <= value <= 1:
-        raise RolloutError("world", f"The outcome is {value!r}, and no number from 0 to 1.")
-    return float(value)
+        reward = float(world.outcome(conversation))
+    if not 0.0 <= reward <= 1.0:  # neither is nan
+        raise RolloutError("world", f"The outcome is {reward}, and a reward lies in [0, 1].")
+    return reward

@@ -174,7 +174,7 @@ def harvest_unfiltered(
 def _tree_refusal(tree: Tree, end: Node | None, mode: Mode, forbidden_goals: AbstractSet[str]) -> Refusal | None:
     if tree.goal_id in forbidden_goals:
         return "leakage"
-    if end is None or (mode == "paper" and tree.reward < 1.0):
+    if end is None or tree.reward <= 0.0 or (mode == "paper" and tree.reward < 1.0):
         return "too_little_reward"
     if mode == "paper" and any(message.error for message in tree.conversation(end)):
         return "error_on_golden_path"

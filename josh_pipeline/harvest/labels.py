@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from josh_pipeline.core.errors import RolloutError
-from josh_pipeline.core.world import World, earned_in, outcome_of
+from josh_pipeline.core.world import World, judged
 from josh_pipeline.dialogue.conversation import made_again
 from josh_pipeline.search.tree import Node, Tree
 
@@ -33,7 +33,7 @@ class Labels:
     Attributes:
         nodes: by node id.
         earned: milestones that the search should have collected.
-        reward: the world's outcome of the golden conversation; 0 where nothing was earned, and where it is none.
+        reward: the world's outcome of the golden conversation; 0 where nothing was earned, or it gives none.
     """
 
     nodes: Mapping[str, NodeLabels]
@@ -49,9 +49,6 @@ def relabel(tree: Tree, world: World) -> Labels:
     Args:
         tree: as stored.
         world: the goal's world, nothing called yet; it is forked, never changed.
-
-    Raises:
-        RolloutError: kind ``world``: it does not do again what it did.
     """
     worlds: dict[str | None, World] = {None: world}
     calls: dict[str, tuple[tuple[int, ...], ...]] = {}
@@ -69,13 +66,13 @@ def relabel(tree: Tree, world: World) -> Labels:
     earned: dict[str, tuple[int, ...]] = {node.node_id: () for node in tree.nodes}
     golden: set[str] = set()
     successful: set[str] = set()
-    reward = 0.0
+    last: Node | None = None
     for number in range(1, tree.rounds + 1):
         earners = []
         for node in tree.nodes:
             state = worlds[node.node_id]
             if node.round == number and not state.void:
-                new = tuple(sorted(earned_in(state) - collected))
+                new = tuple(sorted(state.milestones() - collected))
                 earned[node.node_id] = new
                 if new:
                     earners.append(node)
@@ -84,10 +81,11 @@ def relabel(tree: Tree, world: World) -> Labels:
             golden.update(step.node_id for step in tree.walk(first))
             successful.update(step.node_id for node in earners for step in tree.walk(node))
             collected |= frozenset(earned[first.node_id])
-            try:
-                reward = outcome_of(worlds[first.node_id], tree.conversation(first))
-            except RolloutError:
-                reward = 0.0  # as the search noted it, with the failure
+            last = first
+    try:
+        reward = judged(worlds[last.node_id], tree.conversation(last)) if last is not None else 0.0
+    except RolloutError:  # as in the search, whose tree failed there
+        reward = 0.0
     nodes = {
         node_id: NodeLabels(
             earned=earned[node_id],

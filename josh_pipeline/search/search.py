@@ -9,7 +9,7 @@ from josh_pipeline.core.errors import ErrorKind, RolloutError, UserError, at_fau
 from josh_pipeline.core.messages import Conversation, Message, visible
 from josh_pipeline.core.policy import Completion, Policy, Sampling
 from josh_pipeline.core.user import User, answered
-from josh_pipeline.core.world import CallRecord, World, earned_in, outcome_of
+from josh_pipeline.core.world import CallRecord, World, judged
 from josh_pipeline.dialogue.agents import ERROR_SENTENCE, AgentFormat
 from josh_pipeline.dialogue.conversation import agent_action, agent_turn, hand_over
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, concurrently
@@ -68,9 +68,7 @@ async def search(
         UserError: the world has no milestones, so nothing could be earned, or does not say what the agent is told.
     """
     if not world.all_milestones:
-        raise UserError(
-            f"Goal {goal_id} has no milestones, so it cannot be searched: exclude it, or give it another role."
-        )
+        raise UserError(f"Goal {goal_id} has no milestones to search for: exclude it, or give it another role.")
     started = time.monotonic()
     with limiter.lane() as lane:
         seat = LimitedPolicy(MeteredPolicy(policy, account.agent), lane)
@@ -216,14 +214,15 @@ class _Search:
                 await self.take_turn(leaf)
             else:
                 await self.take_action(leaf)
-            with failing_as("world", "Whether all is void"):
-                void = leaf.world.void
-            if void:
-                leaf.end = "void"
-            else:
-                leaf.earned = tuple(sorted(earned_in(leaf.world) - self.collected))
+            with failing_as("world", "What was earned"):
+                void, earned = leaf.world.void, leaf.world.milestones()
         except RolloutError as fault:
             leaf.fail(fault)
+            return
+        if void:
+            leaf.end = "void"
+        else:
+            leaf.earned = tuple(sorted(earned - self.collected))
 
     def request_seed(self, leaf: _Branch, index: int) -> int:
         return derived_seed(self.seed, self.goal_id, leaf.path, index)
@@ -279,7 +278,7 @@ class _Search:
     def judge(self, golden: _Branch) -> None:
         """Let the world say what the golden conversation was worth."""
         try:
-            self.outcome = outcome_of(golden.world, golden.conversation)
+            self.outcome = judged(golden.world, golden.conversation)
         except RolloutError as fault:
             self.failure, self.failure_message = fault.kind, fault.message
 

@@ -3,9 +3,7 @@
 import json
 from typing import Any
 
-import polars as pl
-
-from josh_pipeline.core.errors import at_fault
+from josh_pipeline.core.errors import UserError, at_fault
 from josh_pipeline.harvest.labels import Labels, disagreements, node_disagreements, relabel
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.stages.environment import stored_tasks
@@ -21,7 +19,7 @@ def label_rewards(step: Step, iteration: str) -> Made:
     """Replay the calls of every tree of an iteration and write down the labels that follow from them.
 
     Raises:
-        UserError: there are no trees, or the iteration's policy has changed since they were grown.
+        UserError: there are no trees, or policy or goals of the iteration have changed since they were grown.
     """
     policy = iterating_policy(step, iteration)
     source = made_with(step, policy, "rollouts")
@@ -32,6 +30,11 @@ def label_rewards(step: Step, iteration: str) -> Made:
         goal.goal_id: goal
         for goal in stored_tasks(step.warehouse, policy.goals_scope, of=environment.Task, ids=ids, usable=False)
     }
+    if unknown := set(ids) - goals.keys():
+        raise UserError(
+            f"{len(unknown)} trees of iteration {iteration} are of goals that are not in the store any more: "
+            f"materialize {step.asset('rollouts')} of iteration {iteration} again."
+        )
     nodes: list[dict[str, Any]] = []
     whole: list[dict[str, Any]] = []
     differences: list[str] = []
@@ -48,10 +51,7 @@ def label_rewards(step: Step, iteration: str) -> Made:
         whole.append(tree_label_record(tree, labels) | {"agrees": not wrong})
         step.progress.advance("Labels")
     step.progress.finish("Labels")
-    tables = {
-        "labels": pl.DataFrame(nodes, schema_overrides={"difference": pl.String}, infer_schema_length=None),
-        "tree_labels": pl.DataFrame(whole),
-    }
+    tables = {"labels": nodes, "tree_labels": whole}
     generation = step.warehouse.publish("labels", iteration, step.run_id, tables, [policy.source, source])
     calls = sum(len(node.calls) for tree in trees for node in tree.nodes)
     sentence = f"All labels of {len(nodes)} nodes agree, from {calls} calls replayed."
