@@ -93,6 +93,16 @@ def stored_environment(
         return environment_class(settings.name).restore(settings, snapshot)
 
 
+def changed(step: Step) -> bool:
+    """Whether the environment of the settings is in the store, and its code is another now."""
+    current = step.warehouse.current("corpus", corpus_scope(step.settings))
+    if current is None:
+        return False
+    environment = stored_environment(step.warehouse, step.settings.environment, current.scope, sources=False)
+    stored: str = step.warehouse.written("corpora", current)[0]["corpus_digest"]
+    return environment.snapshot().digest != stored
+
+
 adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 """Of a class of tasks: what writes and reads them."""
 
