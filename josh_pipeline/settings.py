@@ -290,11 +290,13 @@ EnvironmentChoice = Annotated[SerializeAsAny[EnvironmentSettings], BeforeValidat
 
 def faults_of(fault: ValidationError) -> str:
     """Say every fault of some settings, each with its place."""
-    places = (".".join(map(str, error["loc"])) for error in fault.errors())
-    return "; ".join(
-        f"{place}: {error['msg']}" if place else str(error["msg"])
-        for place, error in zip(places, fault.errors(), strict=True)
-    )
+    found = []
+    for error in fault.errors():
+        place = ".".join(map(str, error["loc"]))
+        unknown = error["type"] == "extra_forbidden"
+        said = "there is no such setting" if unknown else str(error["msg"]).removeprefix("Value error, ")
+        found.append(f"{place}: {said}" if place else said)
+    return "; ".join(found)
 
 
 class Settings(Section):
@@ -372,7 +374,9 @@ def load_settings(profile: str, overrides: dict[str, Any] | None = None) -> Sett
     try:
         return Settings.model_validate({"profile": Path(profile).stem} | merged(values, overrides or {}))
     except ValidationError as fault:
-        raise UserError(f"Profile {profile} has {len(fault.errors())} faulty settings: {faults_of(fault)}.") from None
+        number = len(fault.errors())
+        noun = "setting" if number == 1 else "settings"
+        raise UserError(f"Profile {profile} has {number} faulty {noun}: {faults_of(fault)}.") from None
 
 
 def _profile(name: str) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def test_a_source_of_several_tasks_asks_for_one_of_them(till: Environment[Task])
 def test_settings_find_it_by_its_name_and_refuse_what_it_does_not_take() -> None:
     settings = load_settings("quickstart", {"environment": {"name": NAME}})
     assert settings.environment == EnvironmentSettings(name=NAME)
-    with pytest.raises(Exception, match=r"environment: corpus: Extra inputs are not permitted"):
+    with pytest.raises(Exception, match=r"environment: corpus: there is no such setting"):
         load_settings("quickstart", {"environment": {"name": NAME, "corpus": {}}})
 
 

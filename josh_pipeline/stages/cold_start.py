@@ -116,7 +116,7 @@ def _demonstrations(step: Step, scope: str) -> list[Demonstration]:
     written = asyncio.run(demonstrate(environment, goals, careless, seed, settings.user.max_turns))
     if not written:
         raise UserError(
-            f"{settings.environment.name} has no scripted agent that could demonstrate: "
+            f"{settings.environment.shown} has no scripted agent that could demonstrate: "
             "set cold_start.conversations to 0."
         )
     return written
