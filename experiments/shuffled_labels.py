@@ -16,10 +16,10 @@ from typing import ClassVar
 
 from common import Experiment, options_of, run
 
-from josh_pipeline.evaluation.gate import Gate
+from josh_pipeline.evaluation.gate import Gate, undisturbed
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.stages.drift import drift_record
-from josh_pipeline.stages.evaluation import GATE, comparison, gate_of, undisturbed
+from josh_pipeline.stages.evaluation import GATE, comparison, gate_of
 from josh_pipeline.stages.playing import Contender
 from josh_pipeline.stages.stage import Step
 
@@ -53,7 +53,7 @@ class ShuffledLabels(Experiment):
         before = Contender(policy.policy_digest, policy.adapter_path, "before")
         after, _ = self.trained(rows, self.training_settings("kto", self.rate), "after")
         sides = [self.episodes(player, GATE) for player in (before, after)]
-        reward = comparison(step, GATE, "reward", *undisturbed(*sides))
+        reward = comparison(step.settings, GATE, "reward", *undisturbed(*sides))
         drift = drift_record(step, policy, after.digest, after.adapter_path)
         return gate_of(asdict(reward), drift["drift"], drift["max_drift"])
 

@@ -9,11 +9,12 @@ import polars as pl
 
 from josh_pipeline.core.content import canonical_json
 from josh_pipeline.core.environment import Environment, Role, Task
-from josh_pipeline.core.errors import ErrorKind, UserError
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.evaluation.benchmark import Episode
-from josh_pipeline.evaluation.gate import Gate, drift_sentence, too_far
+from josh_pipeline.evaluation.gate import Gate, drift_sentence, too_far, undisturbed
 from josh_pipeline.evaluation.statistics import paired_bootstrap, paired_values
 from josh_pipeline.evaluation.summary import Score, score
+from josh_pipeline.settings import Settings
 from josh_pipeline.stages.drift import drift_frame, drift_record
 from josh_pipeline.stages.goals import evaluation_goals
 from josh_pipeline.stages.playing import Contender, environment_of, played_episodes
@@ -23,9 +24,6 @@ from josh_pipeline.store.layout import Members
 from josh_pipeline.store.warehouse import Generation
 
 EVALUATED: tuple[Role, ...] = ("val", "test")
-NOT_THE_POLICY: tuple[ErrorKind, ...] = ("endpoint", "timeout", "user", "world", "budget")
-"""Failures that say nothing about a policy's words."""
-
 Metric = Literal["reward", "success"]
 Side = Literal["before", "after"]
 GATE: Role = "val"
@@ -97,7 +95,7 @@ def _written(
         for role in goals
     }
     scores = {key: score(found, by_id, environment.fault) for key, found in parts.items()}
-    comparisons = compared(step, parts) if "before" in episodes else ()
+    comparisons = compared(step.settings, parts) if "before" in episodes else ()
     evaluations = [
         {"side": side, "role": role, "goal_kind": kind} | score_record(one, parts[side, role])
         for (side, role), one in scores.items()
@@ -213,32 +211,29 @@ def score_record(one: Score, episodes: Sequence[Episode]) -> dict[str, object]:
     }
 
 
-def compared(step: Step, parts: dict[tuple[Side, Role], list[Episode]]) -> tuple[Comparison, ...]:
-    """Compare both sides on each role's goals, pair by pair."""
+def compared(settings: Settings, parts: Mapping[tuple[Side, Role], Sequence[Episode]]) -> tuple[Comparison, ...]:
+    """Compare both sides on each role's goals, pair by pair.
+
+    Raises:
+        UserError: something else than the policy broke too many of the conversations that decide.
+    """
     roles: tuple[Role, ...] = (GATE, "test")
     metrics: tuple[Metric, ...] = ("reward", "success")
-    sides = {role: (parts["before", role], parts["after", role]) for role in roles}
+    sides = {role: (list(parts["before", role]), list(parts["after", role])) for role in roles}
     # A server that failed on one side only must neither refuse a candidate nor hide that it got worse.
     held = len(sides[GATE][0])
     sides[GATE] = undisturbed(*sides[GATE])
     broken = held - len(sides[GATE][0])
-    if broken > step.settings.search.max_failed_share * held:
+    if broken > settings.search.max_failed_share * held:
         raise UserError(
             f"{broken} of the {held} validation goals, which decide on the promotion, were broken off by "
             "something else than the policy. Mend that and run again: the other conversations are kept."
         )
-    return tuple(comparison(step, role, metric, *sides[role]) for role in roles for metric in metrics)
-
-
-def undisturbed(before: Sequence[Episode], after: Sequence[Episode]) -> tuple[list[Episode], list[Episode]]:
-    """Leave out the goals whose conversation, on either side, something else than the policy broke off."""
-    broken = {one.goal_id for one in (*before, *after) if one.failure in NOT_THE_POLICY}
-    first, second = ([one for one in side if one.goal_id not in broken] for side in (before, after))
-    return first, second
+    return tuple(comparison(settings, role, metric, *sides[role]) for role in roles for metric in metrics)
 
 
 def comparison(
-    step: Step, role: Role, metric: Metric, before: Sequence[Episode], after: Sequence[Episode]
+    settings: Settings, role: Role, metric: Metric, before: Sequence[Episode], after: Sequence[Episode]
 ) -> Comparison:
     """Compare one figure, goal by goal.
 
@@ -246,7 +241,7 @@ def comparison(
         ValueError: the two sides played different goals.
     """
     old, new = paired_values(*({one.goal_id: float(getattr(one, metric)) for one in side} for side in (before, after)))
-    found = paired_bootstrap(old, new, resamples=step.settings.evaluation.bootstrap)
+    found = paired_bootstrap(old, new, resamples=settings.evaluation.bootstrap)
     return Comparison(
         role=role,
         metric=metric,

@@ -13,7 +13,7 @@ from josh_pipeline.evaluation.gate import Gate
 from josh_pipeline.stages.evaluation import GATE, gate_of
 from josh_pipeline.stages.policy import PolicyRow, made_with, policy_of, resolve_policy, successor
 from josh_pipeline.stages.stage import Made, Stage, Step
-from josh_pipeline.store.warehouse import Generation
+from josh_pipeline.store.warehouse import Generation, Warehouse
 
 
 def promote(step: Step, iteration: str) -> Made:
@@ -40,7 +40,7 @@ def promote(step: Step, iteration: str) -> Made:
     else:
         trained = made_with(step, policy, "adapter")
         inputs.append(trained)
-        gate = stored_gate(step, evaluation)
+        gate = stored_gate(step.warehouse, evaluation)
         promoted, reason = gate.passed, gate.sentence
         training = step.written("trainings", trained)[0]
         candidate = {
@@ -99,12 +99,12 @@ def decided_digests(promotion: Mapping[str, Any]) -> set[tuple[str, str]]:
     return sides
 
 
-def stored_gate(step: Step, evaluation: Generation) -> Gate:
+def stored_gate(warehouse: Warehouse, evaluation: Generation) -> Gate:
     """Return what decides on an iteration's candidate, as its evaluation wrote it down."""
     reward = next(
-        row for row in step.written("comparisons", evaluation) if (row["role"], row["metric"]) == (GATE, "reward")
+        row for row in warehouse.written("comparisons", evaluation) if (row["role"], row["metric"]) == (GATE, "reward")
     )
-    drift = step.written("drifts", evaluation)[0]
+    drift = warehouse.written("drifts", evaluation)[0]
     return gate_of(reward, drift["drift"], drift["max_drift"])
 
 
