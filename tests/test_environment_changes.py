@@ -1,4 +1,4 @@
-"""An environment of one's own that is edited between two runs: nothing old is mixed in, and each step says what first."""
+"""An environment of one's own that is edited between two runs: nothing old is mixed in."""
 
 from collections.abc import Callable
 from dataclasses import replace
