@@ -34,13 +34,7 @@ JOBS = [
 
 MONDAY_MORNING = "0 3 * * 1"
 DAY = timedelta(hours=24)
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
+UNFINISHED = [dg.DagsterRunStatus[name] for name in ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")]
 
 
 def under_way(instance: dg.DagsterInstance, key: str) -> str | None:

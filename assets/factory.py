@@ -11,7 +11,7 @@ from josh_pipeline.audit.text import standing
 from josh_pipeline.audit.whole import audit_home, store_digest
 from josh_pipeline.stages import promotion
 from josh_pipeline.stages.registry import BY_NAME
-from josh_pipeline.stages.stage import Check, Made, Stage
+from josh_pipeline.stages.stage import Made, Stage
 from josh_pipeline.store.schema import columns
 
 ITERATIONS = dg.DynamicPartitionsDefinition(name="iteration")
@@ -35,7 +35,16 @@ def asset_of(stage: Stage) -> dg.AssetsDefinition:
         kinds=set(stage.kinds),
         owners=OWNERS,
         deps=[dg.AssetKey(BY_NAME[name].asset) for name in stage.inputs],
-        check_specs=[_spec(stage, check) for check in stage.checks],
+        check_specs=[
+            dg.AssetCheckSpec(
+                check.name,
+                asset=stage.asset,
+                blocking=check.blocking,
+                partitions_def=ITERATIONS if partitioned else None,
+                description=check.about,
+            )
+            for check in stage.checks
+        ],
         metadata=_definition_metadata(stage),
         description=f"{stage.about} Tables {', '.join(f'`{name}`' for name in tables_of(stage))}.",
     )
@@ -51,7 +60,9 @@ def asset_of(stage: Stage) -> dg.AssetsDefinition:
             data_version=dg.DataVersion(done.version),
             metadata={
                 **pages,
-                **_run_metadata(stage, done),
+                **_place(stage),
+                "dagster/partition_row_count" if partitioned else "dagster/row_count": done.rows,
+                "generation": done.generation.number,
                 **done.facts,
                 **{name: table(rows) for name, rows in done.tables.items() if rows},
                 **shown,
@@ -84,16 +95,6 @@ def tables_of(stage: Stage) -> tuple[str, ...]:
     return (*stage.tables, *(stage.members.content if stage.members else ()))
 
 
-def _spec(stage: Stage, check: Check) -> dg.AssetCheckSpec:
-    return dg.AssetCheckSpec(
-        check.name,
-        asset=stage.asset,
-        blocking=check.blocking,
-        partitions_def=ITERATIONS if stage.of_iterations else None,
-        description=check.about,
-    )
-
-
 def _definition_metadata(stage: Stage) -> dict[str, Any]:
     """Return where the rows lie, their columns, and the function that makes them."""
     schema = [
@@ -106,24 +107,14 @@ def _definition_metadata(stage: Stage) -> dict[str, Any]:
         for name in tables_of(stage)
         for column in columns()[name]
     ]
+    code = dg.LocalFileCodeReference(
+        file_path=inspect.getfile(stage.make), line_number=inspect.getsourcelines(stage.make)[1]
+    )
     return {
         **_place(stage),
         "dagster/column_schema": dg.TableSchema(schema),
-        "dagster/code_references": _code_of(stage),
+        "dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[code]),
     }
-
-
-def _code_of(stage: Stage) -> dg.CodeReferencesMetadataValue:
-    """Return a link to the function that makes a stage, instead of to this factory."""
-    place = dg.LocalFileCodeReference(
-        file_path=inspect.getfile(stage.make), line_number=inspect.getsourcelines(stage.make)[1]
-    )
-    return dg.CodeReferencesMetadataValue(code_references=[place])
-
-
-def _run_metadata(stage: Stage, made: Made) -> dict[str, Any]:
-    rows = "dagster/partition_row_count" if stage.of_iterations else "dagster/row_count"
-    return _place(stage) | {rows: made.rows, "generation": made.generation.number}
 
 
 def _place(stage: Stage) -> dict[str, Any]:
@@ -177,7 +168,7 @@ def audit(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.Materiali
     ]
     findings = [
         {"status": finding.status, "where": finding.where, "what": finding.message}
-        for finding in [*broken, *(one for one in found.findings if one.status != "broken")][:SHOWN_FINDINGS]
+        for finding in sorted(found.findings, key=lambda one: one.status != "broken")[:SHOWN_FINDINGS]
     ]
     metadata: dict[str, Any] = {
         "broken links": len(broken),

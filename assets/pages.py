@@ -95,49 +95,42 @@ def tree_links(step: Step, iteration: str) -> dict[str, Any]:
     rollout = telling_tree(step.warehouse, iteration)
     if rollout is None:
         return {}
-    rows = step.warehouse.rows(LINKED, [iteration])
-    chosen = both_ends(rows)
-    lines = [
-        [
-            f"[{row['rollout_id']}]({tree_address(row['rollout_id'])})",
-            f"{row['reward']:.2f}",
-            str(row["nodes"]),
-            str(row["rounds"]),
-            row["failure"] or "",
-            plain(row["wish"] or ""),
-        ]
-        for row in chosen
+    found = step.warehouse.rows(LINKED, [iteration])
+    rows = [
+        {
+            "tree": tree_link(row["rollout_id"]),
+            "reward": f"{row['reward']:.2f}",
+            "nodes": str(row["nodes"]),
+            "rounds": str(row["rounds"]),
+            "failed": row["failure"] or "",
+            "the user wants": plain(row["wish"] or ""),
+        }
+        for row in found
     ]
-    title = f"{len(chosen)} of {len(rows)} trees: the best, then the worst"
-    head = ["tree", "reward", "nodes", "rounds", "failed", "the user wants"]
     return {
         "a telling tree": dg.MetadataValue.url(tree_address(rollout)),
-        "trees": dg.MetadataValue.md(f"{title}\n\n{markdown(head, lines)}"),
+        "trees": both_ends(rows, "trees: the best, then the worst"),
     }
 
 
 def row_links(step: Step, iteration: str) -> dict[str, Any]:
     """Return a list of training rows, each with its page and its tree; nothing where there is no row."""
-    rows = step.warehouse.rows(
+    found = step.warehouse.rows(
         "SELECT row_id, rollout_id, label, sides FROM current_preference_rows "
         "WHERE iteration = ? ORDER BY label, position",
         [iteration],
     )
-    if not rows:
-        return {}
-    chosen = both_ends(rows)
-    lines = [
-        [
-            f"[{row['row_id']}]({PAGES}/rows/{row['row_id']}.html)",
-            row["label"],
-            f"[{row['rollout_id']}]({tree_address(row['rollout_id'])})",
-            plain(row["sides"]),
-        ]
-        for row in chosen
+    rows = [
+        {
+            "row": f"[{row['row_id']}]({PAGES}/rows/{row['row_id']}.html)",
+            "label": row["label"],
+            "tree": tree_link(row["rollout_id"]),
+            "learnt from": plain(row["sides"]),
+        }
+        for row in found
     ]
-    title = f"{len(chosen)} of {len(rows)} rows, each with its page and the tree that it came from"
-    text = markdown(["row", "label", "tree", "learnt from"], lines)
-    return {"rows to look at": dg.MetadataValue.md(f"{title}\n\n{text}")}
+    what = "rows, each with its page and the tree that it came from"
+    return {"rows to look at": both_ends(rows, what)} if rows else {}
 
 
 def harvest_pages(step: Step, iteration: str) -> dict[str, Any]:
@@ -197,15 +190,18 @@ def tree_address(rollout: str) -> str:
     return f"{PAGES}/trees/{rollout}.html"
 
 
-def both_ends(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the first and the last rows, ``SHOWN`` at most."""
+def tree_link(rollout: str) -> str:
+    """Return a link to a tree's page, in Markdown."""
+    return f"[{rollout}]({tree_address(rollout)})"
+
+
+def both_ends(rows: list[dict[str, str]], what: str) -> dg.MarkdownMetadataValue:
+    """Return the first and the last rows, ``SHOWN`` at most, as a table under the words that say what they are."""
     half = SHOWN // 2
-    return rows if len(rows) <= SHOWN else rows[:half] + rows[-half:]
-
-
-def markdown(head: list[str], lines: list[list[str]]) -> str:
-    """Return a table in Markdown."""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *lines])
+    chosen = rows if len(rows) <= SHOWN else rows[:half] + rows[-half:]
+    lines = [chosen[0].keys(), ["---"] * len(chosen[0]), *(row.values() for row in chosen)]
+    text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return dg.MetadataValue.md(f"{len(chosen)} of {len(rows)} {what}\n\n{text}")
 
 
 def plain(text: str) -> str:

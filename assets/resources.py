@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
@@ -17,21 +18,19 @@ OBSERVATION_SECONDS = 60.0
 """Progress reaches the event log once a minute at most: each observation is stored for good."""
 
 
+@dataclass(frozen=True)
 class Josh:
     """A home and the settings of a run. The home is ``$JOSH_HOME``, else ``./.josh``.
 
-    Args:
+    Attributes:
         profile: as the launchpad's field of that name.
         settings: nested mapping laid over the profile's.
         terminal: where steps report beside Dagster.
     """
 
-    def __init__(
-        self, profile: str = "", settings: Mapping[str, Any] | None = None, terminal: Progress | None = None
-    ) -> None:
-        self.profile = profile
-        self.overrides = dict(settings or {})
-        self.terminal = terminal or SilentProgress()
+    profile: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    terminal: Progress = field(default_factory=SilentProgress)
 
     @contextmanager
     def step(self, context: dg.AssetExecutionContext) -> Iterator[Step]:
@@ -39,7 +38,7 @@ class Josh:
         with mistakes_told():
             progress = Tee(self.terminal, observing(context))
             home = open_home()
-            settings = home.settings(self.profile, self.overrides)
+            settings = home.settings(self.profile, dict(self.settings))
             with at_work(home.root):
                 yield start_step(home, settings, context.run.run_id, progress)
 
@@ -58,7 +57,7 @@ def josh_resource(terminal: Progress | None = None) -> dg.ResourceDefinition:
     """
 
     def made(context: dg.InitResourceContext) -> Josh:
-        return Josh(**context.resource_config, terminal=terminal)
+        return Josh(**context.resource_config, terminal=terminal or SilentProgress())
 
     profile = dg.Field(
         str,
@@ -102,10 +101,7 @@ def observing(context: dg.AssetExecutionContext) -> Progress:
             )
         )
 
-    def say(text: str) -> None:
-        context.log.info(text)
-
-    return ThrottledProgress(observe, say, interval=OBSERVATION_SECONDS)
+    return ThrottledProgress(observe, context.log.info, interval=OBSERVATION_SECONDS)
 
 
 class Tee:

@@ -52,9 +52,8 @@ from josh_pipeline.settings import Settings, load_settings
 from josh_pipeline.stages.environment import stored_environment, stored_tasks
 from josh_pipeline.stages.evaluation import score_record
 from josh_pipeline.stages.labels import label_records, tree_label_record
-from josh_pipeline.stages.playing import EPISODE_SCHEMA, episode_record
+from josh_pipeline.stages.playing import episode_record
 from josh_pipeline.stages.registry import BY_NAME, open_home
-from josh_pipeline.stages.rollouts import NODE_SCHEMA, TREE_SCHEMA
 from josh_pipeline.stages.stage import Step, base_scope, corpus_scope, goals_scope, start_step
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.schema import columns
@@ -231,15 +230,9 @@ def make(home: Home, nodes: int, batch: int) -> None:
         written += sum(len(tree.nodes) for tree in trees)
         marks = {"run_id": step.run_id, "simulated_user": "agenda"}
         records = [tree_record(tree) | marks for tree in trees]
-        frames = {
-            "trees": pl.DataFrame(records, schema_overrides=TREE_SCHEMA),
-            "nodes": pl.DataFrame(
-                [record for tree in trees for record in node_records(tree)],
-                schema_overrides=NODE_SCHEMA, infer_schema_length=None,
-            ),
-        }  # fmt: skip
+        made = [record for tree in trees for record in node_records(tree)]
         start = time.monotonic()
-        step.warehouse.append(frames, key="rollout_id")
+        step.warehouse.append({"trees": records, "nodes": made}, key="rollout_id")
         checkpointing += time.monotonic() - start
         collect(collected, trees, goals, environment)
     print(
@@ -295,8 +288,7 @@ def publish_rows(step: Step, ids: list[str], frames: Frames, policy: Generation)
         "rows_digest": content_id(sorted(rows["row_id"])), "method": "kto", "rows": rows.height,
         "tokens": 0, "seconds": 1.0, "manifest": "{}",
     }  # fmt: skip
-    frame = pl.DataFrame([training], schema_overrides={"parent_digest": pl.String})
-    trained = step.warehouse.publish("adapter", ITERATION, step.run_id, {"trainings": frame}, [policy, found])
+    trained = step.warehouse.publish("adapter", ITERATION, step.run_id, {"trainings": [training]}, [policy, found])
     write_evaluation(step, ITERATION, "base", str(training["policy_digest"]), [policy, trained])
 
 
@@ -373,9 +365,7 @@ def write_base(step: Step) -> None:
         "adapter_digest": None, "adapter_path": None, "base_path": "", "demonstrations": 0, "tokens": 0,
         "seconds": 0.0, "record": "{}",
     }  # fmt: skip
-    strings = {"adapter_digest": pl.String, "adapter_path": pl.String}
-    frame = pl.DataFrame([row], schema_overrides=strings)
-    step.warehouse.publish("cold_start", base_scope(step.settings), step.run_id, {"base_models": frame})
+    step.warehouse.publish("cold_start", base_scope(step.settings), step.run_id, {"base_models": [row]})
 
 
 def write_policy(step: Step, iteration: str, predecessor: str | None) -> Generation:
@@ -388,13 +378,11 @@ def write_policy(step: Step, iteration: str, predecessor: str | None) -> Generat
         "base_digest": "base", "base_path": "", "adapter_digest": None, "adapter_path": None,
         "model": "generated",
     }  # fmt: skip
-    strings = dict.fromkeys(("predecessor", "adapter_digest", "adapter_path"), pl.String)
     inputs = [
         Generation("goals", goals_scope(step.settings), 1),
         Generation("cold_start", base_scope(step.settings), 1),
     ]
-    frame = pl.DataFrame([row], schema_overrides=strings)
-    return step.warehouse.publish("policy", iteration, step.run_id, {"policies": frame}, inputs)
+    return step.warehouse.publish("policy", iteration, step.run_id, {"policies": [row]}, inputs)
 
 
 def write_evaluation(step: Step, iteration: str, before: str | None, after: str, inputs: list[Generation]) -> None:
@@ -409,12 +397,11 @@ def write_evaluation(step: Step, iteration: str, before: str | None, after: str,
     for side, policy in sides.items():
         played = [conversation(goal, policy, number) for number, goal in enumerate(goals)]
         records = [episode_record(one) | {"run_id": step.run_id} for one in played]
-        frame = pl.DataFrame(records, schema_overrides=EPISODE_SCHEMA)
-        step.warehouse.append({"episodes": frame}, key="episode_id")
+        step.warehouse.append({"episodes": records}, key="episode_id")
         about = {"side": side, "role": "test", "goal_kind": "part"}
         members += [about | {"episode_id": one.episode_id} for one in played]
         scores.append(about | score_record(score(played, by_id, environment.fault), played))
-    tables = {"evaluation_episodes": pl.DataFrame(members), "evaluations": pl.DataFrame(scores)}
+    tables = {"evaluation_episodes": members, "evaluations": scores}
     step.warehouse.publish("evaluation", iteration, step.run_id, tables, inputs)
 
 

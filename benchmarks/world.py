@@ -23,7 +23,7 @@ import pandas
 
 from josh_pipeline.core.world import ToolResult
 from josh_pipeline.environments.toolwoz.corpus import Corpus
-from josh_pipeline.environments.toolwoz.databases import contains, databases_of, is_empty, normalise
+from josh_pipeline.environments.toolwoz.databases import contains, is_empty, normalise
 from josh_pipeline.environments.toolwoz.goal import DOMAINS, ID_KEY, Goal, GroundTruthCall, Semantics
 from josh_pipeline.environments.toolwoz.goals import derive_goals
 from josh_pipeline.environments.toolwoz.reader import read_corpus
@@ -130,7 +130,7 @@ def mixed_calls(goals: list[Goal], number: int, seed: int) -> list[tuple[Goal, C
 
 def disagreements(corpus: Corpus, calls: list[tuple[Goal, Call]]) -> int:
     """Count the calls that the baseline and ``paper`` answer differently."""
-    databases, frames = databases_of(corpus), frames_of(corpus)
+    databases, frames = corpus.indexed, frames_of(corpus)
     different = 0
     for goal, (tool, arguments) in calls:
         plain = PlainWorld(goal, frames).call(tool, arguments)
@@ -184,7 +184,7 @@ def measure(corpus: Corpus, seconds: float) -> dict[str, float]:
     players = {goal.goal_id: PlainWorld(goal, frames) for goal in goals["paper"]}
     figures["plain"] = rate([(players[goal.goal_id], call) for goal, call in calls], seconds)
     for semantics, of_semantics in goals.items():
-        world = partial(ToolWozWorld, databases=databases_of(corpus), semantics=semantics)
+        world = partial(ToolWozWorld, databases=corpus.indexed, semantics=semantics)
         ready = {goal.goal_id: Untouched(world(goal)) for goal in of_semantics}
         mixed = mixed_calls(of_semantics, 20_000, seed=0)
         figures[semantics] = rate([(ready[goal.goal_id], call) for goal, call in mixed], seconds)

@@ -33,7 +33,6 @@ from josh_pipeline.evaluation.statistics import paired_bootstrap, wilson
 from josh_pipeline.harvest.harvest import harvest_unfiltered, with_earlier
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.settings import TrainingBase
-from josh_pipeline.stages.playing import Contender
 from josh_pipeline.stages.policy import policy_behind, policy_of
 from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.stages.stage import Step
@@ -139,16 +138,16 @@ class Arms(Experiment):
         if (done := self.results.get((arm, rate, "val"))) is not None:
             return done
         rows = self.rows(arm)
-        player, seconds = self.trained(rows, self.settings(arm, rate), f"{arm} at {rate:g}")
-        rewards = self.play(player, "val")
-        found = Result(arm, rate, len(rows), seconds, player.digest, player.adapter_path, "val", rewards)
+        player, seconds = self.trained(rows, self.settings(arm, rate))
+        rewards = self.play(player.policy_digest, player.adapter_path, f"{arm} at {rate:g}", "val")
+        found = Result(arm, rate, len(rows), seconds, player.policy_digest, player.adapter_path, "val", rewards)
         return self.result(found)
 
     def tested(self, best: Result) -> Result:
         """Play the test goals with the best of an arm."""
         if (done := self.results.get((best.arm, best.rate, "test"))) is not None:
             return done
-        rewards = self.play(Contender(best.digest, best.adapter, f"{best.arm} at its best rate"), "test")
+        rewards = self.play(best.digest, best.adapter, f"{best.arm} at its best rate", "test")
         return self.result(replace(best, role="test", rewards=rewards))
 
     def before(self, role: Role) -> Result:
@@ -156,7 +155,7 @@ class Arms(Experiment):
         if (done := self.results.get(("before", None, role))) is not None:
             return done
         digest, adapter = self.policy.policy_digest, self.policy.adapter_path
-        rewards = self.play(Contender(digest, adapter, "before"), role)
+        rewards = self.play(digest, adapter, "before", role)
         return self.result(Result("before", None, 0, 0.0, digest, adapter, role, rewards))
 
     def candidate(self, role: Role) -> Result | None:
@@ -165,18 +164,19 @@ class Arms(Experiment):
         made_by = policy_behind(self.step.warehouse, adapter_of) if adapter_of else None
         if adapter_of is None or made_by is None or made_by.identity != self.policy.identity:
             return None
-        training = self.step.written("trainings", adapter_of)[0]
+        training = self.step.warehouse.written("trainings", adapter_of)[0]
         digest, adapter = training["policy_digest"], training["adapter_path"]
         done = self.results.get(("candidate", None, role))
         if done is not None and done.digest == digest:
             return done
-        rewards = self.play(Contender(digest, adapter, "the candidate"), role)
+        rewards = self.play(digest, adapter, "the candidate", role)
         made = training["rows"], training["seconds"]
         return self.result(Result("candidate", None, *made, digest, adapter, role, rewards))
 
-    def play(self, player: Contender, role: Role) -> list[float]:
-        """Return the reward of each goal."""
-        return [episode.reward for episode in self.episodes(player, role)]
+    def play(self, digest: str, adapter: str | None, shown: str, role: Role) -> list[float]:
+        """Return the reward of each goal, played with a policy on the iteration's base."""
+        player = replace(self.policy, policy_digest=digest, adapter_path=adapter)
+        return [episode.reward for episode in self.episodes(player, shown, role)]
 
     def work(self) -> None:
         """Make what is missing."""

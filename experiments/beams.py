@@ -58,7 +58,7 @@ class Beams(Experiment):
         goals = self.searched_goals()
         seed = derived_seed("iteration", settings.seed, self.key)
         trees: list[Tree] = []
-        files = weights(step.home, policy.base_path, policy.adapter_path, policy.policy_digest)
+        files = weights(step.home, policy)
         async with open_table(settings, self.environment, files, policy.policy_digest) as table:
             summary = await table.search(goals, seed, policy.attempt, trees.extend, step.progress, Ledger())
         order = {goal.goal_id: position for position, goal in enumerate(goals)}

@@ -23,9 +23,9 @@ from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import TrainingBase, TrainingSettings, merged
 from josh_pipeline.stages.cold_start import settle
-from josh_pipeline.stages.goals import evaluation_goals
-from josh_pipeline.stages.playing import Contender, environment_of, played_episodes
-from josh_pipeline.stages.policy import PolicyRow, iterating_policy
+from josh_pipeline.stages.goals import evaluated_goals
+from josh_pipeline.stages.playing import environment_of, played_episodes
+from josh_pipeline.stages.policy import PolicyRow, iterating_policy, with_adapter
 from josh_pipeline.stages.preferences import row_length
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.rollouts import stored_trees
@@ -89,13 +89,11 @@ class Experiment(ABC):
 
     def goals(self, role: Role) -> list[Task]:
         """The goals that the iteration is evaluated on."""
-        evaluation = self.step.settings.evaluation
-        number = evaluation.test_goals if role == "test" else evaluation.val_goals
-        return evaluation_goals(self.step.warehouse, self.policy.goals_scope, self.environment, role, number)
+        return evaluated_goals(self.step, self.policy.goals_scope, self.environment)[role]
 
-    def episodes(self, player: Contender, role: Role) -> list[Episode]:
+    def episodes(self, player: PolicyRow, shown: str, role: Role) -> list[Episode]:
         """Play those goals with a policy."""
-        return played_episodes(self.step, self.policy, self.environment, player, self.goals(role))
+        return played_episodes(self.step, player, self.environment, self.goals(role), shown)
 
     def harvested(self, trees: Sequence[Tree], method: str) -> tuple[Row, ...]:
         """The rows of a method that training takes."""
@@ -104,7 +102,7 @@ class Experiment(ABC):
 
     def fitting(self, harvested: HarvestResult) -> tuple[Row, ...]:
         """Leave rows out that training would have to cut."""
-        tokens = row_length(self.step, self.policy.base_path)
+        tokens = row_length(self.step.home, self.policy.base_path)
         return without_long(counted(harvested, tokens), self.step.settings.training.max_tokens).rows
 
     def training_settings(self, method: str, rate: float) -> TrainingBase:
@@ -116,7 +114,7 @@ class Experiment(ABC):
         settings: TrainingBase = TypeAdapter(TrainingSettings).validate_python(values | {"learning_rate": rate})
         return settings
 
-    def trained(self, rows: Sequence[Row], settings: TrainingBase, shown: str) -> tuple[Contender, float]:
+    def trained(self, rows: Sequence[Row], settings: TrainingBase) -> tuple[PolicyRow, float]:
         """Train from the iteration's policy; returns the candidate, and the seconds it took.
 
         The adapter lies among the results: no table knows it, so ``josh gc`` would not spare it elsewhere.
@@ -135,7 +133,8 @@ class Experiment(ABC):
         place = self.folder / "adapters" / result.digest
         adapter = settle(result.adapter, place, result.adapter.parent)
         digest = policy_digest(policy.base_digest, result.digest)
-        return Contender(digest, home.relative(adapter), shown), result.seconds
+        made = {"policy_digest": digest, "adapter_digest": result.digest, "adapter_path": home.relative(adapter)}
+        return with_adapter(policy, made), result.seconds
 
     @abstractmethod
     def work(self) -> None:

@@ -20,7 +20,6 @@ from josh_pipeline.evaluation.gate import Gate, undisturbed
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.stages.drift import drift_record
 from josh_pipeline.stages.evaluation import GATE, comparison, gate_of
-from josh_pipeline.stages.playing import Contender
 from josh_pipeline.stages.stage import Step
 
 LABELS = ("true", "shuffled")
@@ -50,11 +49,10 @@ class ShuffledLabels(Experiment):
     def judged(self, rows: Sequence[Row]) -> Gate:
         """Train on rows and return what the gate sees of the candidate."""
         step, policy = self.step, self.policy
-        before = Contender(policy.policy_digest, policy.adapter_path, "before")
-        after, _ = self.trained(rows, self.training_settings("kto", self.rate), "after")
-        sides = [self.episodes(player, GATE) for player in (before, after)]
+        after, _ = self.trained(rows, self.training_settings("kto", self.rate))
+        sides = [self.episodes(player, shown, GATE) for player, shown in ((policy, "before"), (after, "after"))]
         reward = comparison(step.settings, GATE, "reward", *undisturbed(*sides))
-        drift = drift_record(step, policy, after.digest, after.adapter_path)
+        drift = drift_record(step, after)
         return gate_of(asdict(reward), drift["drift"], drift["max_drift"])
 
     def work(self) -> None:

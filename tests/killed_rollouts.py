@@ -8,7 +8,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
 from fakes import PrizeWorld, ScriptedPolicy, TinyAgent, TinyUser, choosing
 
 from josh_pipeline.core.progress import SilentProgress
@@ -21,7 +20,6 @@ from josh_pipeline.stages.registry import LAYOUT
 from josh_pipeline.store.warehouse import Warehouse
 
 GOALS = 50
-FAILURES = {"failure": pl.String, "failure_message": pl.String}
 
 
 @dataclass(frozen=True)
@@ -42,12 +40,7 @@ def main(store: Path, delay: float) -> None:
     def write(trees: list[Tree]) -> None:
         rows = [tree_record(tree) | MARKS for tree in trees]
         nodes = [record for tree in trees for record in node_records(tree)]
-        types = FAILURES | {"parent_id": pl.String, "ended": pl.String}
-        tables = {
-            "trees": pl.DataFrame(rows, schema_overrides=FAILURES),
-            "nodes": pl.DataFrame(nodes, schema_overrides=types, infer_schema_length=None),
-        }
-        warehouse.append(tables, key="rollout_id")
+        warehouse.append({"trees": rows, "nodes": nodes}, key="rollout_id")
         for tree in trees:
             print(tree.rollout_id, flush=True)
 

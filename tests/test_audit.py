@@ -311,7 +311,7 @@ def settled(home: Home) -> None:
     for written in history(store).values():
         one, inputs = written.generation, {each.key: each.number for each in written.inputs}
         with store.connection() as connection:
-            counts, content = generation_rows(connection, store.layout.stage(one.stage), one.scope, one.number)
+            counts, content = generation_rows(connection, store.layout.stages[one.stage], one.scope, one.number)
             digest = generation_digest(connection, one.stage, one.scope, one.number, written.run_id, inputs, content)
             connection.execute(
                 "UPDATE generations SET rows = ?, content = ?, digest = ? "

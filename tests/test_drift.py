@@ -149,4 +149,4 @@ def test_drift_is_measured_on_the_very_weights_that_are_served(
     _, read, served = loaded
     assert [name for name, _ in read.named_parameters()] == [name for name, _ in served.named_parameters()]
     assert policy.merged.exists() != beside
-    assert (policy.served(beside).adapter is not None) == beside
+    assert (policy.served(beside)[1] is not None) == beside

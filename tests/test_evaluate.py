@@ -52,7 +52,7 @@ def test_only_the_trials_that_are_missing_are_played(step: Step, monkeypatch: py
     append = step.warehouse.append
 
     def counting(tables, key):  # type: ignore[no-untyped-def]
-        written.extend(tables["episodes"]["episode_id"])
+        written.extend(row["episode_id"] for row in tables["episodes"])
         append(tables, key)
 
     monkeypatch.setattr(step.warehouse, "append", counting)

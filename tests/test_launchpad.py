@@ -80,7 +80,7 @@ def test_a_setting_that_is_left_out_stays_and_null_unsets_one(home: Path) -> Non
     profile.write_text("budget: {max_tokens: 5}\nsearch: {goals: 3}\n")
     assert launched({"profile": str(profile), "settings": {"search": {"beam_size": 2}}}) == []
     josh = Josh(str(profile), {"budget": {"max_tokens": None}})
-    assert josh.overrides == {"budget": {"max_tokens": None}}
+    assert josh.settings == {"budget": {"max_tokens": None}}
     assert launched({"profile": str(profile), "settings": {"budget": {"max_tokens": None}}}) == []
 
 

@@ -4,7 +4,6 @@ import io
 import re
 from pathlib import Path
 
-import polars as pl
 import pytest
 from rich.console import Console
 from written_home import (
@@ -79,7 +78,7 @@ def test_two_candidates_of_one_search_share_its_cost(step: Step) -> None:
         -1
     ]
     again = training | {"policy_digest": "three", "adapter_digest": "a-three"}
-    tables = {"trainings": pl.DataFrame([again], schema_overrides={"parent_digest": pl.String})}
+    tables = {"trainings": [again]}
     warehouse.publish("adapter", "002", step.run_id, tables, made_from(step, "002", "policy", "preferences"))
     write_evaluation(step, "002", "one", "three")
     write_promotion(step, "002", "three", True)

@@ -7,15 +7,18 @@ import pytest
 from fakes import PrizeWorld, TinyAgent, TinyUser, choosing, grow, said
 from fakes import ScriptedPolicy as Scripted
 
+from josh_pipeline.core.environment import Task
 from josh_pipeline.core.errors import RolloutError
 from josh_pipeline.core.messages import Conversation
+from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.core.world import judged
-from josh_pipeline.evaluation.benchmark import Episode, play
+from josh_pipeline.evaluation.benchmark import Episode, evaluate
 from josh_pipeline.harvest.harvest import harvest
 from josh_pipeline.harvest.labels import disagreements, relabel
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.settings import EvaluationSettings
 
+TASK = Task("goal", "source", "", "val", "task", "A task", (), (), None)
 NO_REWARDS = (float("nan"), float("inf"), -0.1, 1.5, "much", None)
 
 
@@ -38,12 +41,13 @@ def valued(worth: object) -> Valued:
 
 
 def conversation_in(world: PrizeWorld) -> Episode:
-    return asyncio.run(
-        play(
-            "goal", world=world, user=TinyUser(), policy=said("GET a b", "here"), account=Ledger().account(),
-            agent=TinyAgent(), settings=EvaluationSettings(), settings_digest="settings", seed=0, trial=0,
+    (episode,) = asyncio.run(
+        evaluate(
+            [(TASK, 0)], lambda task: world, lambda *_: TinyUser(), said("GET a b", "here"), TinyAgent(),
+            EvaluationSettings(), 1, 0, SilentProgress(), settings_digest="settings", ledger=Ledger(),
         )
     )  # fmt: skip
+    return episode
 
 
 @pytest.mark.parametrize("worth", NO_REWARDS)

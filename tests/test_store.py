@@ -17,7 +17,6 @@ from josh_pipeline.search.codec import node_records, tree_record
 from josh_pipeline.search.tree import Node, Tree, Usage
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.registry import LAYOUT
-from josh_pipeline.stages.rollouts import NODE_SCHEMA, TREE_SCHEMA
 from josh_pipeline.store.digests import altered_rows, combined
 from josh_pipeline.store.run_record import record_of
 from josh_pipeline.store.warehouse import Generation, Warehouse
@@ -35,17 +34,14 @@ def listed(*ids: str) -> dict[str, pl.DataFrame]:
 ROOT = Node("", None, (), 0, (), (), (), (), False, False, False, None, None, None, None)
 
 
-def tree(rollout_id: str, reward: float = 1.0, **others: Any) -> dict[str, pl.DataFrame]:
+def tree(rollout_id: str, reward: float = 1.0, **others: Any) -> dict[str, list[dict[str, Any]]]:
     """The rows of a tree with a root and a child."""
     nodes = tuple(
         replace(ROOT, node_id=content_id(rollout_id, path), path=path, round=len(path)) for path in ((), (0,))
     )
     grown = Tree(rollout_id, "g", "p", 1, "s", "", (), nodes, (), reward, 1, None, None, Usage())
     record = tree_record(replace(grown, **others)) | {"run_id": "r", "simulated_user": "tiny"}
-    return {
-        "trees": pl.DataFrame([record], schema_overrides=TREE_SCHEMA),
-        "nodes": pl.DataFrame(node_records(grown), schema_overrides=NODE_SCHEMA),
-    }
+    return {"trees": [record], "nodes": node_records(grown)}
 
 
 @pytest.fixture
@@ -108,10 +104,10 @@ def test_the_digest_of_a_row_is_of_its_columns_and_a_tree_s_of_its_nodes(warehou
     warehouse.append(tree("one"), key="rollout_id")
     warehouse.append(tree("two", seed=2), key="rollout_id")
     with warehouse.connection() as connection:
-        assert not altered_rows(connection, "trees", ["rollout_id"])
-        assert not altered_rows(connection, "nodes", ["node_id"])
+        assert not altered_rows(connection, LAYOUT, "trees")
+        assert not altered_rows(connection, LAYOUT, "nodes")
         connection.execute("UPDATE trees SET seed = 3 WHERE rollout_id = 'two'")
-        assert altered_rows(connection, "trees", ["rollout_id"]) == [{"rollout_id": "two"}]
+        assert altered_rows(connection, LAYOUT, "trees") == [{"rollout_id": "two"}]
         combined_ = connection.execute(
             f"SELECT {combined('node_id')} FROM nodes GROUP BY rollout_id ORDER BY rollout_id"
         ).fetchall()

@@ -95,7 +95,7 @@ def test_every_table_is_written_by_one_stage_or_named_by_content_and_has_its_key
         owned = {stage.scope, "generation"} if stage is not None else set()
         assert names >= {*LAYOUT.keys(table), *owned, "digest"}
         assert (table in CONTENT_KEYS) is (stage is None)
-    for stage in LAYOUT.member_lists:
-        assert stage.members is not None and stage.members.table in stage.tables
-        listed = {column.name for column in columns()[stage.members.table]}
-        assert listed >= {stage.members.key, stage.members.digest}
+    for stage, members in LAYOUT.member_lists.items():
+        assert members.table in LAYOUT.stages[stage].tables
+        listed = {column.name for column in columns()[members.table]}
+        assert listed >= {members.key, members.digest}

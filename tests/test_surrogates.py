@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 from corpus_layouts import write_corpus
 from fakes import PrizeWorld
 from report_samples import GOAL
@@ -31,7 +30,6 @@ from josh_pipeline.stages.stage import corpus_scope, start_step
 from josh_pipeline.store.warehouse import Warehouse
 
 GOALS = tuple(replace(GOAL, goal_id=f"goal {number}") for number in range(3))
-STRINGS = {"failure": pl.String, "failure_message": pl.String, "parent_id": pl.String, "ended": pl.String}
 MARKS = {"run_id": "run", "simulated_user": "tiny"}
 
 
@@ -85,11 +83,7 @@ def test_what_an_endpoint_and_a_users_model_say_is_stored(tmp_path: Path) -> Non
     def write(trees: list[Tree]) -> None:
         kept.extend(trees)
         nodes = [record for tree in trees for record in node_records(tree)]
-        tables = {
-            "trees": pl.DataFrame([tree_record(tree) | MARKS for tree in trees], schema_overrides=STRINGS),
-            "nodes": pl.DataFrame(nodes, schema_overrides=STRINGS, infer_schema_length=None),
-        }
-        warehouse.append(tables, key="rollout_id")
+        warehouse.append({"trees": [tree_record(tree) | MARKS for tree in trees], "nodes": nodes}, key="rollout_id")
 
     async def run() -> None:
         listening = await asyncio.start_server(Surrogates().connection, "127.0.0.1", 0)

@@ -20,7 +20,7 @@ from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.weights import load_merged
 from josh_pipeline.settings import METHODS, TrainingBase, load_settings
 from josh_pipeline.training.batches import IGNORED, RowTokenizer
-from josh_pipeline.training.job import TrainingJob
+from josh_pipeline.training.job import JOBS, TrainingJob
 from josh_pipeline.training.methods import Method, method_class, method_of
 from josh_pipeline.training.run import train
 
@@ -88,7 +88,7 @@ def test_its_settings_are_its_own_and_their_faults_are_told():
 def test_settings_survive_json_and_name_their_method(base: Path, tmp_path: Path):
     settings = settings_of("Unlikelihood", pull=2.5)
     job = TrainingJob("task", harvested(settings, base), base, None, settings, 7, "none")
-    back = TrainingJob.from_json(job.to_json())
+    back = JOBS.validate_json(JOBS.dump_json(job.absolute()))
     assert back == job and back.digest == job.digest
     assert type(back.settings).__name__ == UnlikelihoodSettings.__name__
 

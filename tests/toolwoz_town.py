@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue, Split
-from josh_pipeline.environments.toolwoz.databases import databases_of
 from josh_pipeline.environments.toolwoz.environment import ToolWoz
 from josh_pipeline.environments.toolwoz.goal import Goal, Semantics
 from josh_pipeline.environments.toolwoz.goals import derive_goals
@@ -108,7 +107,7 @@ def world_of(record: Dialogue, semantics: Semantics, inside_search: bool = False
 
 
 def world_in(corpus: Corpus, goal: Goal, semantics: Semantics, inside_search: bool = False) -> ToolWozWorld:
-    return ToolWozWorld(goal, databases_of(corpus), semantics, inside_search)
+    return ToolWozWorld(goal, corpus.indexed, semantics, inside_search)
 
 
 def environment_of(corpus: Corpus, semantics: Semantics = "audited", parts: bool = True) -> ToolWoz:

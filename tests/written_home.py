@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import polars as pl
 from report_samples import conversation, grown_tree
 
 from josh_pipeline.core.environment import Task
@@ -21,18 +20,15 @@ from josh_pipeline.evaluation.summary import score
 from josh_pipeline.search.codec import node_records, tree_record
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import load_settings
-from josh_pipeline.stages.drift import drift_frame
 from josh_pipeline.stages.environment import stored_tasks
 from josh_pipeline.stages.evaluation import score_record
-from josh_pipeline.stages.playing import EPISODE_SCHEMA, episode_record
+from josh_pipeline.stages.playing import episode_record
 from josh_pipeline.stages.registry import BY_NAME, open_home
-from josh_pipeline.stages.rollouts import NODE_SCHEMA, TREE_SCHEMA
 from josh_pipeline.stages.stage import Step, base_scope, corpus_scope, goals_scope, start_step
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 SUCCESSES = {"base": 2, "one": 6, "two": 5, "three": 7}
 GOALS = 8
-STRINGS = dict.fromkeys(("predecessor", "adapter_digest", "adapter_path", "previous_digest"), pl.String)
 
 
 def episodes(goals: Sequence[Task], policy: str) -> list[Episode]:
@@ -62,11 +58,7 @@ def write_base(step: Step) -> None:
         for i, r in enumerate((1.0, 1.0, 0.5, 0.0))
     ]
     curve = [{"step": s, "point": json.dumps({"step": s, "loss": 2.0 / s})} for s in (1, 2, 3)]
-    tables = {
-        "base_models": pl.DataFrame([base]),
-        "demonstrations": pl.DataFrame(demonstrations),
-        "cold_start_curves": pl.DataFrame(curve),
-    }
+    tables = {"base_models": [base], "demonstrations": demonstrations, "cold_start_curves": curve}
     step.warehouse.publish("cold_start", scope, step.run_id, tables)
 
 
@@ -86,8 +78,7 @@ def write_policy(
         "base_digest": "base", "base_path": "models/base", "adapter_digest": None, "adapter_path": None,
         "model": "smollm2",
     }  # fmt: skip
-    frame = pl.DataFrame([row], schema_overrides=STRINGS)
-    step.warehouse.publish("policy", iteration, step.run_id, {"policies": frame})
+    step.warehouse.publish("policy", iteration, step.run_id, {"policies": [row]})
 
 
 def write_round(step: Step, iteration: str, trained_from: str, candidate: str) -> None:
@@ -103,12 +94,10 @@ def write_round(step: Step, iteration: str, trained_from: str, candidate: str) -
     )  # fmt: skip
     for tree in (whole, failed):
         marked = tree_record(tree) | {"run_id": "r", "simulated_user": "agenda v1"}
-        record = pl.DataFrame([marked], schema_overrides=TREE_SCHEMA)
-        nodes = pl.DataFrame(node_records(tree), schema_overrides=NODE_SCHEMA)
-        warehouse.append({"trees": record, "nodes": nodes}, key="rollout_id")
+        warehouse.append({"trees": [marked], "nodes": node_records(tree)}, key="rollout_id")
     members = [{"position": i, "rollout_id": t.rollout_id} for i, t in enumerate((whole, failed))]
     inputs = made_from(step, iteration, "policy")
-    warehouse.publish("rollouts", iteration, step.run_id, {"rollouts": pl.DataFrame(members)}, inputs)
+    warehouse.publish("rollouts", iteration, step.run_id, {"rollouts": members}, inputs)
     golden = [node for node in whole.nodes if node.golden and node.round]
     beside = next(node for node in whole.nodes if not node.successful)
     links = [(f"row-{i}", node.node_id, True) for i, node in enumerate(golden)]
@@ -124,7 +113,7 @@ def write_round(step: Step, iteration: str, trained_from: str, candidate: str) -
     nodes_ = [
         {"row_id": row, "node_id": node, "rollout_id": whole.rollout_id, "part": "completion"} for row, node, _ in links
     ]
-    tables = {"preference_rows": pl.DataFrame(rows), "row_nodes": pl.DataFrame(nodes_)}
+    tables = {"preference_rows": rows, "row_nodes": nodes_}
     inputs = made_from(step, iteration, "policy", "rollouts")
     warehouse.publish("preferences", iteration, step.run_id, tables, inputs)
     training = {
@@ -135,10 +124,7 @@ def write_round(step: Step, iteration: str, trained_from: str, candidate: str) -
     curve = [{"step": s, "point": json.dumps({"loss": 0.5 / s})} for s in (1, 2)] + [
         {"step": 3, "point": json.dumps({"train_runtime": 3.0})}
     ]
-    tables = {
-        "trainings": pl.DataFrame([training], schema_overrides={"parent_digest": pl.String}),
-        "training_curves": pl.DataFrame(curve),
-    }
+    tables = {"trainings": [training], "training_curves": curve}
     inputs = made_from(step, iteration, "policy", "preferences")
     warehouse.publish("adapter", iteration, step.run_id, tables, inputs)
 
@@ -150,25 +136,20 @@ def write_evaluation(step: Step, iteration: str, before: str | None, after: str)
     played = {side: episodes(goals, policy) for side, policy in sides.items()}
     for found in played.values():
         records = [episode_record(episode) | {"run_id": "r"} for episode in found]
-        frame = pl.DataFrame(records, schema_overrides=EPISODE_SCHEMA)
-        step.warehouse.append({"episodes": frame}, key="episode_id")
+        step.warehouse.append({"episodes": records}, key="episode_id")
     tables = {
-        "evaluation_episodes": pl.DataFrame(
-            [
-                {"side": side, "role": role, "goal_kind": "part", "episode_id": episode.episode_id}
-                for side, found in played.items()
-                for role in ("test",)
-                for episode in found
-            ]
-        ),
-        "evaluations": pl.DataFrame(
-            [
-                {"side": side, "role": role, "goal_kind": "part"}
-                | score_record(score(found, by_id, lambda call: "refused"), found)
-                for side, found in played.items()
-                for role in ("val", "test")
-            ]
-        ),
+        "evaluation_episodes": [
+            {"side": side, "role": role, "goal_kind": "part", "episode_id": episode.episode_id}
+            for side, found in played.items()
+            for role in ("test",)
+            for episode in found
+        ],
+        "evaluations": [
+            {"side": side, "role": role, "goal_kind": "part"}
+            | score_record(score(found, by_id, lambda call: "refused"), found)
+            for side, found in played.items()
+            for role in ("val", "test")
+        ],
     }
     if before:
         old, new = ([float(e.success) for e in played[side]] for side in ("before", "after"))
@@ -178,7 +159,7 @@ def write_evaluation(step: Step, iteration: str, before: str | None, after: str)
             "before": sum(old) / len(old), "after": sum(new) / len(new), "difference": change.diff,
             "low": change.low, "high": change.high,
         }  # fmt: skip
-        tables["comparisons"] = pl.DataFrame([comparison])
+        tables["comparisons"] = [comparison]
     drift = {
         "policy_digest": after, "foundation_digest": "f", "texts_digest": "t",
         "drift": 0.5 + 0.1 * int(iteration),
@@ -188,7 +169,7 @@ def write_evaluation(step: Step, iteration: str, before: str | None, after: str)
     if after == "two":
         drift |= dict.fromkeys(("drift", "low", "high", "texts", "tokens", "by_kind"))
         drift |= {"reason": "The weights are elsewhere."}
-    tables["drifts"] = drift_frame(drift)
+    tables["drifts"] = [drift]
     inputs = made_from(step, iteration, "policy", "adapter")
     step.warehouse.publish("evaluation", iteration, step.run_id, tables, inputs)
 
@@ -200,9 +181,8 @@ def write_promotion(step: Step, iteration: str, candidate: str, promoted: bool, 
         "base_digest": "base", "base_path": "models/base", "adapter_digest": None, "adapter_path": None,
         "previous_digest": None,
     }  # fmt: skip
-    frame = pl.DataFrame([row], schema_overrides=STRINGS)
     inputs = made_from(step, iteration, "policy", "evaluation", "adapter")
-    step.warehouse.publish("promotion", iteration, step.run_id, {"promotions": frame}, inputs)
+    step.warehouse.publish("promotion", iteration, step.run_id, {"promotions": [row]}, inputs)
 
 
 def open_step(folder: Path) -> Step:

@@ -116,19 +116,15 @@ class Chain:
             key: the values that name the row; fewer are the first ones, and name several.
         """
         layout = self.context.warehouse.layout
-        stage, keys = layout.stage_of(table), layout.keys(table)
-        named = "rollout_id" if table == "nodes" else None
-        conditions = [f'"{name}" = ?' for name in ([named] if named else keys[: len(key)])]
+        stage, keys = layout.stage_of(table), ("rollout_id",) if table == "nodes" else layout.keys(table)
+        conditions = [f'"{name}" = ?' for name in keys[: len(key)]]
         values: list[object] = list(key)
         if stage is not None and of is not None:
             conditions += [f"{stage.scope} = ?", "generation = ?"]
             values += [of.scope, of.number]
-        about = list(keys) if stage is None else [stage.scope, "generation", *keys]
-        about += [named] if named else []
         with self.context.warehouse.connection() as connection:
-            found = altered_rows(connection, table, about, " AND ".join(conditions), values)
-        for row in found:
-            link.findings.append(Finding("broken", *altered_sentence(table, stage, keys, row)))
+            found = altered_rows(connection, layout, table, " AND ".join(conditions), values)
+        link.findings += [Finding("broken", *altered_sentence(layout, table, row)) for row in found]
 
     def _note(self, link: Link, messages: Sequence[str]) -> None:
         link.findings += [Finding("broken", f"{link.kind} {link.name}", message) for message in messages]
@@ -153,8 +149,8 @@ class Chain:
         trees = {tree.rollout_id: tree for name in ids for tree in stored_trees(warehouse, [name])}
         for name in ids:
             if name not in trees:
-                link = self._link("tree", name)
-                self._note(link, [f"Tree {name} is missing, and row {record['row_id']} comes from it."])
+                missing = f"Tree {name} is missing, and row {record['row_id']} comes from it."
+                self._note(self._link("tree", name), [missing])
         came_from: list[tuple[str, Node]] = []
         for one in found:
             tree = trees.get(one["rollout_id"])

@@ -13,6 +13,7 @@ from josh_pipeline.search.codec import trees_from_records
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.environment import stored_environment, stored_tasks
+from josh_pipeline.stages.rollouts import nodes_of
 from josh_pipeline.stages.stage import recorded_settings
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.lineage import History, Written
@@ -124,6 +125,10 @@ class Context:
     _settings: dict[str, Settings | None] = field(default_factory=dict)
     _environments: dict[Generation, Environment[Any] | None] = field(default_factory=dict)
 
+    def broken(self, where: str, *messages: str) -> None:
+        """Note broken links."""
+        self.audit.broken(where, *messages)
+
     def rows(self, table: str, generation: Generation, order: str = "ALL") -> list[dict[str, Any]]:
         """Return a generation's rows of a table of its stage."""
         return self.warehouse.written(table, generation, order)
@@ -143,7 +148,7 @@ class Context:
     def _read_settings(self, written: Written) -> Settings | None:
         found = self.warehouse.rows("SELECT run_id, settings FROM runs WHERE run_id = ?", [written.run_id])
         if not found:
-            self.audit.broken(written.name, f"The record of its run {written.run_id} is missing.")
+            self.broken(written.name, f"The record of its run {written.run_id} is missing.")
             return None
         try:
             return recorded_settings(found[0])
@@ -205,13 +210,9 @@ class Context:
         if environment is None:
             return {}
         found = stored_tasks(
-            self.warehouse,
-            generation.scope,
-            of=environment.Task,
-            ids=list(ids),
-            usable=False,
+            self.warehouse, generation.scope, of=environment.Task, ids=list(ids), usable=False,
             generation=generation.number,
-        )
+        )  # fmt: skip
         return {task.goal_id: task for task in found}
 
     def linked(
@@ -220,8 +221,7 @@ class Context:
         """Note the columns in which a row is not what its source says."""
         for column in columns:
             if row[column] != source[column]:
-                message = f"Its {column} is {row[column]}, and that of its {name} is {source[column]}."
-                self.audit.broken(where, message)
+                self.broken(where, f"Its {column} is {row[column]}, and that of its {name} is {source[column]}.")
 
 
 def differences(name: str, stored: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
@@ -262,7 +262,7 @@ class StoredTrees:
 def stored_trees(warehouse: Warehouse, ids: Sequence[str]) -> tuple[Tree, ...]:
     """Return those of some trees that are there, with at least a node, in the same order."""
     found = warehouse.rows("SELECT * FROM trees WHERE list_contains(?, rollout_id)", [list(ids)])
-    nodes = warehouse.rows("SELECT * FROM nodes WHERE list_contains(?, rollout_id)", [list(ids)])
+    nodes = nodes_of(warehouse, ids)
     records = {row["rollout_id"]: row for row in found}
     grown = {row["rollout_id"] for row in nodes}
     return trees_from_records([records[name] for name in ids if name in records and name in grown], nodes)

@@ -1,14 +1,14 @@
 """Rows held against their digests, generations against their rows, and both against what was listed."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from josh_pipeline.audit.context import Context, Finding
 from josh_pipeline.evaluation.benchmark import episode_id
 from josh_pipeline.search.search import rollout_id
 from josh_pipeline.store.digests import altered_rows, combined, generation_digest, generation_rows
-from josh_pipeline.store.layout import Members, StageLayout
+from josh_pipeline.store.layout import Layout
 from josh_pipeline.store.lineage import History, Written, newest_of
 from josh_pipeline.store.warehouse import Generation
 
@@ -26,11 +26,9 @@ def check_rows(context: Context, whole: bool) -> None:
     runs = {context.known[one].run_id for one in context.chosen if one in context.known}
     layout = context.warehouse.layout
     for table in layout.tables:
-        stage, keys = layout.stage_of(table), layout.keys(table)
-        about = keys if stage is None else (stage.scope, "generation", *keys)
-        about = ("rollout_id", *keys) if table == "nodes" else about
+        stage = layout.stage_of(table)
         with context.warehouse.connection() as connection:
-            altered = altered_rows(connection, table, about)
+            altered = altered_rows(connection, layout, table)
             number = connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
         context.audit.checked["rows in the store"] += number
         context.reading.let_others_in()
@@ -38,19 +36,17 @@ def check_rows(context: Context, whole: bool) -> None:
             if stage is not None:
                 ours = Generation(stage.name, row[stage.scope], row["generation"]) in context.chosen
             else:
-                name = row[about[0]]
+                name = next(iter(row.values()))
                 ours = whole or (name in runs if table == "runs" else name in listed)
             if ours:
-                context.audit.broken(*altered_sentence(table, stage, keys, row))
+                context.broken(*altered_sentence(layout, table, row))
     _check_nodes_of_trees(context, listed, whole)
     _check_ids(context, listed, whole)
 
 
-def altered_sentence(
-    table: str, stage: StageLayout | None, keys: Sequence[str], row: dict[str, Any]
-) -> tuple[str, str]:
+def altered_sentence(layout: Layout, table: str, row: dict[str, Any]) -> tuple[str, str]:
     """Say which row differs from its digest: where, and one sentence."""
-    key = "/".join(str(row[one]) for one in keys)
+    stage, key = layout.stage_of(table), "/".join(str(row[one]) for one in layout.keys(table))
     changed = "was altered since it was written."
     if table == "runs":
         return f"runs {key}", f"The record of run {key} {changed}"
@@ -68,7 +64,7 @@ def check_members(context: Context) -> set[str]:
     """
     ids: set[str] = set()
     for generation in context.chosen:
-        stage = context.warehouse.layout.stage(generation.stage)
+        stage = context.warehouse.layout.stages[generation.stage]
         if stage.members is None or not context.readable(generation):
             continue
         members = stage.members
@@ -80,17 +76,11 @@ def check_members(context: Context) -> set[str]:
         ):
             ids.add(row["id"])
             if row["found"] != row["listed"]:
-                name = context.known[generation].name
-                context.audit.broken(*_member_sentence(members, row, name))
+                one, name = f"{members.kind.capitalize()} {row['id']}", context.known[generation].name
+                altered = f"{one} is not what {name} listed: it was altered, and its digest with it."
+                missing = f"{one} is missing, and {name} lists it."
+                context.broken(f"{members.head} {row['id']}", missing if row["found"] is None else altered)
     return ids
-
-
-def _member_sentence(members: Members, row: dict[str, Any], name: str) -> tuple[str, str]:
-    kind = members.kind.capitalize()
-    where = f"{members.head} {row['id']}"
-    if row["found"] is None:
-        return where, f"{kind} {row['id']} is missing, and {name} lists it."
-    return where, f"{kind} {row['id']} is not what {name} listed: it was altered, and its digest with it."
 
 
 def _check_nodes_of_trees(context: Context, listed: set[str], whole: bool) -> None:
@@ -108,7 +98,7 @@ def _check_nodes_of_trees(context: Context, listed: set[str], whole: bool) -> No
         else:
             message = f"The nodes of tree {row['id']} are not those that were written with it: one was "
             message += "altered together with its digest, added, or removed."
-        context.audit.broken(f"trees {row['id']}", message)
+        context.broken(f"trees {row['id']}", message)
 
 
 def _check_ids(context: Context, listed: set[str], whole: bool) -> None:
@@ -118,7 +108,7 @@ def _check_ids(context: Context, listed: set[str], whole: bool) -> None:
             f"SELECT {name}, policy_digest, goal_id, seed, settings_digest, retry FROM {table}"
         ):
             if whole or row[name] in listed:
-                context.audit.broken(f"{table} {row[name]}", *id_faults(table, row))
+                context.broken(f"{table} {row[name]}", *id_faults(table, row))
 
 
 def id_faults(table: str, row: Mapping[str, Any]) -> list[str]:
@@ -142,7 +132,7 @@ def _rows_findings(context: Context, written: Written) -> Iterable[Finding]:
     if written.removed:
         return
     one = written.generation
-    layout = context.warehouse.layout.stage(one.stage)
+    layout = context.warehouse.layout.stages[one.stage]
     with context.warehouse.connection() as connection:
         counts, content = generation_rows(connection, layout, one.scope, one.number)
     for table in sorted({*counts, *written.rows}):
@@ -213,10 +203,9 @@ def check_strays(context: Context) -> None:
                 "AND g.generation = t.generation AND g.removed_at IS NULL) GROUP BY ALL ORDER BY ALL"
             ):
                 where = f"{stage.name}/{row['scope']}/{row['generation']}"
-                message = f"{row['n']} rows of table {table} belong to it, and the store does not list it."
-                context.audit.broken(where, message)
+                context.broken(where, f"{row['n']} rows of table {table} belong to it, and the store does not list it.")
     numbers = Counter(generation.key for generation in context.known)
     for generation in context.known:
         if generation.number > numbers[generation.key]:
             message = f"Only {numbers[generation.key]} generations up to it are listed: one is missing."
-            context.audit.broken(context.known[generation].name, message)
+            context.broken(context.known[generation].name, message)

@@ -6,19 +6,15 @@ from typing import Any
 
 from josh_pipeline.audit.context import Context, StoredTrees, differences
 from josh_pipeline.core.content import content_id
-from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.core.world import World
-from josh_pipeline.harvest.harvest import HarvestResult, harvest
 from josh_pipeline.harvest.labels import Labels, disagreements, relabel
 from josh_pipeline.harvest.rows import Row, held_out, row_from_record, row_record
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.labels import label_records, tree_label_record
-from josh_pipeline.stages.preferences import row_length
-from josh_pipeline.stages.stage import Step
+from josh_pipeline.stages.preferences import harvested_from, row_length
 from josh_pipeline.store.lineage import Written
 from josh_pipeline.store.warehouse import Generation
-from josh_pipeline.training.methods import method_of
 
 
 def check_rollouts(context: Context, written: Written) -> None:
@@ -54,22 +50,22 @@ def _check_batch(
         where = f"trees {tree.rollout_id}"
         context.audit.checked["trees"] += 1
         context.audit.checked["nodes"] += len(tree.nodes)
-        context.audit.broken(where, *tree_faults(tree))
+        context.broken(where, *tree_faults(tree))
         if policy is not None and tree.policy_digest != policy["policy_digest"]:
             message = f"Tree {tree.rollout_id} was grown by policy {tree.policy_digest}, not by that of "
-            context.audit.broken(where, f"{message}{written.generation.scope}.")
+            context.broken(where, f"{message}{written.generation.scope}.")
         if environment is None:
             continue
         if tree.goal_id not in goals:
             message = f"Tree {tree.rollout_id} was grown for goal {tree.goal_id}, which the store does not hold."
-            context.audit.broken(where, message)
+            context.broken(where, message)
         else:
             found = relabelled(tree, environment.world(goals[tree.goal_id], searching=True))
             if isinstance(found, str):
-                context.audit.broken(where, found)
+                context.broken(where, found)
             else:
                 right[tree.rollout_id] = (tree, found)
-                context.audit.broken(where, *disagreements(tree, found))
+                context.broken(where, *disagreements(tree, found))
     return right
 
 
@@ -99,30 +95,25 @@ def tree_faults(tree: Tree) -> list[str]:
 
 
 def _check_labels(context: Context, generation: Generation, right: Mapping[str, tuple[Tree, Labels]]) -> None:
-    where = "WHERE iteration = ? AND generation = ? AND list_contains(?, rollout_id)"
-    of = [generation.scope, generation.number, list(right)]
-    nodes = context.warehouse.rows(f"SELECT * FROM labels {where}", of)
-    whole = context.warehouse.rows(f"SELECT * FROM tree_labels {where}", of)
-    by_node = {row["node_id"]: row for row in nodes}
-    by_tree = {row["rollout_id"]: row for row in whole}
-    for name, (tree, labels) in right.items():
-        for record in label_records(labels):
-            node = record["node_id"]
-            stored = by_node.pop(node, None)
-            _held(context, f"labels {node}", f"The label of node {node}", stored, record)
-        record = tree_label_record(tree, labels)
-        _held(context, f"tree_labels {name}", f"The label of tree {name}", by_tree.get(name), record)
-    for node in by_node:
-        message = f"The label of node {node} does not follow: its tree has no such node."
-        context.audit.broken(f"labels {node}", message)
-    context.audit.checked["labels"] += len(nodes)
-
-
-def _held(context: Context, where: str, name: str, stored: dict[str, Any] | None, right: Mapping[str, Any]) -> None:
-    if stored is None:
-        context.audit.broken(where, f"{name} is missing.")
-    else:
-        context.audit.broken(where, *differences(name, stored, right))
+    expected = {
+        "labels": {one["node_id"]: one for _, labels in right.values() for one in label_records(labels)},
+        "tree_labels": {name: tree_label_record(*found) for name, found in right.items()},
+    }
+    for table, kind, key in (("labels", "node", "node_id"), ("tree_labels", "tree", "rollout_id")):
+        rows = context.warehouse.rows(
+            f"SELECT * FROM {table} WHERE iteration = ? AND generation = ? AND list_contains(?, rollout_id)",
+            [generation.scope, generation.number, list(right)],
+        )
+        stored = {row[key]: row for row in rows}
+        for name, record in expected[table].items():
+            label = f"The label of {kind} {name}"
+            faults = differences(label, stored[name], record) if name in stored else [f"{label} is missing."]
+            context.broken(f"{table} {name}", *faults)
+        for name in sorted(stored.keys() - expected[table].keys()):
+            message = f"The label of {kind} {name} does not follow: its tree has no such {kind}."
+            context.broken(f"{table} {name}", message)
+        if table == "labels":
+            context.audit.checked["labels"] += len(rows)
 
 
 def _check_no_other_labels(context: Context, generation: Generation, ids: Collection[str]) -> None:
@@ -134,14 +125,14 @@ def _check_no_other_labels(context: Context, generation: Generation, ids: Collec
             [generation.scope, generation.number, list(ids)],
         ):
             message = f"The label {row['name']} is of no tree that {context.known[generation].name} was made from."
-            context.audit.broken(f"{table} {row['name']}", message)
+            context.broken(f"{table} {row['name']}", message)
 
 
 def check_preferences(context: Context, written: Written) -> None:
     """Harvest the trees anew and hold what comes of it to the stored rows."""
     stored = context.rows("preference_rows", written.generation, "position")
     for record in stored:
-        context.audit.broken(f"preference_rows {record['row_id']}", *row_faults(record))
+        context.broken(f"preference_rows {record['row_id']}", *row_faults(record))
     context.audit.checked["training rows"] += len(stored)
     settings, source = context.settings(written), written.input("rollouts")
     goals = context.ancestor(written, "goals")
@@ -155,10 +146,10 @@ def check_preferences(context: Context, written: Written) -> None:
         where, name = f"preference_rows {record['row_id']}", f"Training row {record['row_id']}"
         row = right.get(record["row_id"])
         if row is None:
-            message = f"{name} does not come from the trees of {source.key} generation {source.number}."
-            context.audit.broken(where, message)
+            context.broken(where, f"{name} does not come from the trees of {source.key} generation {source.number}.")
         else:
-            context.audit.broken(where, *differences(name, record, _without_length(row)))
+            # Its length only the model's tokenizer can tell.
+            context.broken(where, *differences(name, record | {"tokens": 0}, row_record(row)))
     kept = {record["row_id"] for record in stored}
     _check_left_out(context, written, settings, _owed(harvested.rows, kept))
     wanted = {tuple(sorted(asdict(one).items())) for one in harvested.origins if one.row_id in kept}
@@ -170,18 +161,7 @@ def check_preferences(context: Context, written: Written) -> None:
         one = dict(link)
         what = "is missing" if link in wanted else "does not come from the trees"
         message = f"The link from row {one['row_id']} to node {one['node_id']} ({one['part']}) {what}."
-        context.audit.broken(f"row_nodes {one['row_id']}/{one['node_id']}", message)
-
-
-def harvested_from(trees: Collection[Tree], settings: Settings, forbidden: frozenset[str]) -> HarvestResult:
-    """Harvest trees as settings say."""
-    method = method_of(settings.training)
-    return harvest(trees, settings.training.method, method.kind, settings.harvest.mode, forbidden)
-
-
-def _without_length(row: Row) -> dict[str, Any]:
-    """Return a row's record, but for its length, which only the model's tokenizer can tell."""
-    return {name: value for name, value in row_record(row).items() if name != "tokens"}
+        context.broken(f"row_nodes {one['row_id']}/{one['node_id']}", message)
 
 
 def _owed(rows: Sequence[Row], kept: set[str]) -> list[Row]:
@@ -210,12 +190,11 @@ def _check_left_out(context: Context, written: Written, settings: Settings, rows
         message = f"{len(rows)} rows of the harvest were not kept, and without {policy['base_path']} "
         context.audit.add("unchecked", written.name, message + "their lengths cannot be counted.")
         return
-    reader = Step(context.home, context.warehouse, settings, run_id="", progress=SilentProgress())
-    tokens = row_length(reader, policy["base_path"])
+    tokens = row_length(context.home, policy["base_path"])
     for row in rows:
         if tokens(row) <= settings.training.max_tokens:
             message = f"Training row {row.row_id} comes from tree {row.source.rollout_id} and is missing."
-            context.audit.broken(f"preference_rows {row.row_id}", message)
+            context.broken(f"preference_rows {row.row_id}", message)
 
 
 def derives(row: Row, tree: Tree, settings: Settings) -> bool:

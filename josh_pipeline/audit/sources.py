@@ -24,13 +24,12 @@ def check_corpus(context: Context, written: Written) -> None:
     for table in ("sources", "entities"):
         number = len(context.rows(table, written.generation))
         if about[table] != number:
-            context.audit.broken(written.name, f"It says that it has {about[table]} {table}, and has {number}.")
+            context.broken(written.name, f"It says that it has {about[table]} {table}, and has {number}.")
         context.audit.checked[table] += number
     environment = context.environment(written.generation, sources=True)
     right = environment.check_digest() if environment is not None else None
     if right not in (None, about["corpus_digest"]):
-        message = f"What it holds has the digest {right}, not {about['corpus_digest']}."
-        context.audit.broken(written.name, message)
+        context.broken(written.name, f"What it holds has the digest {right}, not {about['corpus_digest']}.")
 
 
 def check_goals(context: Context, written: Written) -> None:
@@ -49,14 +48,14 @@ def check_goals(context: Context, written: Written) -> None:
         where = f"goals {goal_id}"
         if found is None:
             message = f"Goal {goal_id} follows from source {row['source_id']} and is missing from "
-            context.audit.broken(where, f"{message}{written.name}.")
+            context.broken(where, f"{message}{written.name}.")
         else:
             # A position says where a goal stands among the others, not what it is.
             content = {column: value for column, value in row.items() if column != "position"}
-            context.audit.broken(where, *differences(f"Goal {goal_id}", found, content))
+            context.broken(where, *differences(f"Goal {goal_id}", found, content))
     for goal_id in stored.keys() - right.keys():
         message = f"Goal {goal_id} does not follow from source {stored[goal_id]['source_id']} as it is stored "
-        context.audit.broken(f"goals {goal_id}", f"{message}in {source.key}.")
+        context.broken(f"goals {goal_id}", f"{message}in {source.key}.")
 
 
 def _check_solvability(context: Context, written: Written, right: Mapping[str, Mapping[str, Any]]) -> None:
@@ -64,11 +63,11 @@ def _check_solvability(context: Context, written: Written, right: Mapping[str, M
     for goal_id in sorted(right.keys() | stored.keys()):
         where, name = f"solvability {goal_id}", f"What the oracle got of goal {goal_id}"
         if goal_id not in stored:
-            context.audit.broken(where, f"{name} is missing.")
+            context.broken(where, f"{name} is missing.")
         elif goal_id not in right:
-            context.audit.broken(where, f"{name} does not follow: there is no oracle for it.")
+            context.broken(where, f"{name} does not follow: there is no oracle for it.")
         else:
-            context.audit.broken(where, *differences(name, stored[goal_id], right[goal_id]))
+            context.broken(where, *differences(name, stored[goal_id], right[goal_id]))
 
 
 def check_base(context: Context, written: Written) -> None:
@@ -89,7 +88,7 @@ def check_base(context: Context, written: Written) -> None:
         expected = content_id("base", row["foundation_digest"], row["adapter_digest"])
     if expected != row["base_digest"]:
         message = f"Base {row['base_digest']} is not its foundation with its cold start: that is {expected}."
-        context.audit.broken(where, message)
+        context.broken(where, message)
 
 
 def check_folder(context: Context, where: str, stored_path: str, digest: str) -> None:
@@ -97,13 +96,11 @@ def check_folder(context: Context, where: str, stored_path: str, digest: str) ->
     folder = context.home.absolute(stored_path)
     context.audit.checked["model folders"] += 1
     if not folder.is_dir():
-        message = f"The files of {digest} are missing: there is no folder {stored_path}."
-        context.audit.broken(where, message)
+        context.broken(where, f"The files of {digest} are missing: there is no folder {stored_path}.")
         return
     right = model_digest(folder)
     if right != digest:
-        message = f"The files in {stored_path} have the digest {right}, not {digest}: one was altered."
-        context.audit.broken(where, message)
+        context.broken(where, f"The files in {stored_path} have the digest {right}, not {digest}: one was altered.")
 
 
 def check_policy(context: Context, written: Written) -> None:
@@ -114,8 +111,7 @@ def check_policy(context: Context, written: Written) -> None:
     where = f"policies {row['policy_digest']}"
     right = policy_digest(row["base_digest"], row["adapter_digest"])
     if right != row["policy_digest"]:
-        message = f"Policy {row['policy_digest']} is not its base with its adapter: that is {right}."
-        context.audit.broken(where, message)
+        context.broken(where, f"Policy {row['policy_digest']} is not its base with its adapter: that is {right}.")
     base = context.row("base_models", written.input("cold_start"))
     goals = written.input("goals")
     corpus = context.known[goals].input("corpus") if goals in context.known else None
@@ -124,7 +120,7 @@ def check_policy(context: Context, written: Written) -> None:
     if promotion is not None:
         if not promotion["promoted"]:
             message = f"Iteration {promotion['iteration']} did not promote the policy of {row['iteration']}."
-            context.audit.broken(where, message)
+            context.broken(where, message)
         columns = ("policy_digest", "adapter_digest", "adapter_path", "base_digest", "base_path")
         context.linked(where, row, promotion, columns, "promotion")
     elif base is not None:
@@ -151,4 +147,4 @@ def check_together(context: Context, where: str, written: Written) -> None:
             f"{source.key} generation {source.number}, which was made with policy {other.policy_digest} "
             f"(attempt {other.attempt}, line {other.line})."
         )
-        context.audit.broken(where, message)
+        context.broken(where, message)

@@ -124,14 +124,5 @@ def row_record(found: RowAudit) -> dict[str, Any]:
     return {
         "sound": found.audit.sound,
         "row_id": found.record["row_id"],
-        "links": [
-            {
-                "kind": link.kind,
-                "name": link.name,
-                "status": link_status(link),
-                "facts": link.facts,
-                "findings": [asdict(finding) for finding in link.findings],
-            }
-            for link in found.links
-        ],
+        "links": [asdict(link) | {"status": link_status(link)} for link in found.links],
     }

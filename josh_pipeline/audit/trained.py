@@ -17,9 +17,9 @@ from josh_pipeline.evaluation.summary import score
 from josh_pipeline.harvest.harvest import with_earlier
 from josh_pipeline.harvest.rows import row_from_record
 from josh_pipeline.policies.weights import policy_digest
-from josh_pipeline.stages.evaluation import GATE, Side, compared, score_record
+from josh_pipeline.stages.evaluation import GATE, Side, compared, score_record, stored_gate
 from josh_pipeline.stages.playing import episode_from_record, stored_episodes
-from josh_pipeline.stages.promotion import decided_digests, measured_digests, stored_gate
+from josh_pipeline.stages.promotion import decided_digests, measured_digests
 from josh_pipeline.store.lineage import Written
 
 SCORED = ("n", "success_low", "success_high", "failures")
@@ -49,14 +49,12 @@ def check_adapter(context: Context, written: Written) -> None:
         check_labels_of(context, context.known[own])
     right = policy_digest(row["base_digest"], row["adapter_digest"])
     if right != row["policy_digest"]:
-        message = f"Candidate {row['policy_digest']} is not its base with its adapter: that is {right}."
-        context.audit.broken(where, message)
+        context.broken(where, f"Candidate {row['policy_digest']} is not its base with its adapter: that is {right}.")
     policy = context.row("policies", written.input("policy"))
     if policy is not None:
         context.linked(where, row, policy, ("base_digest",), "policy")
         if row["parent_digest"] not in (None, policy["adapter_digest"]):
-            message = f"It went on from adapter {row['parent_digest']}, which is not that of its policy."
-            context.audit.broken(where, message)
+            context.broken(where, f"It went on from adapter {row['parent_digest']}, which is not that of its policy.")
 
 
 def check_replayed(context: Context, where: str, written: Written) -> None:
@@ -66,7 +64,7 @@ def check_replayed(context: Context, where: str, written: Written) -> None:
         behind = context.row("policies", context.known[one].input("policy")) if one in context.known else None
         if own is not None and behind is not None and behind["line"] != own["line"]:
             message = f"Its line is {own['line']}, and it was trained on {one.key} generation {one.number} again, "
-            context.audit.broken(where, f"{message}which is of line {behind['line']}.")
+            context.broken(where, f"{message}which is of line {behind['line']}.")
 
 
 def check_labels_of(context: Context, harvest: Written) -> None:
@@ -79,7 +77,7 @@ def check_labels_of(context: Context, harvest: Written) -> None:
     if all(ids) and ids[0] != ids[1]:
         message = f"Its labels are of the trees of {labelled.key} generation {labelled.number}, and its rows "
         message += f"of those of {trees.key} generation {trees.number}."
-        context.audit.broken(harvest.name, message)
+        context.broken(harvest.name, message)
 
 
 def check_rows_of(
@@ -97,12 +95,11 @@ def check_rows_of(
     right = content_id(sorted(each.row_id for each in with_earlier(harvests[0], harvests[1:])))
     if right != row["rows_digest"]:
         message = f"It was trained on rows with digest {row['rows_digest']}; those of {names} have {right}."
-        context.audit.broken(where, message)
+        context.broken(where, message)
     digests = [context.known[one].digest for one in sources]
     committed = manifest.get("rows_generations")
     if committed != digests:
-        message = f"Its manifest names the rows {committed}; those of {names} are {digests}."
-        context.audit.broken(where, message)
+        context.broken(where, f"Its manifest names the rows {committed}; those of {names} are {digests}.")
 
 
 def check_manifest(context: Context, where: str, row: dict[str, Any], manifest: dict[str, Any]) -> None:
@@ -110,7 +107,7 @@ def check_manifest(context: Context, where: str, row: dict[str, Any], manifest: 
     path = context.home.absolute(row["adapter_path"]).with_suffix(".json")
     shown = context.home.relative(path)
     if not path.is_file():
-        context.audit.broken(where, f"Its manifest {shown} is missing.")
+        context.broken(where, f"Its manifest {shown} is missing.")
     else:
         try:
             found = json.loads(path.read_text())
@@ -121,11 +118,10 @@ def check_manifest(context: Context, where: str, row: dict[str, Any], manifest: 
             "SELECT manifest FROM trainings WHERE adapter_digest = ?", [row["adapter_digest"]]
         )
         if found not in [json.loads(one["manifest"]) for one in stored]:
-            context.audit.broken(where, f"Its manifest {shown} is not the one that was stored.")
+            context.broken(where, f"Its manifest {shown} is not the one that was stored.")
     for column in ("adapter_digest", "base_digest", "parent_digest", "rows_digest", "rows"):
         if manifest.get(column) != row[column]:
-            message = f"Its {column} is {row[column]}, and that of its manifest is {manifest.get(column)}."
-            context.audit.broken(where, message)
+            context.broken(where, f"Its {column} is {row[column]}, and that of its manifest is {manifest.get(column)}.")
 
 
 def check_evaluation(context: Context, written: Written) -> None:
@@ -169,11 +165,11 @@ def _check_scores(context: Context, written: Written, members: Sequence[Mapping[
         where = f"comparisons {written.name} {change.role}/{change.metric}"
         then = compared_then.pop((change.role, change.metric), None)
         if then is None:
-            context.audit.broken(where, "The comparison is missing.")
+            context.broken(where, "The comparison is missing.")
         else:
             _check_numbers(context, where, then, asdict(change), COMPARED)
     for role, metric in compared_then:
-        context.audit.broken(f"comparisons {written.name} {role}/{metric}", "No conversations were compared so.")
+        context.broken(f"comparisons {written.name} {role}/{metric}", "No conversations were compared so.")
     for row in context.rows("drifts", written.generation):
         context.linked(f"drifts {written.name}", row, vars(settings.evaluation), ("max_drift",), "settings")
         after = stored.get(("after", GATE))
@@ -187,7 +183,7 @@ def _check_numbers(
     for column in columns:
         if not math.isclose(row[column], right[column], rel_tol=TOLERANCE, abs_tol=TOLERANCE):
             message = f"Its {column} is {row[column]}, and its conversations give {right[column]}."
-            context.audit.broken(where, message)
+            context.broken(where, message)
 
 
 def check_benchmark(context: Context, written: Written) -> None:
@@ -207,11 +203,10 @@ def _check_mean(context: Context, where: str, row: dict[str, Any], ids: list[str
     )[0]
     for column in ("mean_reward", "success_rate"):
         if abs(found[column] - row[column]) > TOLERANCE:
-            message = f"Its {column} is {row[column]}, and its conversations give {found[column]}."
-            context.audit.broken(where, message)
+            context.broken(where, f"Its {column} is {row[column]}, and its conversations give {found[column]}.")
     if found["policies"] not in (None, [], [row["policy_digest"]]):
         of = f"{sorted(found['policies'])}, not of {row['policy_digest']}"
-        context.audit.broken(where, f"Its conversations are of policies {of}.")
+        context.broken(where, f"Its conversations are of policies {of}.")
 
 
 def _check_episodes(context: Context, written: Written, ids: Sequence[str]) -> None:
@@ -227,11 +222,11 @@ def _check_episodes(context: Context, written: Written, ids: Sequence[str]) -> N
             context.audit.checked["conversations"] += 1
             if record["success"] != episode.success:
                 message = f"Conversation {episode.episode_id} has reward {episode.reward} and success "
-                context.audit.broken(where, f"{message}{record['success']}.")
+                context.broken(where, f"{message}{record['success']}.")
             # What a world did that raised is not among the calls.
             if environment is not None and episode.goal_id in known and episode.failure != "world":
                 world = environment.world(known[episode.goal_id])
-                context.audit.broken(where, *episode_faults(episode, world))
+                context.broken(where, *episode_faults(episode, world))
 
 
 def episode_faults(episode: Episode, world: World) -> list[str]:
@@ -260,14 +255,14 @@ def check_promotion(context: Context, written: Written) -> None:
         shown = " and ".join(f"{digest} ({side})" for side, digest in sorted(measured))
         message = f"It decided on {row['policy_digest']} against {row['previous_digest']}, and "
         message += f"{evaluation.key} generation {evaluation.number} measured {shown}."
-        context.audit.broken(where, message)
+        context.broken(where, message)
     policy = context.row("policies", written.input("policy"))
     trained = context.row("trainings", written.input("adapter"))
     if trained is not None:
         context.linked(where, row, trained, ("policy_digest", "adapter_digest", "adapter_path"), "training")
         if policy is not None and row["previous_digest"] != policy["policy_digest"]:
             message = f"It was held against policy {row['previous_digest']}, not against that of the iteration."
-            context.audit.broken(where, message)
+            context.broken(where, message)
     elif policy is not None:
         context.linked(where, row, policy, ("policy_digest",), "policy")
     if policy is not None:
@@ -279,4 +274,4 @@ def check_promotion(context: Context, written: Written) -> None:
         right = stored_gate(context.warehouse, evaluation).passed
     if right not in (None, row["promoted"]):
         decided, said = ("promoted" if one else "refused" for one in (right, row["promoted"]))
-        context.audit.broken(where, f"Its evaluation says that it is {decided}, and it was {said}.")
+        context.broken(where, f"Its evaluation says that it is {decided}, and it was {said}.")

@@ -10,33 +10,21 @@ from josh_pipeline.audit.trained import check_adapter, check_benchmark, check_ev
 from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import Progress
-from josh_pipeline.stages import (
-    adapter,
-    benchmark,
-    cold_start,
-    environment,
-    evaluation,
-    goals,
-    policy,
-    preferences,
-    promotion,
-    rollouts,
-)
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.lineage import History, Written, ancestors, history
 from josh_pipeline.store.warehouse import Generation
 
 CHECKS: Mapping[str, Callable[[Context, Written], None]] = {
-    environment.STAGE.name: check_corpus,
-    goals.STAGE.name: check_goals,
-    cold_start.STAGE.name: check_base,
-    policy.STAGE.name: check_policy,
-    rollouts.STAGE.name: check_rollouts,
-    preferences.STAGE.name: check_preferences,
-    adapter.STAGE.name: check_adapter,
-    evaluation.STAGE.name: check_evaluation,
-    promotion.STAGE.name: check_promotion,
-    benchmark.STAGE.name: check_benchmark,
+    "corpus": check_corpus,
+    "goals": check_goals,
+    "cold_start": check_base,
+    "policy": check_policy,
+    "rollouts": check_rollouts,
+    "preferences": check_preferences,
+    "adapter": check_adapter,
+    "evaluation": check_evaluation,
+    "promotion": check_promotion,
+    "benchmark": check_benchmark,
 }
 """Stage to what computes its rows anew; labels are computed with the trees that they are of."""
 
@@ -97,7 +85,7 @@ def _computed_anew(context: Context, written: Written) -> None:
         CHECKS[written.generation.stage](context, written)
     except Exception as fault:
         message = f"Its rows cannot be computed anew from what is stored ({type(fault).__name__}: {fault})."
-        context.audit.broken(written.name, message)
+        context.broken(written.name, message)
 
 
 def store_digest(known: History) -> str:

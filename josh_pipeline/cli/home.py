@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.filesize import decimal
 
 from josh_pipeline.audit.chain import audit_row, source_use
 from josh_pipeline.audit.text import home_lines, home_record, row_lines, row_record, source_lines
@@ -64,7 +65,6 @@ def show(as_json: bool, record: Any, lines: Iterable[str]) -> None:
 
 
 FORMATS = ("parquet", "jsonl")
-UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def export(options: argparse.Namespace) -> int:
@@ -89,23 +89,13 @@ def gc(options: argparse.Namespace) -> int:
         for table, number in waste.rows.items():
             print(f"rows        {number:,} of {table}")
         for file in waste.files:
-            print(f"files       {home.relative(file.path)}, {size_text(file.size)}: {file.why}")
+            print(f"files       {home.relative(file.path)}, {decimal(file.size)}: {file.why}")
         if not options.dry_run:
             remove(home, waste)
     verb = "Would remove" if options.dry_run else "Removed"
     rows = sum(waste.rows.values())
     print(
         f"{verb} {len(waste.generations)} generations with {rows:,} rows, and {len(waste.files)} files or "
-        f"folders of {size_text(waste.size)}."
+        f"folders of {decimal(waste.size)}."
     )
     return 0
-
-
-def size_text(size: int) -> str:
-    """Bytes for people."""
-    amount = float(size)
-    for unit in UNITS:
-        if amount < 1000 or unit == UNITS[-1]:
-            break
-        amount /= 1000
-    return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"

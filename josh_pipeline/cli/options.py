@@ -68,14 +68,10 @@ def settings_of(home: "Home", options: argparse.Namespace) -> Settings:
         UserError: no such profile, or a faulty setting.
     """
     given = {name: value for name, value in vars(options).items() if value is not None}
+    environment: dict[str, Any] = {"name": given["env"]} if "env" in given else {}
+    if "corpus" in given:
+        environment["corpus"] = {"source": given["corpus"]}
     policy = {name: given[name] for name in ("model", "endpoint") if name in given}
-    overrides: dict[str, Any] = {"environment": environment_overrides(options), "policy": policy}
-    if "seed" in given:
-        overrides["seed"] = given["seed"]
-    return home.settings(options.profile or "", {name: one for name, one in overrides.items() if one != {}})
-
-
-def environment_overrides(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what the options of ``ENVIRONMENT`` set in the settings of an environment."""
-    found: dict[str, Any] = {} if options.env is None else {"name": options.env}
-    return found if options.corpus is None else found | {"corpus": {"source": options.corpus}}
+    seed = {"seed": given["seed"]} if "seed" in given else {}
+    sections = {"environment": environment, "policy": policy}
+    return home.settings(options.profile or "", {name: one for name, one in sections.items() if one} | seed)

@@ -55,13 +55,13 @@ class Completion:
     """
 
     text: str
-    tool_calls: tuple[ToolCall, ...]
-    token_ids: tuple[int, ...] | None
-    finish_reason: str
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    prompt_digest: str | None
+    tool_calls: tuple[ToolCall, ...] = ()
+    token_ids: tuple[int, ...] | None = None
+    finish_reason: str = "stop"
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_digest: str | None = None
 
 
 class Policy(Protocol):

@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 from josh_pipeline.core.content import content_id, json_object, storable, storable_text
 from josh_pipeline.core.messages import Message, ToolCall
@@ -30,49 +31,45 @@ class Reply:
     """
 
     message: Message
-    calls: tuple[ToolCall, ...]
-    speech: str | None
-    fault: str | None
+    calls: tuple[ToolCall, ...] = ()
+    speech: str | None = None
+    fault: str | None = None
 
 
-class AgentFormat(Protocol):
-    """A stateless translation between conversations and what a policy reads and writes."""
+class AgentFormat(ABC):
+    """A stateless translation between conversations and what a policy reads and writes.
 
-    @property
-    def name(self) -> str:
-        """The name that settings use."""
-        ...
+    Args:
+        results: what the agent sees of a result.
+    """
 
+    def __init__(self, results: Shown) -> None:
+        self._shown: Shown = results
+
+    @abstractmethod
     def system(self, world: World) -> Message:
         """Return the system message: task, tools where the format writes them out, and rules."""
-        ...
 
     def schemas(self, world: World) -> tuple[Mapping[str, Any], ...]:
         """Return the chat API's tool schemas; empty for formats that write tools into the prompt."""
-        ...
+        return ()
 
+    @abstractmethod
     def read(self, completion: Completion) -> Reply:
         """Read a completion. Never raises."""
-        ...
 
     def results(self, results: Sequence[tuple[ToolCall, ToolResult]]) -> tuple[Message, ...]:
-        """Return the messages that carry the results of the executed calls back to the agent."""
-        ...
+        """Return the messages that carry the results of the executed calls back to the agent: one a call."""
+        return tuple(Message("tool", self.shown(result), error=result.error) for _, result in results)
+
+    def shown(self, result: ToolResult) -> str:
+        """Return a tool's answer as JSON on one line; errors are shown whole."""
+        told = result.payload if self._shown == "full" or result.error else result.brief
+        return json.dumps(told, ensure_ascii=False)
 
     def fault(self, sentence: str) -> Message:
         """Return the message that tells the agent that its reply could not be understood."""
-        ...
-
-
-def result_json(result: ToolResult, shown: Shown) -> str:
-    """Return a tool's answer as JSON on one line; errors are shown whole."""
-    told = result.payload if shown == "full" or result.error else result.brief
-    return json.dumps(told, ensure_ascii=False)
-
-
-def result_message(result: ToolResult, shown: Shown) -> Message:
-    """Return the ``tool`` message that carries one answer."""
-    return Message(role="tool", content=result_json(result, shown), error=result.error)
+        return Message("tool", sentence, error=True)
 
 
 COMPACT_RULES = (
@@ -84,54 +81,34 @@ COMPACT_FAULT = 'A call must be one JSON object: {"name": tool, "parameters": {n
 COMPACT_EMPTY = "Say one short sentence, or call a tool."
 
 
-class CompactAgent:
+class CompactAgent(AgentFormat):
     """JSON calls or one short sentence; tools as signatures in the system prompt."""
-
-    name = "compact"
-
-    def __init__(self, results: Shown) -> None:
-        self._shown: Shown = results
 
     def system(self, world: World) -> Message:
         """Return task, rules, and one signature a line."""
         tools = (f"{tool.name}({', '.join(tool.properties)})" for tool in world.tools)
-        return Message(role="system", content="\n".join((f"{world.instructions} {COMPACT_RULES}", *tools)))
-
-    def schemas(self, world: World) -> tuple[Mapping[str, Any], ...]:
-        """Return nothing: the tools are in the prompt."""
-        return ()
+        return Message("system", "\n".join((f"{world.instructions} {COMPACT_RULES}", *tools)))
 
     def read(self, completion: Completion) -> Reply:
         """Read a call where the text starts with a brace, else a sentence."""
         text = storable_text(completion.text).strip()
-        message = Message(role="assistant", content=text)
+        message = Message("assistant", text)
         if not text:
-            return Reply(message=message, calls=(), speech=None, fault=COMPACT_EMPTY)
+            return Reply(message, fault=COMPACT_EMPTY)
         if not text.startswith("{"):
-            return Reply(message=message, calls=(), speech=text, fault=None)
-        value = json_object(text)
-        if (
-            value is None
-            or set(value) != {"name", "parameters"}
-            or not isinstance(value["name"], str)
-            or not isinstance(value["parameters"], dict)
-        ):
-            return Reply(message=message, calls=(), speech=None, fault=COMPACT_FAULT)
-        call = ToolCall(name=value["name"], arguments=value["parameters"])
-        message = Message(role="assistant", content=text, tool_calls=(call,))
-        return Reply(message=message, calls=(call,), speech=None, fault=None)
-
-    def results(self, results: Sequence[tuple[ToolCall, ToolResult]]) -> tuple[Message, ...]:
-        """Return one ``tool`` message a call."""
-        return tuple(result_message(result, self._shown) for _, result in results)
+            return Reply(message, speech=text)
+        match json_object(text):
+            case {"name": str(name), "parameters": dict(parameters), **others} if not others:
+                return _calling(text, ToolCall(name, parameters))
+        return Reply(message, fault=COMPACT_FAULT)
 
     def fault(self, sentence: str) -> Message:
         """Return the complaint as a ``tool`` message in the shape of an error result."""
-        return Message(role="tool", content=f'{{"error": {_quoted(sentence)}}}', error=True)
+        return Message("tool", json.dumps({"error": sentence}, ensure_ascii=False), error=True)
 
 
-def _quoted(sentence: str) -> str:
-    return '"' + sentence.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _calling(text: str, *calls: ToolCall) -> Reply:
+    return Reply(Message("assistant", text, calls), calls)
 
 
 NATIVE_RULES = "Call one tool at a time, or answer the user in one or two sentences."
@@ -139,49 +116,28 @@ NATIVE_EMPTY = "The reply was empty: call a tool, or answer the user."
 NATIVE_UNSTORABLE = "The arguments of the call hold characters or numbers that JSON cannot: call the tool again."
 
 
-class FunctionCallingAgent:
+class FunctionCallingAgent(AgentFormat):
     """Only the first tool call of a reply is kept and executed, as in the paper."""
-
-    name = "function_calling"
-
-    def __init__(self, results: Shown) -> None:
-        self._shown: Shown = results
 
     def system(self, world: World) -> Message:
         """Return task and rules; the tools travel as schemas."""
-        return Message(role="system", content=f"{world.instructions} {NATIVE_RULES}")
+        return Message("system", f"{world.instructions} {NATIVE_RULES}")
 
     def schemas(self, world: World) -> tuple[Mapping[str, Any], ...]:
         """Return one schema a tool."""
-        return tuple(_schema(tool) for tool in world.tools)
+        functions = ({"name": t.name, "description": t.description, "parameters": t.parameters} for t in world.tools)
+        return tuple({"type": "function", "function": function} for function in functions)
 
     def read(self, completion: Completion) -> Reply:
         """Read the first structured call, else the text as speech."""
         text = storable_text(completion.text).strip()
-        if completion.tool_calls:
-            call = completion.tool_calls[0]
-            if not storable([call.name, dict(call.arguments)]):
-                message = Message(role="assistant", content=text)
-                return Reply(message=message, calls=(), speech=None, fault=NATIVE_UNSTORABLE)
-            message = Message(role="assistant", content=text, tool_calls=(call,))
-            return Reply(message=message, calls=(call,), speech=None, fault=None)
-        message = Message(role="assistant", content=text)
-        if not text:
-            return Reply(message=message, calls=(), speech=None, fault=NATIVE_EMPTY)
-        return Reply(message=message, calls=(), speech=text, fault=None)
-
-    def results(self, results: Sequence[tuple[ToolCall, ToolResult]]) -> tuple[Message, ...]:
-        """Return one ``tool`` message a call."""
-        return tuple(result_message(result, self._shown) for _, result in results)
-
-    def fault(self, sentence: str) -> Message:
-        """Return the complaint as a ``tool`` message."""
-        return Message(role="tool", content=sentence, error=True)
-
-
-def _schema(tool: Tool) -> Mapping[str, Any]:
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    return {"type": "function", "function": function}
+        message = Message("assistant", text)
+        if not completion.tool_calls:
+            return Reply(message, speech=text) if text else Reply(message, fault=NATIVE_EMPTY)
+        call = completion.tool_calls[0]
+        if not storable([call.name, dict(call.arguments)]):
+            return Reply(message, fault=NATIVE_UNSTORABLE)
+        return _calling(text, call)
 
 
 REACT_RULES = """Write commands, each on a line of its own:
@@ -196,60 +152,41 @@ REACT_FAULT = "Write at least one APICALL or SPEAK command, each on a line of it
 REACT_FAULTY_CALL = 'APICALL must be followed by one JSON object: {"name": tool, "parameters": {name: value}}.'
 
 
-class ReactAgent:
+class ReactAgent(AgentFormat):
     """Every APICALL of a reply is executed in order; SPEAK ends the turn."""
-
-    name = "react"
-
-    def __init__(self, results: Shown) -> None:
-        self._shown: Shown = results
 
     def system(self, world: World) -> Message:
         """Return task, commands, and one tool a line."""
         tools = (_line(tool) for tool in world.tools)
-        return Message(role="system", content="\n".join((world.instructions, REACT_RULES, *tools)))
-
-    def schemas(self, world: World) -> tuple[Mapping[str, Any], ...]:
-        """Return nothing: the tools are in the prompt."""
-        return ()
+        return Message("system", "\n".join((world.instructions, REACT_RULES, *tools)))
 
     def read(self, completion: Completion) -> Reply:
         """Read the commands up to the first SPEAK; text before the first command is a plan."""
         text = storable_text(completion.text).strip()
-        silent = Message(role="assistant", content=text)
+        silent = Message("assistant", text)
         found = list(REACT_COMMAND.finditer(text))
         ends = [match.start() for match in found[1:]] + [len(text)]
         calls: list[ToolCall] = []
         for match, end in zip(found, ends, strict=False):
             body = text[match.end() : end].strip()
             if match.group(1) == "SPEAK" and body:
-                message = Message(role="assistant", content=text, tool_calls=tuple(calls), spoken=body)
-                return Reply(message=message, calls=tuple(calls), speech=body, fault=None)
+                return Reply(Message("assistant", text, tuple(calls), spoken=body), tuple(calls), speech=body)
             if match.group(1) == "APICALL":
-                value = json_object(body)
-                name, parameters = (value or {}).get("name"), (value or {}).get("parameters")
-                if not isinstance(name, str) or not isinstance(parameters, dict):
-                    return Reply(message=silent, calls=(), speech=None, fault=REACT_FAULTY_CALL)
-                calls.append(ToolCall(name=name, arguments=parameters))
-        if not calls:
-            return Reply(message=silent, calls=(), speech=None, fault=REACT_FAULT)
-        message = Message(role="assistant", content=text, tool_calls=tuple(calls))
-        return Reply(message=message, calls=tuple(calls), speech=None, fault=None)
+                match json_object(body):
+                    case {"name": str(name), "parameters": dict(parameters)}:
+                        calls.append(ToolCall(name, parameters))
+                    case _:
+                        return Reply(silent, fault=REACT_FAULTY_CALL)
+        return _calling(text, *calls) if calls else Reply(silent, fault=REACT_FAULT)
 
     def results(self, results: Sequence[tuple[ToolCall, ToolResult]]) -> tuple[Message, ...]:
         """Return one message with a line a call."""
-        lines = (f"{call.name}: {result_json(result, self._shown)}" for call, result in results)
-        failed = any(result.error for _, result in results)
-        return (Message(role="tool", content="\n".join(lines), error=failed),)
-
-    def fault(self, sentence: str) -> Message:
-        """Return the complaint as a ``tool`` message."""
-        return Message(role="tool", content=sentence, error=True)
+        lines = (f"{call.name}: {self.shown(result)}" for call, result in results)
+        return (Message("tool", "\n".join(lines), error=any(result.error for _, result in results)),)
 
 
 def _line(tool: Tool) -> str:
-    parameters = (_parameter(name, schema) for name, schema in tool.properties.items())
-    return f"{tool.name}({', '.join(parameters)}): {tool.description}"
+    return f"{tool.name}({', '.join(_parameter(*one) for one in tool.properties.items())}): {tool.description}"
 
 
 def _parameter(name: str, schema: Mapping[str, Any]) -> str:
@@ -260,11 +197,9 @@ def _parameter(name: str, schema: Mapping[str, Any]) -> str:
     return name if kind == "string" else f"{name}: {kind}"
 
 
-AGENTS: Mapping[str, Callable[[Shown], AgentFormat]] = {
-    "compact": CompactAgent,
-    "function_calling": FunctionCallingAgent,
-    "react": ReactAgent,
-}
+AGENTS: Mapping[str, type[AgentFormat]] = {
+    "compact": CompactAgent, "function_calling": FunctionCallingAgent, "react": ReactAgent
+}  # fmt: skip
 
 
 def make_agent(name: str, results: Shown) -> AgentFormat:
@@ -280,18 +215,9 @@ def make_agent(name: str, results: Shown) -> AgentFormat:
 class _Probe(World):
     """Any task: one tool with a parameter of each form that a format writes differently."""
 
+    _forms: ClassVar = {"a": {"type": "string"}, "b": {"enum": ["c", "d"]}, "e": {"type": "integer"}}
     instructions = "Help."
-    tools = (
-        Tool(
-            "tool",
-            "A tool.",
-            {
-                "type": "object",
-                "properties": {"a": {"type": "string"}, "b": {"enum": ["c", "d"]}, "e": {"type": "integer"}},
-                "required": [],
-            },
-        ),
-    )
+    tools = (Tool("tool", "A tool.", {"type": "object", "properties": _forms, "required": []}),)
     all_milestones: frozenset[int] = frozenset()
 
     def milestones(self) -> frozenset[int]:
@@ -311,7 +237,5 @@ def agent_digest(name: str, results: Shown) -> str:
         name, results: of the settings.
     """
     agent = make_agent(name, results)
-    told = [
-        agent.system(_Probe()).content, agent.schemas(_Probe()), agent.fault("").content, ERROR_SENTENCE,
-    ]  # fmt: skip
+    told = [agent.system(_Probe()).content, agent.schemas(_Probe()), agent.fault("").content, ERROR_SENTENCE]
     return content_id("agent", name, results, told)

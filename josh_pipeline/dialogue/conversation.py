@@ -1,9 +1,10 @@
 """An agent's turn, and a whole conversation of turns and replies."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from josh_pipeline.core.errors import RolloutError, failing_as
 from josh_pipeline.core.messages import Conversation, Message, ends_turn, visible
@@ -83,25 +84,21 @@ async def agent_action(
     results = []
     for call in reply.calls:
         with failing_as("world", f"The tool {call.name}"):
-            before = world.milestones()
-            result = world.call(call.name, call.arguments)
-            earned = tuple(sorted(world.milestones() - before))
+            result, earned = _made(world, call.name, call.arguments)
         results.append((call, result))
-        records.append(
-            CallRecord(
-                tool=call.name,
-                arguments=call.arguments,
-                payload=result.payload,
-                brief=result.brief,
-                error=result.error,
-                earned=earned,
-            )
-        )
+        records.append(CallRecord(call.name, call.arguments, result.payload, result.brief, result.error, earned))
     with failing_as("world", "What the tools returned"):
         messages = (reply.message, *(agent.results(results) if results else ()))
     if reply.speech is not None:
         hand_over(world)
     return Action(messages, completion, tuple(records), spoke=reply.speech is not None)
+
+
+def _made(world: World, tool: str, arguments: Mapping[str, Any]) -> tuple[ToolResult, tuple[int, ...]]:
+    """Make a call; returns its result, and the milestones that it newly earned."""
+    before = world.milestones()
+    result = world.call(tool, arguments)
+    return result, tuple(sorted(world.milestones() - before))
 
 
 async def agent_turn(
@@ -128,16 +125,12 @@ async def agent_turn(
         TurnError: the policy could not answer, or a part of the pipeline broke on what it said.
     """
     done: list[Action] = []
-    while len(done) < max_requests and not (done and done[-1].spoke):
-        so_far = conversation + _messages(done)
-        try:
-            one = await agent_action(policy, agent, world, so_far, sampling=sampling, seed=seed(len(done)))
-        except RolloutError as fault:
-            raise TurnError(fault, _turn(done, ())) from fault
-        done.append(one)
-    if done[-1].spoke:
-        return _turn(done, ())
     try:
+        while len(done) < max_requests and not (done and done[-1].spoke):
+            so_far = conversation + _messages(done)
+            done.append(await agent_action(policy, agent, world, so_far, sampling=sampling, seed=seed(len(done))))
+        if done[-1].spoke:
+            return _turn(done, ())
         hand_over(world)
     except RolloutError as fault:
         raise TurnError(fault, _turn(done, ())) from fault
@@ -161,10 +154,8 @@ def made_again(
     for place, message in enumerate(messages):
         if message.role != "assistant":
             continue
-        for call in islice(waiting, len(message.tool_calls)):
-            before = world.milestones()
-            result = world.call(call.tool, call.arguments)
-            found.append((result, tuple(sorted(world.milestones() - before))))
+        made = islice(waiting, len(message.tool_calls))
+        found += [_made(world, call.tool, call.arguments) for call in made]
         if ends_turn(message, messages[place + 1] if place + 1 < len(messages) else None):
             hand_over(world)
     return found
@@ -237,23 +228,15 @@ async def converse(
             messages += (Message(role="user", content=reply.text),)
         if reply.done or len(visible(messages)) >= max_messages:
             return Talk(messages, tuple(turns), reply.done)
-        position = len(turns)
         failure: RolloutError | None = None
+        of_turn = partial(seed, len(turns))
         try:
             turn = await agent_turn(
-                policy,
-                agent,
-                world,
-                messages,
-                sampling=sampling,
-                max_requests=max_requests,
-                seed=partial(seed, position),
+                policy, agent, world, messages, sampling=sampling, max_requests=max_requests, seed=of_turn
             )
         except TurnError as cut:
             turn, failure = cut.turn, cut
         messages += turn.messages
         turns.append(turn)
-        if failure is not None:
+        if failure is not None or len(visible(messages)) >= max_messages:
             return Talk(messages, tuple(turns), user_done=False, failure=failure)
-        if len(visible(messages)) >= max_messages:
-            return Talk(messages, tuple(turns), user_done=False)

@@ -12,9 +12,9 @@ from josh_pipeline.core.content import derived_seed
 from josh_pipeline.core.environment import Carelessness, Environment, T
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Sampling
-from josh_pipeline.core.world import World, judged
+from josh_pipeline.core.world import judged
 from josh_pipeline.dialogue.agents import CompactAgent
-from josh_pipeline.dialogue.conversation import Talk, converse
+from josh_pipeline.dialogue.conversation import converse
 
 MAX_REQUESTS = 3
 SAMPLING = Sampling(temperature=0.0, max_tokens=256)
@@ -69,18 +69,13 @@ async def demonstrate(
         max_turns: the user gives up after this many messages.
     """
     demonstrations = []
-    agent = CompactAgent("compact")
     for task in tasks:
-        world = environment.world(task)
-        talk = await scripted_talk(
-            environment, task, world, careless, seed, max_turns,
-            max_messages=2 * max_turns, max_requests=MAX_REQUESTS,
-        )  # fmt: skip
-        if talk is None:
+        played = await _played(environment, task, careless, seed, max_turns, 2 * max_turns, MAX_REQUESTS)
+        if played is None:
             return []
-        told = agent.system(environment.world(task))
-        reward = judged(world, talk.messages)
-        demonstrations.append(Demonstration(task.goal_id, task.source_id, (told, *talk.messages), reward))
+        messages, reward = played
+        told = CompactAgent("compact").system(environment.world(task))
+        demonstrations.append(Demonstration(task.goal_id, task.source_id, (told, *messages), reward))
     return demonstrations
 
 
@@ -105,30 +100,25 @@ async def user_ceiling(
     """
     failures = []
     for task in tasks:
-        world = environment.world(task)
-        talk = await scripted_talk(
-            environment, task, world, CAREFUL, seed_of(task), max_turns,
-            max_messages=max_messages, max_requests=max_requests,
-        )  # fmt: skip
-        if talk is None:
+        played = await _played(environment, task, CAREFUL, seed_of(task), max_turns, max_messages, max_requests)
+        if played is None:
             return None
-        if judged(world, talk.messages) < 1.0:
+        if played[1] < 1.0:
             failures.append(task.goal_id)
     return Ceiling(len(tasks), len(tasks) - len(failures), tuple(failures))
 
 
-async def scripted_talk(
+async def _played(
     environment: Environment[T],
     task: T,
-    world: World,
     careless: Carelessness,
     seed: int,
     max_turns: int,
-    *,
     max_messages: int,
     max_requests: int,
-) -> Talk | None:
-    """Let the scripted agent talk with the rule-based user; ``world`` then holds what was earned."""
+) -> tuple[Conversation, float] | None:
+    """Let the scripted agent talk with the rule-based user; returns what was said, and its reward."""
+    world = environment.world(task)
     user = environment.user(task, seed, max_turns)
     demonstrator = environment.demonstrator(task, user, careless, seed)
     if demonstrator is None:
@@ -145,4 +135,4 @@ async def scripted_talk(
     )
     if talk.failure is not None:
         raise talk.failure
-    return talk
+    return talk.messages, judged(world, talk.messages)

@@ -1,6 +1,7 @@
 """Users that any environment can be played with: two LLMs, and one that repeats what a real user said."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 from josh_pipeline.core.content import content_id, derived_seed, storable_text
@@ -66,7 +67,7 @@ class GoalUser:
         return ended(await ask(self._policy, self._system, flipped(conversation), seed))
 
 
-class GuideUser:
+class GuideUser(GoalUser):
     """The goal user, coached each turn by an LLM that sees a real conversation: two requests a reply.
 
     Args:
@@ -74,21 +75,17 @@ class GuideUser:
     """
 
     def __init__(self, policy: Policy, agent: str, message: Sequence[str], transcript: str, seed: int) -> None:
-        self._policy = policy
-        self._agent = agent
-        self._wishes = wishes(message)
-        self._guide = GUIDE_PROMPT.format(wishes=self._wishes, real=transcript)
-        self._seed = seed
+        super().__init__(policy, agent, message, seed)
+        self._guide = GUIDE_PROMPT.format(wishes=wishes(message), real=transcript)
+        self._guided = partial(GUIDED_PROMPT.format, agent=agent, wishes=wishes(message))
 
     async def reply(self, conversation: Conversation) -> UserReply:
         """Answer the visible conversation so far; the empty one gives the opening message."""
         said = (f"{'Customer' if m.role == 'user' else 'Agent'}: {m.content}" for m in conversation)
-        question = (Message(role="user", content="\n".join(said) or "(nothing was said yet)"),)
-        turn = len(conversation)
-        advice = await ask(self._policy, self._guide, question, derived_seed(self._seed, "guide", turn))
-        system = GUIDED_PROMPT.format(agent=self._agent, wishes=self._wishes, advice=advice)
-        seed = derived_seed(self._seed, "user", turn)
-        return ended(await ask(self._policy, system, flipped(conversation), seed))
+        question = (Message("user", "\n".join(said) or "(nothing was said yet)"),)
+        guide_seed, seed = (derived_seed(self._seed, whose, len(conversation)) for whose in ("guide", "user"))
+        advice = await ask(self._policy, self._guide, question, guide_seed)
+        return ended(await ask(self._policy, self._guided(advice=advice), flipped(conversation), seed))
 
 
 class ScriptUser:
@@ -145,8 +142,8 @@ def wishes(message: Sequence[str]) -> str:
 def flipped(conversation: Conversation) -> Conversation:
     """Return the visible conversation as the user's model sees it: the agent is its ``user``."""
     return (
-        Message(role="user", content=GREETING),
-        *(Message(role="assistant" if m.role == "user" else "user", content=m.content) for m in conversation),
+        Message("user", GREETING),
+        *(Message("assistant" if m.role == "user" else "user", m.content) for m in conversation),
     )
 
 
@@ -156,9 +153,7 @@ async def ask(policy: Policy, system: str, messages: Conversation, seed: int) ->
     Raises:
         RolloutError: kind ``user``: no answer could be had, or it is empty.
     """
-    request = Request(
-        messages=(Message(role="system", content=system), *messages), tools=(), sampling=SAMPLING, seed=seed
-    )
+    request = Request((Message("system", system), *messages), tools=(), sampling=SAMPLING, seed=seed)
     try:
         completion = await policy.complete(request)
     except RolloutError as fault:

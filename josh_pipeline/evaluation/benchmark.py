@@ -16,7 +16,7 @@ from josh_pipeline.core.world import CallRecord, World, judged
 from josh_pipeline.dialogue.agents import AgentFormat
 from josh_pipeline.dialogue.conversation import converse
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, admitted
-from josh_pipeline.search.spending import Account, Ledger, Meter, MeteredPolicy
+from josh_pipeline.search.spending import Ledger, Meter, MeteredPolicy
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import EvaluationSettings
 
@@ -75,67 +75,6 @@ def episode_id(policy_digest: str, goal_id: str, seed: int, settings_digest: str
     return content_id("episode", policy_digest, goal_id, seed, settings_digest, retry)
 
 
-async def play(
-    goal_id: str,
-    *,
-    world: World,
-    user: User,
-    policy: Policy,
-    account: Account,
-    agent: AgentFormat,
-    settings: EvaluationSettings,
-    settings_digest: str,
-    seed: int,
-    trial: int,
-    retry: int = 0,
-) -> Episode:
-    """Hold one greedy conversation; a failure of policy or user is kept in the episode, not raised.
-
-    Args:
-        goal_id: names the goal.
-        world: fresh; it changes with the calls.
-        account: counts what policy and user ask of their models.
-        seed: of this conversation; seeds of requests derive from it and their place.
-    """
-    begin = time.monotonic()
-    talk = await converse(
-        policy,
-        agent,
-        user,
-        world,
-        sampling=Sampling(temperature=0.0, max_tokens=settings.max_tokens),
-        max_requests=settings.max_requests,
-        max_messages=settings.max_messages,
-        seed=lambda turn, request: derived_seed(seed, turn, request),
-    )
-    earned, reward, failure = frozenset[int](), 0.0, talk.failure
-    try:
-        with failing_as("world", "What was earned"):
-            earned = world.milestones()
-        reward = judged(world, talk.messages)
-    except RolloutError as fault:
-        failure = failure or fault
-    return Episode(
-        episode_id=episode_id(policy.digest, goal_id, seed, settings_digest, retry),
-        goal_id=goal_id,
-        policy_digest=policy.digest,
-        seed=seed,
-        settings_digest=settings_digest,
-        trial=trial,
-        messages=talk.messages,
-        calls=tuple(call for turn in talk.turns for call in turn.calls),
-        earned=tuple(sorted(earned)),
-        reward=reward,
-        turns=len(talk.turns),
-        error_turns=sum(turn.error_turn for turn in talk.turns),
-        user_done=talk.user_done,
-        failure=failure.kind if failure else None,
-        failure_message=failure.message if failure else None,
-        usage=account.usage(time.monotonic() - begin),
-        retry=retry,
-    )
-
-
 def episode_seed(seed: int, goal_id: str, trial: int) -> int:
     """Seed of a conversation. The policy has no part in it, so policies are compared on the same users."""
     return derived_seed("evaluation", seed, goal_id, trial)
@@ -181,22 +120,47 @@ async def evaluate(
     episodes: dict[tuple[str, int], Episode] = {}
 
     async def one(goal: T, trial: int) -> Episode:
-        conversation_seed = episode_seed(seed, goal.goal_id, trial)
-        account = ledger.account()
+        """Hold a conversation; a failure of policy, user or world is kept in the episode, not raised."""
+        own, retry = episode_seed(seed, goal.goal_id, trial), (retries or {}).get((goal.goal_id, trial), 0)
+        account, world = ledger.account(), make_world(goal)
         with limiter.lane() as lane:
-            return await play(
-                goal.goal_id,
-                world=make_world(goal),
-                user=seated(lambda: make_user(goal, conversation_seed, account.user)),
-                policy=LimitedPolicy(MeteredPolicy(policy, account.agent), lane),
-                account=account,
-                agent=agent,
-                settings=settings,
-                settings_digest=settings_digest,
-                seed=conversation_seed,
-                trial=trial,
-                retry=(retries or {}).get((goal.goal_id, trial), 0),
+            begin = time.monotonic()
+            talk = await converse(
+                LimitedPolicy(MeteredPolicy(policy, account.agent), lane),
+                agent,
+                seated(lambda: make_user(goal, own, account.user)),
+                world,
+                sampling=Sampling(temperature=0.0, max_tokens=settings.max_tokens),
+                max_requests=settings.max_requests,
+                max_messages=settings.max_messages,
+                seed=lambda turn, request: derived_seed(own, turn, request),
             )
+        earned, reward, failure = frozenset[int](), 0.0, talk.failure
+        try:
+            with failing_as("world", "What was earned"):
+                earned = world.milestones()
+            reward = judged(world, talk.messages)
+        except RolloutError as fault:
+            failure = failure or fault
+        return Episode(
+            episode_id=episode_id(policy.digest, goal.goal_id, own, settings_digest, retry),
+            goal_id=goal.goal_id,
+            policy_digest=policy.digest,
+            seed=own,
+            settings_digest=settings_digest,
+            trial=trial,
+            messages=talk.messages,
+            calls=tuple(call for turn in talk.turns for call in turn.calls),
+            earned=tuple(sorted(earned)),
+            reward=reward,
+            turns=len(talk.turns),
+            error_turns=sum(turn.error_turn for turn in talk.turns),
+            user_done=talk.user_done,
+            failure=failure.kind if failure else None,
+            failure_message=failure.message if failure else None,
+            usage=account.usage(time.monotonic() - begin),
+            retry=retry,
+        )
 
     def keep(episode: Episode) -> None:
         episodes[episode.goal_id, episode.trial] = episode

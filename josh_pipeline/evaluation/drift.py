@@ -12,12 +12,13 @@ ours, not the policy's own answers: the figure compares policies with each other
 of whole answers.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 
@@ -109,9 +110,9 @@ def measure_drift(policy: Weights, foundation: Path, progress: Progress, quantiz
 def summarised(values: Sequence[float], kinds: Sequence[str], tokens: int) -> Drift:
     """Sum up the texts' mean divergences."""
     interval = bootstrap(values, RESAMPLES)
-    of_kind: dict[str, list[float]] = {}
+    of_kind: dict[str, list[float]] = defaultdict(list)
     for kind, value in zip(kinds, values, strict=True):
-        of_kind.setdefault(kind, []).append(value)
+        of_kind[kind].append(value)
     return Drift(
         mean=sum(values) / len(values),
         low=interval.low,
@@ -122,8 +123,7 @@ def summarised(values: Sequence[float], kinds: Sequence[str], tokens: int) -> Dr
     )
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     """Token ids of a text, and the positions whose next token belongs to the answer."""
 
     ids: list[int]

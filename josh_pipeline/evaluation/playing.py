@@ -126,14 +126,10 @@ async def open_user_model(settings: Settings) -> AsyncIterator[Policy | None]:
         return
     assert settings.user.endpoint is not None and settings.user.model is not None
     # Imported where it is used: httpx takes a while, and the audit imports this module.
-    from josh_pipeline.policies.endpoint import EndpointPolicy
+    from josh_pipeline.policies.endpoint import open_endpoint
 
-    model = EndpointPolicy(settings.user.endpoint, settings.user.model, settings.search.in_flight)
-    try:
-        await model.check()
+    async with open_endpoint(settings.user.endpoint, settings.user.model, settings.search.in_flight) as model:
         yield model
-    finally:
-        await model.close()
 
 
 def user_name(settings: Settings, environment: Environment[Any]) -> str:

@@ -1,6 +1,6 @@
 """What a set of episodes says about a policy: the score and its breakdowns."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -184,16 +184,13 @@ def _shares(episode: Episode, goal: Task, group: str) -> dict[str, float]:
 
 def _breakdowns(shares: Iterable[Mapping[str, float]], trials: int) -> tuple[Breakdown, ...]:
     """Average shares over conversations; as every goal has equally many, that averages over goals too."""
-    values: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = defaultdict(list)
     for episode in shares:
         for name, share in episode.items():
-            values.setdefault(name, []).append(share)
+            values[name].append(share)
     found = []
-    for name in sorted(values):
-        conversations = len(values[name])
-        n = conversations // trials
-        success = sum(share == 1.0 for share in values[name]) / conversations
+    for name, of_name in sorted(values.items()):
+        n, success = len(of_name) // trials, of_name.count(1.0) / len(of_name)
         interval = wilson(success * n, n)
-        reward = sum(values[name]) / conversations
-        found.append(Breakdown(name, n, reward, success, interval.low, interval.high))
+        found.append(Breakdown(name, n, sum(of_name) / len(of_name), success, interval.low, interval.high))
     return tuple(found)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from josh_pipeline.core.content import canonical_json
-from josh_pipeline.core.messages import Message
 from josh_pipeline.core.policy import Completion
 from josh_pipeline.dialogue.agents import AgentFormat
 from josh_pipeline.harvest.rows import Row
@@ -75,20 +74,7 @@ def _prompt_ends(row: Row) -> bool:
 def _parses(row: Row, agent: AgentFormat) -> bool:
     """Whether the agent reads what is desirable; what is undesirable may be unreadable."""
     trained = [one.message for one in row.good.said if one.train] if row.good else []
-    return all(agent.read(_as_completion(message)).fault is None for message in trained)
-
-
-def _as_completion(message: Message) -> Completion:
-    return Completion(
-        text=message.content,
-        tool_calls=message.tool_calls,
-        token_ids=None,
-        finish_reason="stop",
-        prompt_tokens=0,
-        cached_tokens=0,
-        completion_tokens=0,
-        prompt_digest=None,
-    )
+    return all(agent.read(Completion(one.content, one.tool_calls)).fault is None for one in trained)
 
 
 def _same_sides(row: Row) -> bool:

@@ -4,13 +4,15 @@ import asyncio
 import json
 import os
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 
-from josh_pipeline.core.content import content_id, storable_text, written_call
+from josh_pipeline.core.content import content_id, json_object, storable_text, written_call
 from josh_pipeline.core.errors import RolloutError, UserError, failing_as
 from josh_pipeline.core.messages import ToolCall
 from josh_pipeline.core.policy import Completion, Request
@@ -135,6 +137,21 @@ class EndpointPolicy:
         await self._client.aclose()
 
 
+@asynccontextmanager
+async def open_endpoint(base_url: str, model: str, in_flight: int) -> AsyncIterator[EndpointPolicy]:
+    """Yield an endpoint that answers, and close it at the end; see ``EndpointPolicy``.
+
+    Raises:
+        UserError: it cannot be used, or does not answer.
+    """
+    endpoint = EndpointPolicy(base_url, model, in_flight)
+    try:
+        await endpoint.check()
+        yield endpoint
+    finally:
+        await endpoint.close()
+
+
 def _checked_url(base_url: str) -> str:
     """Return the URL without the slash at its end.
 
@@ -193,9 +210,7 @@ def _chat_messages(request: Request) -> list[dict[str, Any]]:
         item: dict[str, Any] = {"role": message.role, "content": message.content}
         if request.tools and message.tool_calls:
             open_calls = [f"call_{position}_{index}" for index in range(len(message.tool_calls))]
-            item["tool_calls"] = [
-                _chat_call(name, call) for name, call in zip(open_calls, message.tool_calls, strict=True)
-            ]
+            item["tool_calls"] = list(map(_chat_call, open_calls, message.tool_calls))
         elif message.role == "tool":
             if request.tools and open_calls:
                 item["tool_call_id"] = open_calls.pop(0)
@@ -237,12 +252,10 @@ def _completion(message: dict[str, Any], finish_reason: Any, usage: Any) -> Comp
     return Completion(
         text=storable_text(text) if isinstance(text, str) else "",
         tool_calls=_tool_calls(message.get("tool_calls")),
-        token_ids=None,
         finish_reason=storable_text(finish_reason) if isinstance(finish_reason, str) else "stop",
         prompt_tokens=prompt_tokens,
         cached_tokens=min(cached_tokens, prompt_tokens),
         completion_tokens=_count(counts.get("completion_tokens")),
-        prompt_digest=None,
     )
 
 
@@ -258,9 +271,5 @@ def _tool_calls(value: Any) -> tuple[ToolCall, ...]:
     for item in value if isinstance(value, list) else []:
         match item:
             case {"function": {"name": str(name), "arguments": str(text)}}:
-                try:
-                    arguments = json.loads(text)
-                except (ValueError, RecursionError):
-                    arguments = None
-                calls.append(written_call(name, arguments, text))
+                calls.append(written_call(name, json_object(text), text))
     return tuple(calls)

@@ -101,11 +101,8 @@ def _bundled(models: Path) -> Path:
 
 @functools.cache
 def _file_digest(path: Path, size: int, modified_ns: int) -> str:
-    digest = hashlib.blake2b(digest_size=ID_HEX_DIGITS // 2)
     with path.open("rb") as data:
-        while block := data.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(data, lambda: hashlib.blake2b(digest_size=ID_HEX_DIGITS // 2)).hexdigest()
 
 
 def model_digest(folder: Path) -> str:

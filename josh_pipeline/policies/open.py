@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.policy import Policy
 from josh_pipeline.policies.chat import ChatRenderer
-from josh_pipeline.policies.endpoint import EndpointPolicy
+from josh_pipeline.policies.endpoint import open_endpoint
 from josh_pipeline.policies.local import Engine, LocalPolicy
 from josh_pipeline.policies.models import pad_id
 from josh_pipeline.policies.transformers_engine import TransformersEngine
@@ -33,12 +33,8 @@ async def open_policy(
         UserError: the engine cannot start, or the endpoint does not answer.
     """
     if settings.endpoint is not None:
-        endpoint = EndpointPolicy(settings.endpoint, settings.model, in_flight)
-        try:
-            await endpoint.check()
+        async with open_endpoint(settings.endpoint, settings.model, in_flight) as endpoint:
             yield endpoint
-        finally:
-            await endpoint.close()
         return
     if weights is None:
         raise UserError("There is no checkpoint to serve: set policy.endpoint, or a local policy.model.")

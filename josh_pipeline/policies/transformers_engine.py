@@ -6,6 +6,7 @@ is sampled for a request depends on its seed, not on its neighbours.
 
 import asyncio
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from transformers import DynamicCache
@@ -75,8 +76,11 @@ class TransformersEngine:
     @torch.inference_mode()
     def _batch(self, batch: list[_Waiting]) -> list[Generated]:
         device = self._model.device
-        width = max(len(row.prompt) for row in batch)
-        shared = _shared_prefix([row.prompt for row in batch])
+        prompts = [row.prompt for row in batch]
+        alike = takewhile(lambda pair: pair[0] == pair[1], zip(min(prompts), max(prompts), strict=False))
+        # At least one token short of the shortest: each row needs a token to go on from.
+        shared = min(sum(1 for _ in alike), min(map(len, prompts)) - 1)
+        width = max(map(len, prompts))
         cache = self._prefix_cache(batch[0].prompt[:shared], len(batch))
         # Columns: the shared prefix once, then the rest of each prompt padded on its left.
         rest = [[self._pad_id] * (width - len(row.prompt)) + row.prompt[shared:] for row in batch]
@@ -132,16 +136,6 @@ class TransformersEngine:
         if self._loop is not None:
             await asyncio.gather(self._loop, return_exceptions=True)
         del self._model
-
-
-def _shared_prefix(prompts: list[list[int]]) -> int:
-    """Length of the prefix that all prompts share, at least one token short of the shortest."""
-    shortest = min(map(len, prompts))
-    first, last = min(prompts), max(prompts)
-    length = 0
-    while length < shortest - 1 and first[length] == last[length]:
-        length += 1
-    return length
 
 
 def _draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Self
 from josh_pipeline.core.errors import RolloutError, UserError
 from josh_pipeline.core.policy import Sampling
 from josh_pipeline.policies.local import Generated
-from josh_pipeline.policies.weights import Quantization, Served, Weights, adapter_rank, on_gpu, serves_beside
+from josh_pipeline.policies.weights import Quantization, Weights, on_gpu, serves_beside
 
 CPU_BLOCK_TOKENS = 32
 """Measured on 2 cores, 64 prompts of 500 tokens that share prefixes: 393 generated tokens a second
@@ -71,10 +71,10 @@ class VllmEngine:
         """
         ours, theirs = socket.socketpair()
         log = Path(tempfile.mkstemp(prefix="josh-vllm-", suffix=".log")[1])
-        served = weights.served(serves_beside(quantization) if beside is None else beside)
+        checkpoint, adapter = weights.served(serves_beside(quantization) if beside is None else beside)
         config = {
-            "engine": _engine_arguments(served, max_model_tokens, in_flight, quantization),
-            "adapter": str(served.adapter) if served.adapter else None,
+            "engine": _engine_arguments(checkpoint, adapter, max_model_tokens, in_flight, quantization),
+            "adapter": str(adapter) if adapter else None,
             "stop_ids": list(stop_ids),
         }
         with theirs, log.open("wb") as sink:
@@ -158,10 +158,10 @@ class VllmEngine:
 
 
 def _engine_arguments(
-    served: Served, max_model_tokens: int, in_flight: int, quantization: Quantization
+    checkpoint: Path, adapter: Path | None, max_model_tokens: int, in_flight: int, quantization: Quantization
 ) -> dict[str, Any]:
     arguments: dict[str, Any] = {
-        "model": str(served.checkpoint),
+        "model": str(checkpoint),
         "skip_tokenizer_init": True,
         "max_model_len": max_model_tokens,
         "max_num_seqs": in_flight,
@@ -171,8 +171,8 @@ def _engine_arguments(
     }
     if quantization == "nf4":
         arguments["quantization"] = "bitsandbytes"
-    if served.adapter is not None:
-        rank = adapter_rank(served.adapter)
+    if adapter is not None:
+        rank = int(json.loads((adapter / "adapter_config.json").read_text())["r"])
         fitting = next((known for known in LORA_RANKS if known >= rank), rank)
         arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": fitting}
     if not on_gpu():

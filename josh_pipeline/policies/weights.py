@@ -1,7 +1,6 @@
 """The files of a policy, and the form in which they are served: merged, or the adapter beside its base."""
 
 import importlib.util
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,19 +59,6 @@ def serves_beside(quantization: Quantization) -> bool:
 
 
 @dataclass(frozen=True)
-class Served:
-    """What is loaded to serve a policy.
-
-    Attributes:
-        checkpoint: model folder.
-        adapter: kept beside it; None where there is none, or it is merged.
-    """
-
-    checkpoint: Path
-    adapter: Path | None
-
-
-@dataclass(frozen=True)
 class Weights:
     """A base, and at most one adapter on it.
 
@@ -86,16 +72,16 @@ class Weights:
     adapter: Path | None
     merged: Path
 
-    def served(self, beside: bool) -> Served:
-        """Return what is loaded, merging base and adapter where that is asked for and was not done yet.
+    def served(self, beside: bool) -> tuple[Path, Path | None]:
+        """Return the model folder and the adapter that are loaded, merged into one where that is asked for.
 
         Args:
             beside: of ``serves_beside``: one rule for what is served and what drift is measured on.
         """
-        if self.adapter is None or beside:
-            return Served(self.base, self.adapter)
+        if beside:
+            return self.base, self.adapter
         self.merged.parent.mkdir(parents=True, exist_ok=True)
-        return Served(merge(self.base, self.adapter, self.merged), None)
+        return merge(self.base, self.adapter, self.merged), None
 
     def load(self, quantization: Quantization) -> Any:
         """Return the served model, ready to answer.
@@ -107,25 +93,20 @@ class Weights:
         from peft import PeftModel
         from transformers import AutoModelForCausalLM
 
-        served = self.served(serves_beside(quantization))
+        checkpoint, adapter = self.served(serves_beside(quantization))
         model = AutoModelForCausalLM.from_pretrained(
-            served.checkpoint,
+            checkpoint,
             # On a CPU float32 is exact, and without matrix units no slower than bfloat16.
             dtype=torch.bfloat16 if on_gpu() else torch.float32,
             device_map="cuda" if on_gpu() else "cpu",
             quantization_config=quantization_config(quantization),
         )
-        return (PeftModel.from_pretrained(model, served.adapter) if served.adapter else model).eval()
+        return (PeftModel.from_pretrained(model, adapter) if adapter else model).eval()
 
 
 def policy_digest(base: str, adapter: str | None) -> str:
     """Name a policy by base and adapter; a base alone is named by its own digest."""
     return base if adapter is None else content_id("policy", base, adapter)
-
-
-def adapter_rank(adapter: Path) -> int:
-    """Return the rank of an adapter."""
-    return int(json.loads((adapter / "adapter_config.json").read_text())["r"])
 
 
 def load_merged(base: Path, adapter: Path | None) -> Any:

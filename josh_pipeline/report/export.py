@@ -55,14 +55,11 @@ def export(home: Home, iteration: str | None, folder: Path, formats: Sequence[st
         UserError: there is nothing of that iteration, or the folder cannot be written to.
     """
     warehouse = home.warehouse()
-    iterations = [
-        row["scope"]
-        for row in warehouse.rows(
-            "SELECT DISTINCT scope FROM generations WHERE current AND stage = 'policy' "
-            "AND coalesce(scope = $iteration, true) ORDER BY scope",
-            {"iteration": iteration},
-        )
-    ]
+    iterations = warehouse.rows(
+        "SELECT DISTINCT scope FROM generations WHERE current AND stage = 'policy' "
+        "AND coalesce(scope = $iteration, true) ORDER BY scope",
+        {"iteration": iteration},
+    )
     if not iterations:
         raise UserError("There is nothing to export yet: run josh iterate first, or give another iteration.")
     files: list[ExportedFile] = []
@@ -71,8 +68,8 @@ def export(home: Home, iteration: str | None, folder: Path, formats: Sequence[st
         if "parquet" in formats:
             files += export_tables(warehouse, iteration, folder)
         if "jsonl" in formats:
-            for key in iterations:
-                files += export_rows(warehouse, key, folder)
+            for row in iterations:
+                files += export_rows(warehouse, row["scope"], folder)
         manifest = json.dumps(manifest_of(home, iteration, formats, files), indent=1)
         (folder / MANIFEST).write_text(manifest)
     except OSError as fault:
@@ -88,9 +85,7 @@ def export_tables(warehouse: Warehouse, iteration: str | None, folder: Path) -> 
     for stage in layout.stages.values():
         where = f" WHERE iteration = '{iteration}'" if iteration and stage.scope == "iteration" else ""
         queries |= {table: f"FROM current_{table}{where}" for table in stage.tables}
-    for stage in layout.member_lists:
-        members = stage.members
-        assert members is not None
+    for members in layout.member_lists.values():
         listed = f"SELECT {members.key} {queries[members.table]}"
         for table in members.content:
             others = queries.get(table)
@@ -118,15 +113,9 @@ def export_rows(warehouse: Warehouse, iteration: str, folder: Path) -> list[Expo
     with_tools = any(row.tools for row in rows)
     with path.open("w", encoding="utf-8") as out:
         out.writelines(json.dumps(example(row, with_tools), ensure_ascii=False) + "\n" for row in rows)
-    return [
-        ExportedFile(
-            path.name,
-            len(rows),
-            file_digest(path),
-            [row.row_id for row in rows],
-            [row.row_id for row in rows if row.kind == "conversations" and not _all_trained(row)],
-        )
-    ]
+    ids = [row.row_id for row in rows]
+    without_loss = [row.row_id for row in rows if row.kind == "conversations" and not _all_trained(row)]
+    return [ExportedFile(path.name, len(rows), file_digest(path), ids, without_loss)]
 
 
 def _all_trained(row: Row) -> bool:
@@ -151,11 +140,6 @@ def manifest_of(
     """Describe an export: what was written, from which generations, by what."""
     known = history(home.warehouse())
     shared = {name for name, stage in home.layout.stages.items() if stage.scope == "scope"}
-    wanted = [
-        written
-        for generation, written in known.items()
-        if written.current and (iteration in (None, generation.scope) or generation.stage in shared)
-    ]
     return {
         "made_by": f"josh export{f' {iteration}' if iteration else ''}, formats {' and '.join(formats)}",
         "josh_pipeline": version("josh-pipeline"),
@@ -163,11 +147,13 @@ def manifest_of(
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "schema_version": SCHEMA_VERSION,
         "store_digest": store_digest(known),
-        "generations": {written.name: written.digest for written in wanted},
+        "generations": {
+            written.name: written.digest
+            for generation, written in known.items()
+            if written.current and (iteration in (None, generation.scope) or generation.stage in shared)
+        },
         "files": [asdict(file) for file in files],
-        "digest": hashlib.sha256(
-            canonical_json(sorted([file.name, file.sha256] for file in files)).encode()
-        ).hexdigest(),
+        "digest": hashlib.sha256(canonical_json(sorted([one.name, one.sha256] for one in files)).encode()).hexdigest(),
     }
 
 

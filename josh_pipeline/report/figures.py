@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -70,6 +71,7 @@ SCREEN_PIXELS_PER_INCH = 104
 SCREEN_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 STEP_COLOURS = {"cold start": BEFORE, "rollouts": BLUE, "training": ORANGE, "evaluation": GREEN}
 DASHED = (0, (4, 3))
+PERCENT = PercentFormatter(1.0, decimals=0, symbol=" %")
 
 
 def svg(figure: Figure) -> str:
@@ -100,13 +102,15 @@ def png(figure: Figure, dpi: int = 130) -> bytes:
 
 @contextmanager
 def _canvas(
-    width: float, height: float, panels: int = 1, widths: tuple[float, ...] | None = None
+    width: float, height: float, *titles: str, widths: tuple[float, ...] | None = None
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Give a figure of that size in inches and its panels, side by side, in the common style."""
+    """Give a figure of that size in inches and a panel a title, side by side, in the common style."""
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=(width, height))
-        grid = figure.subplots(1, panels, squeeze=False, width_ratios=widths)
-        yield figure, list(grid[0])
+        panels = list(figure.subplots(1, len(titles), squeeze=False, width_ratios=widths)[0])
+        for axes, title in zip(panels, titles, strict=True):
+            axes.set_title(title)
+        yield figure, panels
 
 
 def _beside(axes: Axes, text: str, place: tuple[float, float], offset: tuple[float, float], **style: Any) -> None:
@@ -127,40 +131,58 @@ def _rows(axes: Axes, labels: Sequence[str], least: int = 1, above: float = 0.6,
     axes.grid(axis="y", visible=False)
 
 
+def _point(
+    axes: Axes, place: int, value: float, ends: tuple[float, float], text: str, right: int, **style: Any
+) -> None:
+    """Draw a value with its interval, and its number ``right`` points beside it."""
+    marks: dict[str, Any] = {"marker": "o", "markersize": 8, "capsize": 4, "zorder": 4}
+    if isfinite(value):
+        axes.errorbar(place, value, yerr=[[value - ends[0]], [ends[1] - value]], **marks | style)
+    height = value if isfinite(value) else axes.get_ylim()[1]
+    _beside(
+        axes, text, (place, height), (right, -12), va="center", fontsize=9.5, fontweight="bold", color=style["color"]
+    )
+
+
+def _stacked(
+    axes: Axes, series: Sequence[tuple[str, str, Sequence[float]]], height: float, **style: Any
+) -> list[BarContainer]:
+    """Draw bars from the left, each made of what the series (label, colour, counts) count for its row."""
+    drawn = []
+    left = [0.0] * len(series[0][2])
+    for label, colour, counts in series:
+        places = range(len(counts))
+        drawn.append(axes.barh(places, counts, left=left, color=colour, height=height, label=label, **style))
+        left = [a + b for a, b in zip(left, counts, strict=True)]
+    return drawn
+
+
 def success_by_iteration(scores: Sequence[PolicyScore], ceiling: Ceiling | None) -> Figure:
     """Success rate of every policy with its 95 % interval, mean reward beside it, the ceiling above."""
-    with _canvas(max(6.6, 1.3 * len(scores)), 3.7) as (figure, (axes,)):
+    goals = " and ".join(sorted({one.goals.plural for one in scores})) or "no goals"
+    roles = " and ".join(sorted({one.role for one in scores})) or "none"
+    title = f"Success by round, {goals}, role {roles}"
+    with _canvas(max(6.6, 1.3 * len(scores)), 3.7, title) as (figure, (axes,)):
         places = range(len(scores))
         rewards = [one.score.reward for one in scores]
         axes.plot(places, rewards, color=ORANGE, marker="s", markersize=5, label="mean reward")
         axes.plot(places, [one.score.success for one in scores], color=BLUE, zorder=3)
         for place, one in enumerate(scores):
             found = one.score
-            axes.errorbar(
-                place, found.success, yerr=[[found.success - found.low], [found.high - found.success]],
-                color=BLUE, marker="o", markersize=8, capsize=4, zorder=4,
+            _point(
+                axes, place, found.success, (found.low, found.high), percent(found.success, 0), 10, color=BLUE,
                 markerfacecolor="white" if one.promoted is False else BLUE, markeredgewidth=1.8,
                 label="success rate, 95 % interval" if place == 0 else None,
             )  # fmt: skip
-            _beside(
-                axes, percent(found.success, 0), (place, found.success), (10, -12),
-                va="center", fontsize=9.5, fontweight="bold", color=BLUE,
-            )  # fmt: skip
         if ceiling is not None:
             _limit(axes, f"user ceiling {percent(ceiling.share, 0)}", ceiling.share, MUTED)
-        names = [
-            f"{one.name}\n(not promoted)" if one.promoted is False else f"{one.name}\nn = {one.score.n}"
-            for one in scores
-        ]
-        axes.set_xticks(list(places), names)
+        notes = ["(not promoted)" if one.promoted is False else f"n = {one.score.n}" for one in scores]
+        axes.set_xticks(list(places), [f"{one.name}\n{note}" for one, note in zip(scores, notes, strict=True)])
         axes.set_xlim(-0.35, max(len(scores) - 1, 1) + 0.45)
         axes.set_ylim(0, 1.04)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+        axes.yaxis.set_major_formatter(PERCENT)
         axes.grid(axis="x", visible=False)
         axes.legend(loc="upper left", bbox_to_anchor=(0, 0.9 if ceiling else 1.0))
-        goals = " and ".join(sorted({one.goals.plural for one in scores})) or "no goals"
-        roles = " and ".join(sorted({one.role for one in scores})) or "none"
-        axes.set_title(f"Success by round, {goals}, role {roles}")
     return figure
 
 
@@ -169,34 +191,31 @@ def success_by_group(scores: Sequence[PolicyScore], group: str) -> Figure:
     shares = [{one.name: one for one in score.score.by.get(group, ())} for score in scores]
     largest: dict[str, Breakdown] = {name: one for found in shares for name, one in found.items()}
     names = sorted(largest)
-    with _canvas(6.6, 1.2 + max(0.62, 0.2 * len(scores)) * max(len(names), 2)) as (figure, (axes,)):
+    height = 1.2 + max(0.62, 0.2 * len(scores)) * max(len(names), 2)
+    with _canvas(6.6, height, f"All calls of a {group} earned, 95 % intervals") as (figure, (axes,)):
         step = 0.62 / max(len(scores), 1)
         for index, (score, found) in enumerate(zip(scores, shares, strict=True)):
             rows = [(place, found[name]) for place, name in enumerate(names) if name in found]
             axes.errorbar(
                 [one.success for _, one in rows],
                 [place + (index - (len(scores) - 1) / 2) * step for place, _ in rows],
-                xerr=[
-                    [one.success - one.low for _, one in rows],
-                    [one.high - one.success for _, one in rows],
-                ],
+                xerr=list(zip(*((one.success - one.low, one.high - one.success) for _, one in rows), strict=True)),
                 linestyle="none", marker="osD^v"[index % 5], markersize=6, color=series_colour(index),
                 elinewidth=1.6, label=score.name,
             )  # fmt: skip
         _rows(axes, [f"{name}\nn = {largest[name].n}" for name in names], above=0.55)
         axes.set_xlim(-0.02, 1.02)
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+        axes.xaxis.set_major_formatter(PERCENT)
         for edge in range(1, len(names)):
             axes.axhline(edge - 0.5, color=RULE, linewidth=0.8)
         if scores:
             axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        axes.set_title(f"All calls of a {group} earned, 95 % intervals")
     return figure
 
 
 def paired_differences(changes: Sequence[PolicyChange]) -> Figure:
     """Each paired difference with its 95 % bootstrap interval; what touches zero is hollow."""
-    with _canvas(6.6, 1.15 + 0.42 * max(len(changes), 2)) as (figure, (axes,)):
+    with _canvas(6.6, 1.15 + 0.42 * max(len(changes), 2), "Paired differences, 95 % intervals") as (figure, (axes,)):
         axes.axvline(0, color=INK, linewidth=1)
         for place, c in enumerate(changes):
             clear = c.low > 0 or c.high < 0
@@ -210,27 +229,23 @@ def paired_differences(changes: Sequence[PolicyChange]) -> Figure:
         _rows(axes, [f"{c.after} − {c.before}, {c.metric}" for c in changes], above=0.75)
         furthest = max([0.1, *(abs(edge) for c in changes for edge in (c.low, c.high))]) * 1.12
         axes.set_xlim(-furthest, furthest)
-        axes.set_title("Paired differences, 95 % intervals")
     return figure
 
 
 def won_and_lost(changes: Sequence[PolicyChange]) -> Figure:
     """Goals that a policy won and lost against the one before it, out of the paired goals."""
-    with _canvas(6.6, 1.15 + 0.5 * max(len(changes), 2)) as (figure, (axes,)):
+    with _canvas(6.6, 1.15 + 0.5 * max(len(changes), 2), "Goals lost (left) and won (right)") as (figure, (axes,)):
         for place, c in enumerate(changes):
-            for value, colour, side in ((-c.lost, LOST, "right"), (c.won, WON, "left")):
+            for value, colour, side, gap in ((-c.lost, LOST, "right", -5), (c.won, WON, "left", 5)):
                 axes.barh(place, value, color=colour, height=0.56)
-                _beside(
-                    axes, f"{abs(value)}", (value, place), (5 if side == "left" else -5, 0),
-                    ha=side, va="center", fontsize=9.5, fontweight="bold", color=colour,
-                )  # fmt: skip
+                style = {"ha": side, "va": "center", "fontsize": 9.5, "fontweight": "bold", "color": colour}
+                _beside(axes, f"{abs(value)}", (value, place), (gap, 0), **style)
         axes.axvline(0, color=INK, linewidth=1)
         labels = [f"{c.after} against {c.before}\n{c.both} solved by both, {c.neither} by neither" for c in changes]
         _rows(axes, labels, fontsize=8.8)
         furthest = max([5, *(max(c.won, c.lost) for c in changes)]) * 1.18
         axes.set_xlim(-furthest, furthest)
         axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
-        axes.set_title("Goals lost (left) and won (right)")
     return figure
 
 
@@ -242,35 +257,26 @@ def drift_by_policy(drifts: Sequence[PolicyDrift]) -> Figure:
     measured = [(one, one.drift) for one in drifts if one.drift is not None]
     limits, means = [one.max_drift for one in drifts], [found.mean for _, found in measured]
     top = 1.08 * max([0.1, *limits, *(found.high for _, found in measured if isfinite(found.high))])
-    with _canvas(max(6.6, 1.3 * (len(measured) + 1)), 2.9) as (figure, (axes,)):
+    title = "Drift from the foundation on general texts"
+    with _canvas(max(6.6, 1.3 * (len(measured) + 1)), 2.9, title) as (figure, (axes,)):
+        axes.set_ylim(0, top)
         axes.plot(0, 0, marker="o", markersize=8, color=BEFORE, clip_on=False, zorder=5)
         for place, (one, found) in enumerate(measured, start=1):
             colour = LOST if one.too_far else PURPLE
-            if isfinite(found.mean):
-                axes.errorbar(
-                    place, found.mean, yerr=[[found.mean - found.low], [found.high - found.mean]],
-                    color=colour, marker="o", markersize=8, capsize=4, zorder=4,
-                )  # fmt: skip
-            height = found.mean if isfinite(found.mean) else top
-            _beside(
-                axes, nats(found.mean), (place, height), (9, -12),
-                va="center", fontsize=9.5, fontweight="bold", color=colour,
-            )  # fmt: skip
+            _point(axes, place, found.mean, (found.low, found.high), nats(found.mean), 9, color=colour)
         axes.plot(range(len(measured) + 1), [0.0, *means], color=PURPLE, linewidth=1.2, zorder=1)
         if drifts:
             _limit(axes, f"limit for a candidate: {limits[-1]:g}", limits[-1], LOST)
         axes.set_xticks(range(len(measured) + 1), ["foundation", *(one.name for one, _ in measured)])
         axes.set_xlim(-0.35, max(len(measured), 1) + 0.6)
-        axes.set_ylim(0, top)
         axes.set_ylabel("nats a token")
         axes.grid(axis="x", visible=False)
-        axes.set_title("Drift from the foundation on general texts")
     return figure
 
 
 def training_curves(curves: Sequence[TrainingCurve]) -> Figure:
     """Loss by optimizer step, a line a training."""
-    with _canvas(6.6, 3.2) as (figure, (axes,)):
+    with _canvas(6.6, 3.2, "Training loss") as (figure, (axes,)):
         for index, curve in enumerate(curves):
             axes.plot(
                 *zip(*curve.points, strict=True), color=series_colour(index),
@@ -283,33 +289,23 @@ def training_curves(curves: Sequence[TrainingCurve]) -> Figure:
         axes.set_ylim(bottom=0)
         if curves:
             axes.legend(loc="upper right")
-        axes.set_title("Training loss")
     return figure
 
 
 def harvest_yield(harvests: Sequence[HarvestYield]) -> Figure:
     """Left: trees by reward, an iteration a bar. Right: turns that gave rows, by search round."""
-    size = (9.6, max(3.1, 1.1 + 0.42 * len(harvests)))
-    with _canvas(*size, panels=2, widths=(1, 1.1)) as (figure, (trees, rows)):
-        kinds = (
+    size, titles = (9.6, max(3.1, 1.1 + 0.42 * len(harvests))), ("Search trees", "Turns that gave training rows")
+    with _canvas(*size, *titles, widths=(1, 1.1)) as (figure, (trees, rows)):
+        kinds: list[tuple[str, str, list[float]]] = [
             ("full reward", GOLDEN, [h.full for h in harvests]),
             ("some reward", "#F6D58F", [h.partial for h in harvests]),
             ("no reward", "#C9D1DB", [h.none for h in harvests]),
             ("failed", LOST, [h.failed for h in harvests]),
-        )
-        left = [0] * len(harvests)
-        for label, colour, counts in kinds:
-            if not any(counts) and label == "failed":
-                continue
-            trees.barh(range(len(counts)), counts, left=left, color=colour, height=0.58, label=label, edgecolor="white")
-            for place, count in enumerate(counts):
-                if count:
-                    middle = (left[place] + count / 2, place)
-                    trees.annotate(str(count), middle, ha="center", va="center", fontsize=8.8)
-            left = [a + b for a, b in zip(left, counts, strict=True)]
+        ]
+        for bars in _stacked(trees, kinds if any(kinds[-1][2]) else kinds[:-1], 0.58, edgecolor="white"):
+            trees.bar_label(bars, label_type="center", fontsize=8.8, fmt=lambda n: f"{n:g}" if n else "")
         _rows(trees, [h.name for h in harvests], least=2)
         trees.legend(loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=4, columnspacing=1, handlelength=1)
-        trees.set_title("Search trees")
         rounds = sorted({round_ for h in harvests for round_ in h.by_round})
         good, bad = (
             [sum(h.by_round.get(round_, (0, 0))[side] for h in harvests) for round_ in rounds] for side in (0, 1)
@@ -323,13 +319,12 @@ def harvest_yield(harvests: Sequence[HarvestYield]) -> Figure:
         rows.yaxis.set_major_locator(MaxNLocator(integer=True))
         rows.grid(axis="x", visible=False)
         rows.legend(loc="upper right")
-        rows.set_title("Turns that gave training rows")
     return figure
 
 
 def cost(costs: Sequence[Cost]) -> Figure:
     """Left: wall time of each step. Right: prompt tokens, cached ones apart, and sampled tokens."""
-    with _canvas(9.6, 1.2 + 0.3 * max(len(costs), 3), panels=2) as (figure, (time, tokens)):
+    with _canvas(9.6, 1.2 + 0.3 * max(len(costs), 3), "Wall time", "Tokens") as (figure, (time, tokens)):
         places = range(len(costs))
         seconds = [one.seconds or 0.0 for one in costs]
         time.barh(places, seconds, color=[STEP_COLOURS.get(one.step, MUTED) for one in costs], height=0.6)
@@ -340,20 +335,15 @@ def cost(costs: Sequence[Cost]) -> Figure:
                 _beside(tokens, "not recorded", (0, place), (4, 0), va="center", color=MUTED)
         time.set_xlim(0, max([1.0, *seconds]) * 1.25)
         time.set_xlabel("seconds")
-        time.set_title("Wall time")
         used = [one.usage for one in costs]
-        left = [0.0] * len(costs)
-        for label, colour, counts in (
-            ("prompt, cached", "#BFD9EA", [one.cached_tokens for one in used]),
-            ("prompt, computed", BLUE, [one.prompt_tokens - one.cached_tokens for one in used]),
-            ("sampled, or trained on", GOLDEN, [one.completion_tokens for one in used]),
-        ):
-            thousands = [count / 1e3 for count in counts]
-            tokens.barh(places, thousands, left=left, color=colour, height=0.6, label=label)
-            left = [a + b for a, b in zip(left, thousands, strict=True)]
+        parts = [
+            ("prompt, cached", "#BFD9EA", [one.cached_tokens / 1e3 for one in used]),
+            ("prompt, computed", BLUE, [(one.prompt_tokens - one.cached_tokens) / 1e3 for one in used]),
+            ("sampled, or trained on", GOLDEN, [one.completion_tokens / 1e3 for one in used]),
+        ]
+        _stacked(tokens, parts, 0.6)
         tokens.set_xlabel("thousand tokens")
         figure.legend(loc="outside lower right", ncols=3, columnspacing=1.2, handlelength=1)
-        tokens.set_title("Tokens")
         _rows(time, [f"{one.round}: {one.step}" if one.round else one.step for one in costs], least=2)
         _rows(tokens, [""] * len(costs), least=2)
     return figure

@@ -1,22 +1,13 @@
 """The report as one HTML file that opens offline: tables, figures, conversations, settings."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from josh_pipeline.evaluation.summary import Score
+from josh_pipeline.report import figures
 from josh_pipeline.report.data import Cost, Example, PolicyChange, PolicyScore, ReportData
-from josh_pipeline.report.figures import (
-    cost,
-    drift_by_policy,
-    harvest_yield,
-    paired_differences,
-    success_by_group,
-    success_by_iteration,
-    svg,
-    training_curves,
-    won_and_lost,
-)
 from josh_pipeline.report.load import load_report
 from josh_pipeline.report.pages import Bubble, page, write_page
 from josh_pipeline.report.tree_svg import dots
@@ -79,7 +70,7 @@ def report_page(data: ReportData) -> str:
             "tree_svg": dots(data.tree) if data.tree else "",
             "examples": examples,
             "parting": parting,
-            "setting_groups": list(setting_groups(data.settings)),
+            "setting_groups": setting_groups(data.settings).items(),
         },
     )
 
@@ -90,16 +81,18 @@ def report_figures(data: ReportData) -> dict[str, str]:
     tested = [one for one in data.changes if one.role == "test" and one.goals.name == kind]
     won = [one for one in tested if one.metric == "success"]
     group = drawn_group(data.main)
-    return {
-        "success": svg(success_by_iteration(data.main, data.ceiling)) if data.main else "",
-        "groups": svg(success_by_group(data.main, group)) if group else "",
-        "differences": svg(paired_differences(tested)) if tested else "",
-        "outcomes": svg(won_and_lost(won)) if won else "",
-        "drift": svg(drift_by_policy(data.drifts)) if any(one.drift for one in data.drifts) else "",
-        "curves": svg(training_curves(data.curves)) if data.curves else "",
-        "harvest": svg(harvest_yield(data.harvests)) if data.harvests else "",
-        "cost": svg(cost(data.costs)) if data.costs else "",
+    drifts = data.drifts if any(one.drift for one in data.drifts) else ()
+    drawn: dict[str, tuple[Any, ...]] = {
+        "success": (figures.success_by_iteration, data.main, data.ceiling),
+        "groups": (figures.success_by_group, data.main if group else (), group),
+        "differences": (figures.paired_differences, tested),
+        "outcomes": (figures.won_and_lost, won),
+        "drift": (figures.drift_by_policy, drifts),
+        "curves": (figures.training_curves, data.curves),
+        "harvest": (figures.harvest_yield, data.harvests),
+        "cost": (figures.cost, data.costs),
     }
+    return {name: figures.svg(draw(*shown)) if shown[0] else "" for name, (draw, *shown) in drawn.items()}
 
 
 def drawn_group(scores: Sequence[PolicyScore]) -> str:
@@ -204,22 +197,21 @@ def cards(data: ReportData, overall: PolicyChange | None) -> list[tuple[str, str
     return found
 
 
-def setting_groups(settings: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+def setting_groups(settings: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
     """Settings as named groups of (name, value), plain ones first."""
-    plain = [(name, _value(value)) for name, value in settings.items() if not isinstance(value, Mapping)]
-    if plain:
-        yield "run", plain
-    for name, group in settings.items():
-        if isinstance(group, Mapping):
-            yield name, list(_flat(group))
+    groups: dict[str, list[tuple[str, str]]] = {"run": []}
+    for path, value in _flat(settings):
+        *group, name = path.split(".", 1)
+        groups.setdefault("".join(group) or "run", []).append((name, _value(value)))
+    return {name: group for name, group in groups.items() if group}
 
 
-def _flat(group: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flat(group: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in group.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", _value(value)
+            yield prefix + name, value
 
 
 def _value(value: Any) -> str:
@@ -246,7 +238,5 @@ def _tree_round(data: ReportData) -> str:
 
 def parting(before: Sequence[Bubble], after: Sequence[Bubble]) -> int:
     """Return how many messages two conversations have in common before they part."""
-    same = 0
-    while same < min(len(before), len(after)) and before[same] == after[same]:
-        same += 1
-    return same
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False))
+    return sum(1 for _ in same)

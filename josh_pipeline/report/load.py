@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from josh_pipeline.core.environment import Carelessness, Task
+from josh_pipeline.core.environment import Carelessness
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.dialogue.demonstrations import Ceiling
 from josh_pipeline.report.data import (
@@ -142,15 +142,12 @@ def _curves(warehouse: Warehouse, line: Line) -> tuple[TrainingCurve, ...]:
         found = warehouse.rows(points.format("training_curves", "iteration"), [row.iteration])
         trained = warehouse.rows("SELECT method FROM current_trainings WHERE iteration = ?", [row.iteration])
         curves.append((line.candidates[row.iteration], trained[0]["method"] if trained else "", found))
-    losses = [
-        (policy, method, [(row["step"], json.loads(row["point"]).get("loss")) for row in rows])
-        for policy, method, rows in curves
-    ]
-    return tuple(
-        TrainingCurve(line.name_of(policy), method, known)
-        for policy, method, found in losses
-        if (known := tuple((step, float(loss)) for step, loss in found if loss is not None))
-    )
+    drawn = []
+    for policy, method, found in curves:
+        losses = ((row["step"], json.loads(row["point"]).get("loss")) for row in found)
+        known = tuple((step, float(loss)) for step, loss in losses if loss is not None)
+        drawn.append(TrainingCurve(line.name_of(policy), method, known))
+    return tuple(curve for curve in drawn if curve.points)
 
 
 def harvest_of(warehouse: Warehouse, iteration: str, name: str | None = None) -> HarvestYield:
@@ -203,11 +200,9 @@ def line_costs(warehouse: Warehouse, line: Line) -> list[Cost]:
         iteration = attempt.policy.iteration
         name = "" if attempt.policy.is_baseline else line.name_of(attempt.candidate)
         for step, seconds, generation in _steps(warehouse, iteration, attempt.evaluation):
-            # Two candidates of one attempt share its search: it counts with the first.
-            if generation not in counted:
+            if generation not in counted:  # two candidates of one attempt share its search, which counts once
                 counted.add(generation)
-                usage = _usage(warehouse, generation, paid)
-                costs.append(Cost(int(iteration), name, step, seconds, usage))
+                costs.append(Cost(int(iteration), name, step, seconds, _usage(warehouse, generation, paid)))
     return costs
 
 
@@ -247,7 +242,7 @@ def _usage(warehouse: Warehouse, generation: Generation, paid: set[str]) -> Usag
             compares with; the step's own are added.
     """
     place = [generation.scope, generation.number]
-    members = warehouse.layout.stage(generation.stage).members
+    members = warehouse.layout.stages[generation.stage].members
     if members is None:
         sql = "SELECT tokens AS completion_tokens FROM trainings WHERE iteration = ? AND generation = ?"
         return Usage(**warehouse.rows(sql, place)[0])
@@ -271,21 +266,19 @@ def line_examples(warehouse: Warehouse, line: Line) -> list[Example]:
         before = outcomes(warehouse, row.iteration, "before", "test")
         after = outcomes(warehouse, row.iteration, "after", "test")
         both = sorted(before.keys() & after.keys())
-        won = [key for key in both if after[key][1] and not before[key][1]]
-        lost = [key for key in both if before[key][1] and not after[key][1]]
-        for kind, changed in (("won", won), ("lost", lost)):
-            if changed:
-                goal_id, trial = changed[0]
-                goal = stored_tasks(warehouse, row.goals_scope, ids=[goal_id])[0]
-                examples.append(_example(warehouse, line, row, kind, goal, trial))
+        for kind, change in (("won", (False, True)), ("lost", (True, False))):
+            changed = next((key for key in both if (before[key][1], after[key][1]) == change), None)
+            if changed is not None:
+                examples.append(_example(warehouse, line, row, kind, *changed))
     return examples
 
 
-def _example(warehouse: Warehouse, line: Line, row: PolicyRow, kind: Any, goal: Task, trial: int) -> Example:
+def _example(warehouse: Warehouse, line: Line, row: PolicyRow, kind: Any, goal_id: str, trial: int) -> Example:
+    goal = stored_tasks(warehouse, row.goals_scope, ids=[goal_id])[0]
     found = warehouse.rows(
         "SELECT side, episode_id FROM current_episodes WHERE iteration = ? AND role = 'test' "
         "AND goal_id = ? AND trial = ?",
-        [row.iteration, goal.goal_id, trial],
+        [row.iteration, goal_id, trial],
     )
     sides = {}
     for one in found:

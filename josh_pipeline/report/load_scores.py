@@ -36,13 +36,12 @@ def line_scores(warehouse: Warehouse, line: Line) -> list[PolicyScore]:
     Attempts that were refused and replaced stand before the one that replaced them.
     """
     promoted = {decision.name: decision.promoted for decision in line_decisions(warehouse, line)}
-    scores = []
-    for attempt in line.attempts:
-        for found in warehouse.rows(
-            "SELECT * FROM evaluations WHERE iteration = ? AND generation = ? AND side = 'after'",
-            [attempt.policy.iteration, attempt.evaluation],
-        ):
-            scores.append(_score(warehouse, line, attempt, promoted, found, found["role"]))
+    evaluated = "SELECT * FROM evaluations WHERE iteration = ? AND generation = ? AND side = 'after'"
+    scores = [
+        _score(warehouse, line, attempt, promoted, found, found["role"])
+        for attempt in line.attempts
+        for found in warehouse.rows(evaluated, [attempt.policy.iteration, attempt.evaluation])
+    ]
     played = {score.goals.name for score in scores}
     made = {attempt.candidate: attempt for attempt in reversed(line.attempts)}
     for found in warehouse.rows(
@@ -176,10 +175,8 @@ def _overall(warehouse: Warehouse, line: Line, resamples: int) -> list[PolicyCha
     for place, metric in enumerate(METRICS):
         old, new = ([float(side[key][place]) for key in keys] for side in (before, after))
         change = paired_bootstrap(old, new, resamples)
-        record = about | {
-            "metric": metric, "n": change.n, "before": sum(old) / len(old), "after": sum(new) / len(new),
-            "difference": change.diff, "low": change.low, "high": change.high,
-        }  # fmt: skip
+        means = {"before": sum(old) / len(old), "after": sum(new) / len(new), "difference": change.diff}
+        record = about | vars(change) | means | {"metric": metric}
         found.append(_change(line, last, line.candidates[first], record, before, after))
     return found
 

@@ -45,16 +45,9 @@ def _templates() -> Environment:
     found = Environment(
         loader=FunctionLoader(template_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    found.filters |= {
-        "bubbles": bubbles,
-        "duration": duration,
-        "end_text": end_text,
-        "milestone_texts": milestone_texts,
-        "nats": nats,
-        "percent": percent,
-        "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
-        "sentences": sentences,
-    }
+    shown = (bubbles, duration, end_text, milestone_texts, nats, percent, sentences)
+    found.filters |= {one.__name__: one for one in shown}
+    found.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
     return found
 
 

@@ -99,7 +99,7 @@ def load_drawn_tree(warehouse: Warehouse, rollout: str) -> DrawnTree:
     if not goals:
         raise UserError(
             f"Tree {tree.rollout_id} cannot be drawn, because its goal {tree.goal_id} is no longer in the "
-            f"store: materialize {warehouse.layout.stage('goals').asset} with the settings that it was "
+            f"store: materialize {warehouse.layout.stages['goals'].asset} with the settings that it was "
             "searched with."
         )
     used = warehouse.rows(

@@ -15,7 +15,7 @@ from typing import Any
 from josh_pipeline.report.palette import GOLDEN, GREEN, INK, MUTED, VERMILION
 from josh_pipeline.report.tree import DrawnTree
 from josh_pipeline.report.words import call_text, end_text, result_text, short_end, shortened, spoken, user_words
-from josh_pipeline.search.tree import Node, Tree
+from josh_pipeline.search.tree import End, Node, Tree
 
 STYLES: dict[str, dict[str, Any]] = {
     "call": {"size": 9.4, "fill": INK, "font_family": "ui-monospace, Menlo, Consolas, monospace"},
@@ -45,11 +45,9 @@ class Placement:
 def children_of(tree: Tree) -> dict[str, list[Node]]:
     """Return each node's children in tree order, by node id."""
     children: dict[str, list[Node]] = {node.node_id: [] for node in tree.nodes}
-    for node in tree.nodes:
+    for node in sorted(tree.nodes, key=lambda node: node.path):
         if node.parent_id is not None:
             children[node.parent_id].append(node)
-    for siblings in children.values():
-        siblings.sort(key=lambda node: node.path)
     return children
 
 
@@ -65,7 +63,7 @@ def lay_out(tree: Tree) -> Placement:
     roots = [tree.nodes[0]]
     while roots:
         root = roots.pop()
-        offsets = _segment(root, children)
+        offsets, _, _ = _place(root, children, is_root=True)
         segments.append((root, offsets))
         roots += [n for n in tree.nodes if n.node_id in offsets and collapsed(n) and n is not root]
     columns = max(max(o.values()) - min(o.values()) + 1 for _, o in segments)
@@ -79,16 +77,10 @@ def lay_out(tree: Tree) -> Placement:
     return Placement(x, columns, max(node.round for node in tree.nodes))
 
 
-def _segment(root: Node, children: Mapping[str, Sequence[Node]]) -> dict[str, float]:
-    """Offsets from ``root`` of all nodes down to the next collapse, which is included."""
-    offsets, _, _ = _place(root, children, is_root=True)
-    return offsets
-
-
 def _place(
     node: Node, children: Mapping[str, Sequence[Node]], is_root: bool = False
 ) -> tuple[dict[str, float], list[float], list[float]]:
-    """Offsets of a subtree from its root, and its left and right contour by depth."""
+    """Offsets of a subtree from its root, down to the next collapse, and its left and right contour by depth."""
     below = () if collapsed(node) and not is_root else children[node.node_id]
     if not below:
         return {node.node_id: 0.0}, [0.0], [0.0]
@@ -101,13 +93,10 @@ def _place(
         shift = max((r - i + 1 for r, i in zip(right, inner_left, strict=False)), default=0.0)
         positions.append(shift)
         offsets |= {node_id: offset + shift for node_id, offset in inner.items()}
-        moved_left = [value + shift for value in inner_left]
-        moved_right = [value + shift for value in inner_right]
-        left = left + moved_left[len(left) :]
-        right = moved_right + right[len(moved_right) :]
+        left += [value + shift for value in inner_left[len(left) :]]
+        right[: len(inner_right)] = [value + shift for value in inner_right]
     middle = (positions[0] + positions[-1]) / 2
-    centred = {node_id: offset - middle for node_id, offset in offsets.items()}
-    centred[node.node_id] = 0.0
+    centred = {node_id: offset - middle for node_id, offset in offsets.items()} | {node.node_id: 0.0}
     return centred, [0.0, *(v - middle for v in left)], [0.0, *(v - middle for v in right)]
 
 
@@ -127,6 +116,8 @@ BOXES = Scale(column=152, row=112, width=142, height=74)
 LINE_CHARACTERS = 23
 """Characters of a 10 px line that fit into a box; more is cut by the box, never drawn over its edge."""
 BOX_LINES = 4
+SIGNS: Mapping[End, str] = {"failed": "×", "user_done": "–", "void": "–", "rounds_spent": "…", "budget_spent": "…"}
+"""What is written into the dot of a turn that ends so."""
 DOTS = Scale(column=64, row=38, width=20, height=20, top=8.0)
 
 
@@ -220,10 +211,8 @@ def _badges(node: Node, x: float, y: float, radius: float) -> list[str]:
     shapes = []
     for place, milestone in enumerate(reversed(node.earned)):
         cx = x - place * (radius * 2 + 2)
-        number = _text(
-            cx, y + radius * 0.42, str(milestone + 1), radius * 1.25, "#fff",
-            text_anchor="middle", font_weight=700,
-        )  # fmt: skip
+        bold: dict[str, Any] = {"text_anchor": "middle", "font_weight": 700}
+        number = _text(cx, y + radius * 0.42, str(milestone + 1), radius * 1.25, "#fff", **bold)
         disc = f'<circle cx="{cx:.1f}" cy="{y:.1f}" r="{radius}" fill="{GREEN}"/>'
         shapes.append(f'<g class="earned">{disc}{number}</g>')
     return shapes
@@ -232,13 +221,8 @@ def _badges(node: Node, x: float, y: float, radius: float) -> list[str]:
 def tooltip(node: Node) -> str:
     """A node in a few plain lines, for a pointer that rests on it."""
     lines = [f"{call_text(call.tool, call.arguments)} → {result_text(call)}" for call in node.calls]
-    if spoken(node):
-        lines.append(f"agent: {spoken(node)}")
-    if user_words(node):
-        lines.append(f"user: {user_words(node)}")
-    if node.end:
-        lines.append(end_text(node))
-    return "\n".join(lines)
+    lines += [f"{who}: {said}" for who, said in (("agent", spoken(node)), ("user", user_words(node))) if said]
+    return "\n".join([*lines, *filter(None, [end_text(node)])])
 
 
 def _box(drawn: DrawnTree, node: Node, canvas: Canvas) -> str:
@@ -296,10 +280,10 @@ def _foot(drawn: DrawnTree, node: Node, x: float, y: float) -> list[str]:
     return shapes
 
 
-def _svg(canvas: Canvas, label: str, shapes: list[str], style: str) -> str:
+def _svg(canvas: Canvas, shapes: list[str], style: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {canvas.width:.0f} {canvas.height:.0f}" '
-        f'{style} role="img" aria-label="{escape(label)}" '
+        f'{style} role="img" aria-label="search tree" '
         f'font-family="system-ui, -apple-system, Segoe UI, Roboto, DejaVu Sans, sans-serif">'
         f"{''.join(shapes)}</svg>"
     )
@@ -311,7 +295,7 @@ def boxes(drawn: DrawnTree) -> str:
     nodes = [_box(drawn, node, canvas) for node in drawn.tree.nodes]
     shapes = [*_rounds(drawn, canvas, 12), *_edges(drawn, canvas, 3.2), *nodes]
     size = f'style="width:100%;min-width:{canvas.width * 0.85:.0f}px;max-width:{canvas.width:.0f}px"'
-    return _svg(canvas, "search tree", shapes, size)
+    return _svg(canvas, shapes, size)
 
 
 def dots(drawn: DrawnTree) -> str:
@@ -322,14 +306,13 @@ def dots(drawn: DrawnTree) -> str:
         paint = look(node)
         x, y = canvas.x(node), canvas.y(node.round) + DOTS.height / 2
         dashes = ' stroke-dasharray="3 2"' if node.error_turn else ""
-        mark = ""
-        if node.end in ("failed", "user_done", "void", "rounds_spent", "budget_spent"):
-            sign = {"failed": "×", "user_done": "–", "void": "–"}.get(node.end, "…")
-            mark = _text(x, y + 4.5, sign, 13, VERMILION if node.end == "failed" else MUTED, text_anchor="middle")
+        colour = VERMILION if node.end == "failed" else MUTED
+        sign = SIGNS.get(node.end) if node.end else None
+        mark = _text(x, y + 4.5, sign, 13, colour, text_anchor="middle") if sign else ""
         shapes.append(
             f'<g class="node {paint.name}"><title>{escape(tooltip(node))}</title>'
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{DOTS.height / 2}" fill="{paint.fill}" '
             f'stroke="{paint.stroke}" stroke-width="{paint.width}"{dashes}/>{mark}'
             f"{''.join(_badges(node, x + (len(node.earned) - 1) * 8, y, 7.5))}</g>"
         )
-    return _svg(canvas, "search tree", shapes, f'style="max-width:{canvas.width:.0f}px;width:100%"')
+    return _svg(canvas, shapes, f'style="max-width:{canvas.width:.0f}px;width:100%"')

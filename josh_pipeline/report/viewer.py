@@ -8,7 +8,7 @@ from rich.tree import Tree as Branches
 
 from josh_pipeline.audit.chain import RowAudit
 from josh_pipeline.audit.text import link_status, verdict
-from josh_pipeline.harvest.rows import Row, Side
+from josh_pipeline.harvest.rows import Side
 from josh_pipeline.report.pages import Bubble, bubbles, page
 from josh_pipeline.report.tree import DrawnTree, load_drawn_tree
 from josh_pipeline.report.tree_svg import boxes, children_of, collapsed
@@ -17,6 +17,11 @@ from josh_pipeline.search.tree import Node
 from josh_pipeline.store.warehouse import Warehouse
 
 SAID_CHARACTERS = 70
+LEARNING = {
+    "conversations": "the loss is on the marked messages",
+    "pairs": "the desirable message is preferred to the undesirable one",
+}
+"""Kind of row to what training does with it; of a single message its label says so."""
 
 
 def tree_page(drawn: DrawnTree) -> str:
@@ -38,18 +43,13 @@ def tree_text(drawn: DrawnTree) -> RenderableType:
     ]
     children = children_of(tree)
     roots = [node for node in tree.nodes if node.round == 0 or (collapsed(node) and children[node.node_id])]
-    parts = [_segment(drawn, root, children) for root in roots]
+    parts = []
+    for root in roots:
+        after = Text(f"after round {root.round}", style="bold yellow")
+        parts.append(Branches(after if root.round else _turn(drawn, root), guide_style="dim"))
+        _grow(drawn, parts[-1], children[root.node_id], children)
     failure = [Text(f"failed ({tree.failure}): {tree.failure_message}", style="red")] if tree.failure else []
     return Group(head, *failure, *rewards, *parts)
-
-
-def _segment(drawn: DrawnTree, root: Node, children: Mapping[str, Sequence[Node]]) -> Branches:
-    label: RenderableType = (
-        _turn(drawn, root) if root.round == 0 else Text(f"after round {root.round}", style="bold yellow")
-    )
-    branches = Branches(label, guide_style="dim")
-    _grow(drawn, branches, children[root.node_id], children)
-    return branches
 
 
 def _grow(drawn: DrawnTree, branches: Branches, below: Sequence[Node], children: Mapping[str, Sequence[Node]]) -> None:
@@ -88,19 +88,10 @@ def _turn(drawn: DrawnTree, node: Node) -> Text:
 
 
 def load_row_page(warehouse: Warehouse, found: RowAudit) -> str:
-    """Render the page of an audited row."""
+    """Render the page of an audited row, with the tree that it names where tree and goal are still there."""
     drawn = None
     if found.goal is not None and found.trees:
         drawn = load_drawn_tree(warehouse, found.trees[0].rollout_id)
-    return row_page(found, drawn)
-
-
-def row_page(found: RowAudit, drawn: DrawnTree | None) -> str:
-    """Render the page of a row.
-
-    Args:
-        drawn: the tree that the row names; None where it, or its goal, is missing.
-    """
     row = found.row
     return page(
         "row.html.jinja",
@@ -109,10 +100,13 @@ def row_page(found: RowAudit, drawn: DrawnTree | None) -> str:
             "sound": found.audit.sound,
             "verdict": verdict(found.audit),
             "findings": found.audit.findings,
-            "label": label(row),
+            "label": f"{row.method.upper()}: {LEARNING.get(row.kind, row.label)}",
             "system": row.prompt[0].content,
             "prompt": row.prompt[1:],
-            "sides": [(title(row, side), side.label, learned(side)) for side in row.sides],
+            "sides": [
+                (row.label if row.kind == "conversations" else side.label, side.label, learned(side))
+                for side in row.sides
+            ],
             "siblings": siblings(found),
             "links": [(link, link_status(link)) for link in found.links],
             "drawn": drawn,
@@ -120,21 +114,6 @@ def row_page(found: RowAudit, drawn: DrawnTree | None) -> str:
             "node_ids": [node.node_id for _, node in found.nodes],
         },
     )
-
-
-def label(row: Row) -> str:
-    """What training does with a row, in a few words."""
-    learning = {
-        "conversations": "the loss is on the marked messages",
-        "messages": row.label,
-        "pairs": "the desirable message is preferred to the undesirable one",
-    }
-    return f"{row.method.upper()}: {learning[row.kind]}"
-
-
-def title(row: Row, side: Side) -> str:
-    """What a side is called."""
-    return row.label if row.kind == "conversations" else side.label
 
 
 def learned(side: Side) -> tuple[Bubble, ...]:

@@ -3,16 +3,14 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from josh_pipeline.core.content import content_id, derived_seed
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.weights import policy_digest
-from josh_pipeline.stages.cold_start import curve_frame, settle
+from josh_pipeline.stages.cold_start import curve_records, settle
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy
 from josh_pipeline.stages.preferences import NO_ROWS_ADVICE, require_sound, training_rows
-from josh_pipeline.stages.stage import Made, Stage, Step
+from josh_pipeline.stages.stage import Made, Stage, Step, facts_of
 
 if TYPE_CHECKING:
     from josh_pipeline.training.job import TrainingResult
@@ -61,37 +59,23 @@ def train_adapter(step: Step, iteration: str) -> Made:
     # Beside the folder, not in it: the folder's digest covers all that lies in it.
     adapter.with_suffix(".json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
     candidate = policy_digest(policy.base_digest, result.digest)
-    row = {
+    names = ("adapter_digest", "base_digest", "parent_digest", "rows_digest", "rows")
+    row = {name: manifest[name] for name in names} | {
         "policy_digest": candidate,
-        "adapter_digest": result.digest,
         "adapter_path": step.home.relative(adapter),
-        "base_digest": policy.base_digest,
-        "parent_digest": parent,
-        "rows_digest": manifest["rows_digest"],
         "method": settings.method,
-        "rows": len(rows),
         "tokens": result.tokens,
         "seconds": result.seconds,
         "manifest": json.dumps(manifest),
     }
-    tables = {"trainings": pl.DataFrame([row], schema_overrides={"parent_digest": pl.String})}
-    if result.curve:
-        tables["training_curves"] = curve_frame(result.curve)
+    tables = {"trainings": [row], "training_curves": curve_records(result.curve)}
     generation = step.warehouse.publish("adapter", iteration, step.run_id, tables, [policy.source, *sources])
     return Made(
         generation,
         version=result.digest,
         rows=1,
-        facts={
-            "policy digest": candidate,
-            "adapter digest": result.digest,
-            "went on from": parent or "the base",
-            "method": settings.method,
-            "rows": len(rows),
-            "rows left out": left_out,
-            "tokens": result.tokens,
-            "seconds": round(result.seconds),
-        },
+        facts=facts_of(row, "policy_digest", "adapter_digest", "method", "rows", "tokens")
+        | {"went on from": parent or "the base", "rows left out": left_out, "seconds": round(result.seconds)},
     )
 
 

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import polars as pl
-
 from josh_pipeline.core.content import content_id
 from josh_pipeline.core.environment import ROLES, Environment, Task
 from josh_pipeline.core.errors import UserError
@@ -13,20 +11,11 @@ from josh_pipeline.environments.registry import DEFAULT
 from josh_pipeline.evaluation.summary import Score, score
 from josh_pipeline.search.selection import drawn
 from josh_pipeline.stages.environment import stored_environment, stored_tasks
-from josh_pipeline.stages.evaluation import breakdowns, score_record, usage_facts
+from josh_pipeline.stages.evaluation import breakdowns, score_record
 from josh_pipeline.stages.goals import ceiling_on
-from josh_pipeline.stages.playing import Contender, environment_of, played_episodes
-from josh_pipeline.stages.policy import PolicyRow, policy_of
-from josh_pipeline.stages.stage import (
-    ITERATION_DIGITS,
-    Made,
-    Stage,
-    Step,
-    base_scope,
-    corpus_scope,
-    goals_scope,
-    iteration_key,
-)
+from josh_pipeline.stages.playing import environment_of, played_episodes, usage_facts
+from josh_pipeline.stages.policy import PolicyRow, played_columns, policy_of, with_adapter
+from josh_pipeline.stages.stage import ITERATION_DIGITS, Made, Stage, Step, base_scope, iteration_key
 from josh_pipeline.store.layout import Members
 from josh_pipeline.store.warehouse import Generation
 
@@ -77,7 +66,7 @@ def benchmark_headline(step: Step, iteration: str) -> Made:
     goals are played as ``evaluation.whole_goals`` says.
     """
     promotion = step.require("promotion", iteration)
-    stands = step.written("promotions", promotion)[0]["promoted"]
+    stands = step.warehouse.written("promotions", promotion)[0]["promoted"]
     row = candidate_row(step, iteration) if stands else policy_of(step.warehouse, iteration)
     number = step.settings.evaluation.whole_goals
     headline = environment_of(step, row).headline
@@ -93,7 +82,8 @@ def benchmark_headline(step: Step, iteration: str) -> Made:
             f"mean reward ({found.goals})": round(one.reward, 3),
             f"success rate ({found.goals})": round(one.success, 3),
             "95 % interval": f"{one.low:.3f} to {one.high:.3f}",
-            **usage_facts(one),
+            "agent turns a conversation": round(one.turns, 2),
+            **usage_facts(one.usage),
         },
         tables=breakdowns(one),
     )
@@ -113,22 +103,19 @@ def play_and_score(
     goals = selected_goals(step, row, environment, selection, kind, number)
     played = goals[0].kind
     called = environment.kinds[played]
-    player = Contender(row.policy_digest, row.adapter_path, f"on {called}")
-    episodes = played_episodes(step, row, environment, player, goals, trials)
+    episodes = played_episodes(step, row, environment, goals, f"on {called}", trials)
     found = score(episodes, {goal.goal_id: goal for goal in goals}, environment.fault)
     record = score_record(found, episodes)
     del record["failures"]
-    about = {
+    about: dict[str, Any] = {
         "iteration": row.iteration,
         "corpus": row.corpus,
         "selection": selection,
         "goal_kind": played,
         "trials": trials,
     }
-    tables = {
-        "benchmarks": pl.DataFrame([about | record]),
-        "benchmark_episodes": pl.DataFrame({"episode_id": [one.episode_id for one in episodes]}),
-    }
+    members = [{"episode_id": one.episode_id} for one in episodes]
+    tables = {"benchmarks": [about | record], "benchmark_episodes": members}
     scope = content_id("benchmark", row.policy_digest, episodes[0].settings_digest, about, len(goals))
     generation = step.warehouse.publish("benchmark", scope, step.run_id, tables, inputs)
     ceiling = ceiling_on(environment, goals, step.settings)
@@ -204,58 +191,30 @@ def candidate_row(step: Step, iteration: str, digest: str | None = None) -> Poli
     Args:
         digest: of the candidate, where it may be that of an earlier attempt; None for the current one.
     """
-    row = with_goals(step, policy_of(step.warehouse, iteration))
+    # On the goals of the settings, instead of those that it was trained on.
+    row = replace(policy_of(step.warehouse, iteration), **played_columns(step))
     if row.is_baseline:
         return row
     trained = step.warehouse.rows(
-        "SELECT * FROM trainings WHERE iteration = $iteration AND policy_digest = $digest ORDER BY generation DESC"
-        if digest is not None
-        else "SELECT * FROM current_trainings WHERE iteration = $iteration",
-        {"iteration": iteration} | ({"digest": digest} if digest is not None else {}),
+        f"SELECT * FROM {'current_trainings' if digest is None else 'trainings'} "
+        "WHERE iteration = ? AND policy_digest = coalesce(?, policy_digest) ORDER BY generation DESC",
+        [iteration, digest],
     )
     if not trained:
         raise UserError(f"Iteration {iteration} has trained nothing yet: finish it with josh iterate.")
-    names = ("policy_digest", "adapter_digest", "adapter_path")
-    return replace(row, **{name: trained[0][name] for name in names})
+    return with_adapter(row, trained[0])
 
 
 def base_row(step: Step) -> PolicyRow:
     """Return the base of the settings as a policy that no iteration made."""
     scope = base_scope(step.settings)
     source = step.require("cold_start", scope)
-    base = step.written("base_models", source)[0]
-    row = PolicyRow(
-        iteration="",
-        generation=0,
-        policy_digest=base["base_digest"],
-        kind="base",
-        attempt=1,
-        line="",
-        predecessor=None,
-        corpus="",
-        corpus_digest="",
-        corpus_scope="",
-        goals_scope="",
-        base_scope=source.scope,
-        base_digest=base["base_digest"],
-        base_path=base["base_path"],
-        adapter_digest=None,
-        adapter_path=None,
-        model=base["model"],
-    )
-    return with_goals(step, row)
-
-
-def with_goals(step: Step, row: PolicyRow) -> PolicyRow:
-    """Let a policy play the goals of the settings instead of those that it was trained on."""
-    corpus = step.written("corpora", step.require("corpus", corpus_scope(step.settings)))[0]
-    return replace(
-        row,
-        corpus=corpus["name"],
-        corpus_digest=corpus["corpus_digest"],
-        corpus_scope=corpus["scope"],
-        goals_scope=goals_scope(step.settings),
-    )
+    base = step.warehouse.written("base_models", source)[0]
+    return PolicyRow(
+        iteration="", generation=0, kind="base", attempt=1, line="", predecessor=None, base_scope=source.scope,
+        policy_digest=base["base_digest"], adapter_digest=None, adapter_path=None,
+        **{name: base[name] for name in ("base_digest", "base_path", "model")}, **played_columns(step),
+    )  # fmt: skip
 
 
 STAGE = Stage(
@@ -269,7 +228,7 @@ STAGE = Stage(
     make=benchmark_headline,
     members=Members("benchmark_episodes", "episode_id", ("episodes",)),
     in_loop=False,
-    scope_is_content=True,
+    scope="scope",  # of what was played, though it is run for an iteration
     origins={"benchmarks.policy_digest": ["promotions.policy_digest", "policies.policy_digest"]},
     kinds=frozenset({"duckdb", "vllm"}),
 )

@@ -7,16 +7,12 @@ from dataclasses import fields
 from functools import cache
 from typing import Any
 
-import polars as pl
 from pydantic import TypeAdapter
 
 from josh_pipeline.core.environment import Environment, EnvironmentSettings, Role, Snapshot, Source, Task, WantedCall
 from josh_pipeline.environments.registry import DEFAULT, environment_class
-from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, corpus_scope
+from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, corpus_scope, facts_of
 from josh_pipeline.store.warehouse import Generation, Warehouse
-
-SOURCES = {"source_id": pl.String, "split": pl.String, "content": pl.String}
-ENTITIES = {"collection": pl.String, "position": pl.Int64, "content": pl.String}
 
 
 def store_environment(step: Step, scope: str) -> Made:
@@ -29,26 +25,19 @@ def store_environment(step: Step, scope: str) -> Made:
     environment = environment_class(settings.name).read(settings, step.home.cache, step.progress)
     found = environment.snapshot()
     entities = {name: len(rows) for name, rows in found.entities.items()}
-    row = {
-        "name": found.name,
-        "source": found.source,
-        "licence": found.licence,
-        "sources": len(found.sources),
-        "entities": sum(entities.values()),
-    }
-    sources = [
-        {"source_id": one.source_id, "split": one.split, "content": json.dumps(one.content)} for one in found.sources
-    ]
-    looked_up = [
-        {"collection": name, "position": position, "content": json.dumps(one)}
-        for name, rows in found.entities.items()
-        for position, one in enumerate(rows)
-    ]
-    digest = pl.lit(found.digest).alias("corpus_digest")
+    about = {name: getattr(found, name) for name in ("name", "source", "licence")}
+    of = {"corpus_digest": found.digest}
     tables = {
-        "corpora": pl.DataFrame([row]).with_columns(digest),
-        "sources": pl.DataFrame(sources, schema=SOURCES).with_columns(digest),
-        "entities": pl.DataFrame(looked_up, schema=ENTITIES).with_columns(digest),
+        "corpora": [of | about | {"sources": len(found.sources), "entities": sum(entities.values())}],
+        "sources": [
+            of | {"source_id": one.source_id, "split": one.split, "content": json.dumps(one.content)}
+            for one in found.sources
+        ],
+        "entities": [
+            of | {"collection": name, "position": position, "content": json.dumps(one)}
+            for name, rows in found.entities.items()
+            for position, one in enumerate(rows)
+        ],
     }
     generation = step.warehouse.publish("corpus", scope, step.run_id, tables)
     return Made(
@@ -58,9 +47,7 @@ def store_environment(step: Step, scope: str) -> Made:
         facts={
             "environment": settings.name,
             "corpus": found.name,
-            "source": found.source,
-            "licence": found.licence,
-            "digest": found.digest,
+            **facts_of(vars(found), "source", "licence", "digest"),
             "dialogues": dict(Counter(one.split for one in found.sources)),
             "entities": entities,
         },
@@ -155,20 +142,18 @@ def task_from_row(row: dict[str, Any], of: type[Task] = Task) -> Any:
 def corpus_complete(step: Step, scope: str) -> Verdict:
     """Hold the stored records and entities against the counts that were written with them."""
     found = step.warehouse.rows(
-        "SELECT c.sources AS said, c.entities AS said_entities, "
-        "(SELECT count(*) FROM current_sources d WHERE d.scope = c.scope) AS sources, "
-        "(SELECT count(DISTINCT source_id) FROM current_sources d WHERE d.scope = c.scope) AS names, "
-        "(SELECT count(*) FROM current_entities e WHERE e.scope = c.scope) AS entities, "
-        "(SELECT count(DISTINCT collection) FROM current_entities e WHERE e.scope = c.scope) AS collections, "
-        "(SELECT count(DISTINCT corpus_digest) FROM current_sources d WHERE d.scope = c.scope) AS digests "
-        "FROM current_corpora c WHERE c.scope = ?",
-        [scope],
+        "SELECT s.*, e.*, c.sources AS said_sources, c.entities AS said_entities FROM current_corpora c, "
+        "(SELECT count(*) AS sources, count(DISTINCT source_id) AS names, count(DISTINCT corpus_digest) AS digests "
+        "FROM current_sources WHERE scope = $scope) s, "
+        "(SELECT count(*) AS entities, count(DISTINCT collection) AS collections "
+        "FROM current_entities WHERE scope = $scope) e WHERE c.scope = $scope",
+        {"scope": scope},
     )[0]
-    faults = []
-    for name in ("sources", "entities"):
-        said = found["said" if name == "sources" else "said_entities"]
-        if found[name] != said:
-            faults.append(f"{found[name]} {name} are stored, {said} were read")
+    faults = [
+        f"{found[name]} {name} are stored, {found[f'said_{name}']} were read"
+        for name in ("sources", "entities")
+        if found[name] != found[f"said_{name}"]
+    ]
     if found["names"] != found["sources"]:
         faults.append(f"{found['sources'] - found['names']} sources share the id of another")
     if found["digests"] > 1:
@@ -204,8 +189,8 @@ STAGE = Stage(
     about="What the environment reads from outside, as it was read: the records that tasks are derived from, "
     "and the entities that tools look up: of MultiWOZ, dialogues and databases.",
     tables={"sources": ("source_id",), "corpora": ("corpus_digest",), "entities": ("collection", "position")},
-    inputs=(),
     make=store_environment,
+    scope="scope",
     scope_of=corpus_scope,
     checks=(
         Check(

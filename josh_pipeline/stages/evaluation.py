@@ -5,25 +5,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import polars as pl
-
 from josh_pipeline.core.content import canonical_json
-from josh_pipeline.core.environment import Environment, Role, Task
+from josh_pipeline.core.environment import Role
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.evaluation.benchmark import Episode
 from josh_pipeline.evaluation.gate import Gate, drift_sentence, too_far, undisturbed
 from josh_pipeline.evaluation.statistics import paired_bootstrap, paired_values
 from josh_pipeline.evaluation.summary import Score, score
 from josh_pipeline.settings import Settings
-from josh_pipeline.stages.drift import drift_frame, drift_record
-from josh_pipeline.stages.goals import evaluation_goals
-from josh_pipeline.stages.playing import Contender, environment_of, played_episodes
-from josh_pipeline.stages.policy import made_with, policy_of
+from josh_pipeline.stages.drift import drift_record
+from josh_pipeline.stages.goals import evaluated_goals
+from josh_pipeline.stages.playing import environment_of, played_episodes, usage_facts
+from josh_pipeline.stages.policy import PolicyRow, candidate_of, policy_of
 from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict
 from josh_pipeline.store.layout import Members
-from josh_pipeline.store.warehouse import Generation
+from josh_pipeline.store.warehouse import Generation, Warehouse
 
-EVALUATED: tuple[Role, ...] = ("val", "test")
 Metric = Literal["reward", "success"]
 Side = Literal["before", "after"]
 GATE: Role = "val"
@@ -54,70 +51,39 @@ def evaluate_candidate(step: Step, iteration: str) -> Made:
         UserError: the candidate has not been trained, or not from this policy, or too many conversations
             failed, of all or of those that decide on the promotion.
     """
-    row = policy_of(step.warehouse, iteration)
-    inputs = [row.source]
-    policy = Contender(row.policy_digest, row.adapter_path, "before")
-    players: dict[Side, Contender]
-    if row.is_baseline:
-        players = {"after": Contender(row.policy_digest, row.adapter_path, "of the base")}
-    else:
-        trained = made_with(step, row, "adapter")
-        inputs.append(trained)
-        training = step.written("trainings", trained)[0]
-        candidate = Contender(training["policy_digest"], training["adapter_path"], "after")
-        players = {"before": policy, "after": candidate}
-    environment = environment_of(step, row)
-    numbers = {"val": step.settings.evaluation.val_goals, "test": step.settings.evaluation.test_goals}
-    goals: dict[Role, list[Task]] = {
-        role: evaluation_goals(step.warehouse, row.goals_scope, environment, role, numbers[role]) for role in EVALUATED
-    }
-    every = [goal for role in goals for goal in goals[role]]
-    episodes = {side: played_episodes(step, row, environment, player, every) for side, player in players.items()}
-    made = players["after"]
-    drift = drift_record(step, row, made.digest, made.adapter_path)
-    return _written(step, iteration, environment, goals, episodes, drift, inputs)
-
-
-def _written(
-    step: Step,
-    iteration: str,
-    environment: Environment[Any],
-    goals: dict[Role, list[Task]],
-    episodes: dict[Side, list[Episode]],
-    drift: dict[str, Any],
-    inputs: list[Generation],
-) -> Made:
+    policy = policy_of(step.warehouse, iteration)
+    candidate, inputs = candidate_of(step, policy)
+    players: dict[Side, PolicyRow] = {"before": policy, "after": candidate}
+    if policy.is_baseline:
+        del players["before"]
+    environment = environment_of(step, policy)
+    goals = evaluated_goals(step, policy.goals_scope, environment)
+    every = {goal.goal_id: goal for of_role in goals.values() for goal in of_role}
+    parts: dict[tuple[Side, Role], list[Episode]] = {}
+    for side, player in players.items():
+        shown = "of the base" if policy.is_baseline else side
+        episodes = played_episodes(step, player, environment, list(every.values()), shown)
+        parts |= {(side, role): [one for one in episodes if every[one.goal_id].role == role] for role in goals}
+    drift = drift_record(step, candidate)
     kind = environment.played
-    by_id = {goal.goal_id: goal for role in goals for goal in goals[role]}
-    parts: dict[tuple[Side, Role], list[Episode]] = {
-        (side, role): [e for e in found if e.goal_id in {goal.goal_id for goal in goals[role]}]
-        for side, found in episodes.items()
-        for role in goals
-    }
-    scores = {key: score(found, by_id, environment.fault) for key, found in parts.items()}
-    comparisons = compared(step.settings, parts) if "before" in episodes else ()
-    evaluations = [
-        {"side": side, "role": role, "goal_kind": kind} | score_record(one, parts[side, role])
-        for (side, role), one in scores.items()
-    ]
+    scores = {part: score(found, every, environment.fault) for part, found in parts.items()}
+    comparisons = () if policy.is_baseline else compared(step.settings, parts)
     tables = {
-        "evaluation_episodes": pl.DataFrame(
-            [
-                {"side": side, "role": role, "goal_kind": kind, "episode_id": episode.episode_id}
-                for (side, role), found in parts.items()
-                for episode in found
-            ]
-        ),
-        "evaluations": pl.DataFrame(evaluations),
-        "drifts": drift_frame(drift),
+        "evaluation_episodes": [
+            {"side": side, "role": role, "goal_kind": kind, "episode_id": episode.episode_id}
+            for (side, role), found in parts.items()
+            for episode in found
+        ],
+        "evaluations": [
+            {"side": side, "role": role, "goal_kind": kind} | score_record(one, parts[side, role])
+            for (side, role), one in scores.items()
+        ],
+        "drifts": [drift],
+        "comparisons": [asdict(one) | {"goal_kind": kind} for one in comparisons],
     }
-    if comparisons:
-        tables["comparisons"] = pl.DataFrame([asdict(c) | {"goal_kind": kind} for c in comparisons])
     generation = step.warehouse.publish("evaluation", iteration, step.run_id, tables, inputs)
-    reward = next((c for c in comparisons if (c.role, c.metric) == (GATE, "reward")), None)
-    gate = gate_of(asdict(reward), drift["drift"], drift["max_drift"]) if reward else None
+    gate = stored_gate(step.warehouse, generation) if comparisons else None
     after = scores["after", "test"]
-    failures = sum(episode.failure is not None for episode in episodes["after"])
     return Made(
         generation,
         version=step.warehouse.content_of(generation),
@@ -126,8 +92,9 @@ def _written(
             "mean reward (test)": round(after.reward, 3),
             "success rate (test)": round(after.success, 3),
             **({} if drift["drift"] is None else {"drift": round(drift["drift"], 3)}),
-            **usage_facts(after),
-            "failed conversations": failures,
+            "agent turns a conversation": round(after.turns, 2),
+            **usage_facts(after.usage),
+            "failed conversations": sum(row["failures"] for row in tables["evaluations"] if row["side"] == "after"),
         },
         tables={
             "scores": [
@@ -142,20 +109,6 @@ def _written(
         },
         verdicts={"no_regression": no_regression(gate), "drift": drift_limited(drift)},
     )  # fmt: skip
-
-
-def usage_facts(one: Score) -> dict[str, Any]:
-    """What asking a policy took."""
-    usage = one.usage
-    return {
-        "agent turns a conversation": round(one.turns, 2),
-        "requests": usage.requests,
-        "prompt tokens": usage.prompt_tokens,
-        "cached prompt tokens": usage.cached_tokens,
-        "sampled tokens": usage.completion_tokens,
-        "tokens of the user's model": usage.user_prompt_tokens + usage.user_completion_tokens,
-        "cost": round(usage.cost, 4),
-    }
 
 
 def breakdowns(one: Score) -> dict[str, list[dict[str, Any]]]:
@@ -187,6 +140,14 @@ def drift_limited(record: Mapping[str, Any]) -> Verdict:
     )
 
 
+def stored_gate(warehouse: Warehouse, evaluation: Generation) -> Gate:
+    """Return what decides on an iteration's candidate, as its evaluation wrote it down."""
+    comparisons = warehouse.written("comparisons", evaluation)
+    reward = next(row for row in comparisons if (row["role"], row["metric"]) == (GATE, "reward"))
+    drift = warehouse.written("drifts", evaluation)[0]
+    return gate_of(reward, drift["drift"], drift["max_drift"])
+
+
 def gate_of(reward: Mapping[str, Any], drift: float | None, max_drift: float) -> Gate:
     """Return what the gate looks at.
 
@@ -197,7 +158,7 @@ def gate_of(reward: Mapping[str, Any], drift: float | None, max_drift: float) ->
     return Gate(**{name: reward[name] for name in names}, drift=drift, max_drift=max_drift)
 
 
-def score_record(one: Score, episodes: Sequence[Episode]) -> dict[str, object]:
+def score_record(one: Score, episodes: Sequence[Episode]) -> dict[str, Any]:
     """Return the columns of a score that ``evaluations`` and ``benchmarks`` share, and ``failures``."""
     return {
         "policy_digest": one.policy,
@@ -242,16 +203,8 @@ def comparison(
     """
     old, new = paired_values(*({one.goal_id: float(getattr(one, metric)) for one in side} for side in (before, after)))
     found = paired_bootstrap(old, new, resamples=settings.evaluation.bootstrap)
-    return Comparison(
-        role=role,
-        metric=metric,
-        n=found.n,
-        before=sum(old) / found.n,
-        after=sum(new) / found.n,
-        difference=found.diff,
-        low=found.low,
-        high=found.high,
-    )
+    means = sum(old) / found.n, sum(new) / found.n
+    return Comparison(role, metric, found.n, *means, found.diff, found.low, found.high)
 
 
 STAGE = Stage(

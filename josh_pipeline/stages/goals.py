@@ -4,17 +4,15 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
-
-import polars as pl
 
 from josh_pipeline.core.environment import ROLES, Environment, Role, T, Task, solved_by_oracle
 from josh_pipeline.core.errors import UserError, quoted
 from josh_pipeline.dialogue.demonstrations import Ceiling, user_ceiling
 from josh_pipeline.environments.registry import DEFAULT, environment_class
 from josh_pipeline.evaluation.benchmark import episode_seed
-from josh_pipeline.search import selection
-from josh_pipeline.search.selection import EVALUATION_SEED
+from josh_pipeline.search.selection import EVALUATION_SEED, evaluation_goals
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.environment import adapter, stored_environment, stored_tasks
 from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, corpus_scope, goals_scope
@@ -26,9 +24,13 @@ def played_goals(warehouse: Warehouse, scope: str, environment: Environment[T], 
     return stored_tasks(warehouse, scope, of=environment.Task, kind=environment.played, role=role)
 
 
-def evaluation_goals(warehouse: Warehouse, scope: str, environment: Environment[T], role: Role, number: int) -> list[T]:
-    """Return the first ``number`` goals of a role; see ``search.selection``."""
-    return selection.evaluation_goals(played_goals(warehouse, scope, environment, role), number)
+def evaluated_goals(step: Step, scope: str, environment: Environment[T]) -> dict[Role, list[T]]:
+    """Return the goals that policies are evaluated on, by role."""
+    numbers: dict[Role, int] = {"val": step.settings.evaluation.val_goals, "test": step.settings.evaluation.test_goals}
+    return {
+        role: evaluation_goals(played_goals(step.warehouse, scope, environment, role), number)
+        for role, number in numbers.items()
+    }
 
 
 def solvable_goals(warehouse: Warehouse, scope: str, environment: Environment[T]) -> list[T]:
@@ -81,16 +83,7 @@ def store_goals(step: Step, scope: str) -> Made:
             "choose another corpus, or allow more of it in the settings of the environment."
         )
     solved = oracle_verdicts(environment, tasks)
-    tables = {
-        "goals": pl.DataFrame(task_records(environment, tasks), infer_schema_length=None),
-        "solvability": pl.DataFrame(
-            solved,
-            schema={
-                "goal_id": pl.String, "reward": pl.Float64, "solvable": pl.Boolean,
-                "missed": pl.List(pl.String),
-            },
-        ),
-    }  # fmt: skip
+    tables = {"goals": task_records(environment, tasks), "solvability": solved}
     generation = step.warehouse.publish("goals", scope, step.run_id, tables, inputs=[source])
     solvable = {row["goal_id"] for row in solved if row["solvable"]}
     excluded = Counter(task.excluded for task in tasks if task.excluded)
@@ -125,7 +118,7 @@ def require_unchanged(step: Step, source: Generation, environment: Environment[A
     Raises:
         UserError: its digest is another.
     """
-    if environment.snapshot().digest != step.written("corpora", source)[0]["corpus_digest"]:
+    if environment.snapshot().digest != step.warehouse.written("corpora", source)[0]["corpus_digest"]:
         asset = step.asset("corpus")
         raise UserError(f"The environment has changed since {asset} was made: materialize {asset} again first.")
 
@@ -168,16 +161,10 @@ def task_records(environment: Environment[T], tasks: Sequence[T]) -> list[dict[s
     return [
         {
             "corpus_digest": digest,
-            "goal_id": task.goal_id,
             "position": position,
-            "source_id": task.source_id,
-            "split": task.split,
-            "role": task.role,
-            "kind": task.kind,
-            "title": task.title,
+            **{one.name: getattr(task, one.name) for one in fields(Task)},
             "message": json.dumps(task.message),
             "calls": json.dumps([{"tool": c.tool, "parameters": c.parameters} for c in task.calls]),
-            "excluded": task.excluded,
             "task": adapter(environment.Task).dump_json(task).decode(),
         }
         for position, task in enumerate(tasks)
@@ -232,8 +219,7 @@ def ceiling_high(step: Step, environment: Environment[T], scope: str) -> Verdict
     settings = step.settings
     if settings.user.kind != "agenda":
         return Verdict(True, f"The {settings.user.kind} user has no ceiling that a script could measure.")
-    goals = evaluation_goals(step.warehouse, scope, environment, "test", settings.evaluation.test_goals)
-    found = ceiling_on(environment, goals, settings)
+    found = ceiling_on(environment, evaluated_goals(step, scope, environment)["test"], settings)
     if found is None:
         return Verdict(True, "The environment has no scripted agent that a ceiling could be measured with.")
     passed = found.share >= LEAST_CEILING
@@ -253,6 +239,7 @@ STAGE = Stage(
     tables={"goals": ("goal_id",), "solvability": ("goal_id",)},
     inputs=("corpus",),
     make=store_goals,
+    scope="scope",
     scope_of=goals_scope,
     checks=(
         Check("goals_solvable", "Making the wanted calls earns the full reward on nearly all goals."),

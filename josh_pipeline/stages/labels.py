@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-import polars as pl
-
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.harvest.labels import Labels, disagreements, node_disagreements, relabel
 from josh_pipeline.search.tree import Tree
@@ -52,10 +50,7 @@ def label_rewards(step: Step, iteration: str) -> Made:
         whole.append(tree_label_record(tree, labels) | {"agrees": not wrong})
         step.progress.advance("Labels")
     step.progress.finish("Labels")
-    tables = {
-        "labels": pl.DataFrame(nodes, schema_overrides={"difference": pl.String}, infer_schema_length=None),
-        "tree_labels": pl.DataFrame(whole),
-    }
+    tables = {"labels": nodes, "tree_labels": whole}
     generation = step.warehouse.publish("labels", iteration, step.run_id, tables, [policy.source, source])
     calls = sum(len(node.calls) for tree in trees for node in tree.nodes)
     sentence = f"All labels of {len(nodes)} nodes agree, from {calls} calls replayed."

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
-
 from josh_pipeline.core.environment import Environment, T
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.evaluation.benchmark import Episode, episode_seed
@@ -15,6 +13,7 @@ from josh_pipeline.policies.weights import Weights
 from josh_pipeline.search.checkpoint import Checkpointer
 from josh_pipeline.search.codec import Flat, usage_from_record, usage_record
 from josh_pipeline.search.selection import EVALUATION_SEED
+from josh_pipeline.search.tree import Usage
 from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.stages.stage import Step
@@ -28,7 +27,7 @@ def environment_of(step: Step, row: PolicyRow) -> Environment[Any]:
     Raises:
         UserError: what it reads from outside was read anew and has changed since the policy was resolved.
     """
-    now = step.written("corpora", step.require("corpus", row.corpus_scope))[0]["corpus_digest"]
+    now = step.warehouse.written("corpora", step.require("corpus", row.corpus_scope))[0]["corpus_digest"]
     if now != row.corpus_digest:
         raise UserError(
             f"{step.asset('corpus')} holds something else than policy of iteration {row.iteration} was resolved "
@@ -38,16 +37,24 @@ def environment_of(step: Step, row: PolicyRow) -> Environment[Any]:
     return stored_environment(step.warehouse, step.settings.environment, row.corpus_scope, sources=real_words)
 
 
-def weights(home: Home, base_path: str, adapter_path: str | None, digest: str) -> Weights | None:
-    """Return the files of a policy; None for an endpoint, which has its own weights.
-
-    Args:
-        digest: of the policy; names the merged folder.
-    """
-    if not base_path:
+def weights(home: Home, policy: PolicyRow) -> Weights | None:
+    """Return the files of a policy; None for an endpoint, which has its own weights."""
+    if not policy.base_path:
         return None
-    adapter = home.absolute(adapter_path) if adapter_path else None
-    return Weights(home.absolute(base_path), adapter, home.merged / digest)
+    adapter = home.absolute(policy.adapter_path) if policy.adapter_path else None
+    return Weights(home.absolute(policy.base_path), adapter, home.merged / policy.policy_digest)
+
+
+def usage_facts(usage: Usage) -> dict[str, Any]:
+    """What asking a policy took."""
+    return {
+        "requests": usage.requests,
+        "prompt tokens": usage.prompt_tokens,
+        "cached prompt tokens": usage.cached_tokens,
+        "sampled tokens": usage.completion_tokens,
+        "tokens of the user's model": usage.user_prompt_tokens + usage.user_completion_tokens,
+        "cost": round(usage.cost, 4),
+    }
 
 
 @dataclass(frozen=True)
@@ -115,33 +122,15 @@ def newest_tries(warehouse: Warehouse, table: str, plays: Plays) -> dict[tuple[s
     return {one: found.get(one, Try(None, False, 0)) for one in plays.goals}
 
 
-EPISODE_SCHEMA = {"failure": pl.String, "failure_message": pl.String}
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A policy that is evaluated.
-
-    Attributes:
-        digest: its name.
-        adapter_path: as stored; None for the base.
-        shown: what people call it, e.g. ``before``.
-    """
-
-    digest: str
-    adapter_path: str | None
-    shown: str
-
-
 def played_episodes(
-    step: Step, row: PolicyRow, environment: Environment[T], player: Contender, goals: Sequence[T], trials: int = 1
+    step: Step, policy: PolicyRow, environment: Environment[T], goals: Sequence[T], shown: str, trials: int = 1
 ) -> list[Episode]:
     """Return a policy's episodes on goals, playing those that the store lacks.
 
     A conversation that failed is owed again: the store keeps it, and gets another one.
 
     Args:
-        row: of the iteration; it names the base.
+        shown: what people call this, e.g. ``before``.
         trials: conversations a goal.
 
     Returns:
@@ -153,7 +142,7 @@ def played_episodes(
     settings = step.settings
     wanted = [(goal, trial) for goal in goals for trial in range(trials)]
     plays = Plays(
-        player.digest,
+        policy.policy_digest,
         evaluation_digest(settings, environment),
         [(goal.goal_id, episode_seed(EVALUATION_SEED, goal.goal_id, trial)) for goal, trial in wanted],
     )
@@ -164,7 +153,7 @@ def played_episodes(
         if not tries[play].finished
     ]
     if owed:
-        asyncio.run(_play(step, row, environment, player, owed))
+        asyncio.run(_play(step, policy, environment, owed, f"Evaluation {shown}"))
     names = [str(one.name) for one in newest_tries(step.warehouse, "episodes", plays).values()]
     found = {episode.episode_id: episode for episode in stored_episodes(step.warehouse, names)}
     episodes = [found[name] for name in names]
@@ -178,21 +167,20 @@ def played_episodes(
 
 
 async def _play(
-    step: Step, row: PolicyRow, environment: Environment[T], player: Contender, owed: Sequence[tuple[T, int, int]]
+    step: Step, policy: PolicyRow, environment: Environment[T], owed: Sequence[tuple[T, int, int]], task: str
 ) -> None:
     """Hold the conversations that are owed, by goal, trial and retry, and checkpoint them as they end."""
 
     def write(episodes: list[Episode]) -> None:
         records = [episode_record(episode) | {"run_id": step.run_id} for episode in episodes]
-        frame = pl.DataFrame(records, schema_overrides=EPISODE_SCHEMA)
-        step.warehouse.append({"episodes": frame}, key="episode_id")
+        step.warehouse.append({"episodes": records}, key="episode_id")
 
-    files = weights(step.home, row.base_path, player.adapter_path, player.digest)
-    async with open_table(step.settings, environment, files, player.digest) as table, Checkpointer(write) as writer:
+    opened = open_table(step.settings, environment, weights(step.home, policy), policy.policy_digest)
+    async with opened as table, Checkpointer(write) as writer:
         await table.converse(
             [(goal, trial) for goal, trial, _ in owed],
             step.progress,
-            f"Evaluation {player.shown}",
+            task,
             finished=writer.add,
             retries={(goal.goal_id, trial): retry for goal, trial, retry in owed},
         )

@@ -1,14 +1,22 @@
 """Stage ``policy``: what an iteration plays with, and which attempt at it this is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
-
-import polars as pl
 
 from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.stages.stage import BASELINE, Made, Stage, Step, base_scope, corpus_scope, goals_scope, iteration_key
+from josh_pipeline.stages.stage import (
+    BASELINE,
+    Made,
+    Stage,
+    Step,
+    base_scope,
+    corpus_scope,
+    facts_of,
+    goals_scope,
+    iteration_key,
+)  # fmt: skip
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 OF_POLICY = ("rollouts", "labels", "preferences", "adapter", "evaluation")
@@ -74,15 +82,10 @@ def store_policy(step: Step, iteration: str) -> Made:
         row.source,
         version=row.policy_digest,
         rows=1,
-        facts={
-            "policy digest": row.policy_digest,
-            "kind": row.kind,
-            "attempt": row.attempt,
+        facts=facts_of(vars(row), "policy_digest", "kind", "attempt", "base_digest", "corpus", "model")
+        | {
             "promoted by": row.predecessor or "nothing: this is the base",
-            "base digest": row.base_digest,
             "adapter digest": row.adapter_digest or "none",
-            "corpus": row.corpus,
-            "model": row.model,
         },
     )
 
@@ -100,35 +103,34 @@ def resolve_policy(step: Step, iteration: str) -> PolicyRow:
     line = line_of(step)
     goals = step.require("goals", goals_scope(settings))
     cold_start = step.require("cold_start", base_scope(settings))
-    base = step.written("base_models", cold_start)[0]
-    corpus = step.written("corpora", step.require("corpus", corpus_scope(settings)))[0]
+    base = step.warehouse.written("base_models", cold_start)[0]
     before = predecessor(step.warehouse, iteration, line)
-    weights = base | {"policy_digest": base["base_digest"], "adapter_digest": None, "adapter_path": None}
-    if before is not None:
-        weights = before
-    row = {
-        **{
-            name: weights[name]
-            for name in ("policy_digest", "base_digest", "base_path", "adapter_digest", "adapter_path")
-        },
+    weights = before or base | {"policy_digest": base["base_digest"], "adapter_digest": None, "adapter_path": None}
+    names = ("policy_digest", "base_digest", "base_path", "adapter_digest", "adapter_path")
+    row = {name: weights[name] for name in names} | {
         "kind": "adapter" if weights["adapter_digest"] else "endpoint" if settings.policy.endpoint else "base",
         "attempt": next_attempt(step.warehouse, iteration, line),
         "line": line,
         "predecessor": before["iteration"] if before else None,
-        "corpus": corpus["name"],
-        "corpus_digest": corpus["corpus_digest"],
-        "corpus_scope": corpus["scope"],
-        "goals_scope": goals.scope,
         "base_scope": cold_start.scope,
         "model": base["model"],
     }
-    strings = {"predecessor": pl.String, "adapter_digest": pl.String, "adapter_path": pl.String}
     inputs = [goals, cold_start]
     if before is not None:
         inputs.append(Generation("promotion", before["iteration"], before["generation"]))
-    tables = {"policies": pl.DataFrame([row], schema_overrides=strings)}
-    step.warehouse.publish("policy", iteration, step.run_id, tables, inputs)
+    step.warehouse.publish("policy", iteration, step.run_id, {"policies": [row | played_columns(step)]}, inputs)
     return policy_of(step.warehouse, iteration)
+
+
+def played_columns(step: Step) -> dict[str, Any]:
+    """Return the columns of ``policies`` that say on which goals the settings play."""
+    corpus = step.warehouse.written("corpora", step.require("corpus", corpus_scope(step.settings)))[0]
+    return {
+        "corpus": corpus["name"],
+        "corpus_digest": corpus["corpus_digest"],
+        "corpus_scope": corpus["scope"],
+        "goals_scope": goals_scope(step.settings),
+    }
 
 
 def policy_of(warehouse: Warehouse, iteration: str) -> PolicyRow:
@@ -199,6 +201,24 @@ def made_with(step: Step, policy: PolicyRow, stage: str) -> Generation:
 def _is_of(warehouse: Warehouse, generation: Generation, policy: PolicyRow) -> bool:
     behind = policy_behind(warehouse, generation)
     return behind is not None and behind.identity == policy.identity
+
+
+def with_adapter(policy: PolicyRow, training: Mapping[str, Any]) -> PolicyRow:
+    """Return a policy as a training left it, of which this is the row of ``trainings``."""
+    names = ("policy_digest", "adapter_digest", "adapter_path")
+    return replace(policy, **{name: training[name] for name in names})
+
+
+def candidate_of(step: Step, policy: PolicyRow) -> tuple[PolicyRow, list[Generation]]:
+    """Return what an iteration made of its policy, in a baseline the same, and the generations of the two.
+
+    Raises:
+        UserError: the candidate has not been trained, or not from this policy.
+    """
+    if policy.is_baseline:
+        return policy, [policy.source]
+    trained = made_with(step, policy, "adapter")
+    return with_adapter(policy, step.warehouse.written("trainings", trained)[0]), [policy.source, trained]
 
 
 def predecessor(warehouse: Warehouse, iteration: str, line: str) -> dict[str, Any] | None:

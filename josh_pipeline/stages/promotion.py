@@ -6,14 +6,11 @@ A refusal is a result, not an error: it is written down, and the next run makes 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import polars as pl
-
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.evaluation.gate import Gate
-from josh_pipeline.stages.evaluation import GATE, gate_of
-from josh_pipeline.stages.policy import PolicyRow, made_with, policy_of, resolve_policy, successor
-from josh_pipeline.stages.stage import Made, Stage, Step
-from josh_pipeline.store.warehouse import Generation, Warehouse
+from josh_pipeline.stages.evaluation import stored_gate
+from josh_pipeline.stages.policy import candidate_of, made_with, policy_of, resolve_policy, successor
+from josh_pipeline.stages.stage import Made, Stage, Step, facts_of
+from josh_pipeline.store.warehouse import Generation
 
 
 def promote(step: Step, iteration: str) -> Made:
@@ -28,29 +25,21 @@ def promote(step: Step, iteration: str) -> Made:
     """
     policy = policy_of(step.warehouse, iteration)
     evaluation = made_with(step, policy, "evaluation")
-    inputs = [policy.source, evaluation]
+    candidate, inputs = candidate_of(step, policy)
     if policy.is_baseline:
         promoted, reason = True, "The base is the first policy of its line."
-        candidate: dict[str, Any] = {
-            "policy_digest": policy.policy_digest,
-            "adapter_digest": policy.adapter_digest,
-            "adapter_path": policy.adapter_path,
-            "previous_digest": None,
-        }
     else:
-        trained = made_with(step, policy, "adapter")
-        inputs.append(trained)
         gate = stored_gate(step.warehouse, evaluation)
         promoted, reason = gate.passed, gate.sentence
-        training = step.written("trainings", trained)[0]
-        candidate = {
-            "policy_digest": training["policy_digest"],
-            "adapter_digest": training["adapter_digest"],
-            "adapter_path": training["adapter_path"],
-            "previous_digest": policy.policy_digest,
-        }
-    require_measured(step, evaluation, candidate)
-    generation = _write(step, policy, promoted, reason, candidate, inputs)
+    names = ("attempt", "line", "base_digest", "base_path", "policy_digest", "adapter_digest", "adapter_path")
+    row = {name: getattr(candidate, name) for name in names} | {
+        "promoted": promoted,
+        "reason": reason,
+        "previous_digest": None if policy.is_baseline else policy.policy_digest,
+    }
+    require_measured(step, evaluation, row)
+    inputs.append(evaluation)
+    generation = step.warehouse.publish("promotion", iteration, step.run_id, {"promotions": [row]}, inputs)
     following = None
     if promoted:
         following = resolve_policy(step, successor(step.warehouse, iteration, policy.line))
@@ -58,28 +47,23 @@ def promote(step: Step, iteration: str) -> Made:
     step.home.remember_settings(step.settings)
     return Made(
         generation,
-        version=f"{candidate['policy_digest']}-{promoted}",
+        version=f"{candidate.policy_digest}-{promoted}",
         rows=1,
-        facts={
-            "promoted": promoted,
-            "reason": reason,
-            "attempt": policy.attempt,
-            "policy digest": candidate["policy_digest"],
-            "next iteration": following.iteration if following else "none: not promoted",
-        },
+        facts=facts_of(row, "promoted", "reason", "attempt", "policy_digest")
+        | {"next iteration": following.iteration if following else "none: not promoted"},
         opens=following.iteration if following else None,
         opened_policy=following.policy_digest if following else None,
     )
 
 
-def require_measured(step: Step, evaluation: Generation, candidate: dict[str, Any]) -> None:
+def require_measured(step: Step, evaluation: Generation, promotion: Mapping[str, Any]) -> None:
     """Hold an evaluation to the candidate that is decided on: a rerun may have trained another one since.
 
     Raises:
         UserError: it measured another candidate, or held it against another policy.
     """
-    found = measured_digests(step.written("evaluations", evaluation))
-    if found != decided_digests(candidate):
+    found = measured_digests(step.warehouse.written("evaluations", evaluation))
+    if found != decided_digests(promotion):
         raise UserError(
             f"benchmark_evaluation of iteration {evaluation.scope} measured another candidate or policy than "
             f"the iteration has now: materialize benchmark_evaluation of iteration {evaluation.scope} again."
@@ -97,36 +81,6 @@ def decided_digests(promotion: Mapping[str, Any]) -> set[tuple[str, str]]:
     if promotion["previous_digest"] is not None:
         sides.add(("before", promotion["previous_digest"]))
     return sides
-
-
-def stored_gate(warehouse: Warehouse, evaluation: Generation) -> Gate:
-    """Return what decides on an iteration's candidate, as its evaluation wrote it down."""
-    reward = next(
-        row for row in warehouse.written("comparisons", evaluation) if (row["role"], row["metric"]) == (GATE, "reward")
-    )
-    drift = warehouse.written("drifts", evaluation)[0]
-    return gate_of(reward, drift["drift"], drift["max_drift"])
-
-
-def _write(
-    step: Step, policy: PolicyRow, promoted: bool, reason: str, candidate: dict[str, Any], inputs: list[Generation]
-) -> Generation:
-    row = {
-        "attempt": policy.attempt,
-        "line": policy.line,
-        "promoted": promoted,
-        "reason": reason,
-        "base_digest": policy.base_digest,
-        "base_path": policy.base_path,
-    } | candidate
-    strings = dict.fromkeys(("adapter_digest", "adapter_path", "previous_digest"), pl.String)
-    return step.warehouse.publish(
-        "promotion",
-        policy.iteration,
-        step.run_id,
-        {"promotions": pl.DataFrame([row], schema_overrides=strings)},
-        inputs,
-    )
 
 
 def promoted(step: Step, iteration: str) -> tuple[bool, str]:

@@ -4,26 +4,21 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import polars as pl
-
 from josh_pipeline.core.content import derived_seed
 from josh_pipeline.core.environment import Environment, Task
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.evaluation.playing import open_table, rollout_digest, user_name
-from josh_pipeline.search.codec import USAGE, node_records, tree_record, trees_from_records
+from josh_pipeline.search.codec import USAGE, node_records, tree_record, trees_from_records, usage_from_record
 from josh_pipeline.search.rollouts import RolloutSummary, rollout_seed
 from josh_pipeline.search.selection import rollout_goals
 from josh_pipeline.search.spending import Budget, Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.stages.goals import played_before, solvable_goals
-from josh_pipeline.stages.playing import Plays, environment_of, newest_tries, weights
+from josh_pipeline.stages.playing import Plays, environment_of, newest_tries, usage_facts, weights
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy
-from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict
+from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, facts_of
 from josh_pipeline.store.layout import Members
 from josh_pipeline.store.warehouse import Generation, Warehouse
-
-TREE_SCHEMA = {"failure": pl.String, "failure_message": pl.String}
-NODE_SCHEMA = TREE_SCHEMA | {"parent_id": pl.String, "ended": pl.String, "told": pl.String}
 
 
 def roll_out(step: Step, iteration: str) -> Made:
@@ -49,11 +44,9 @@ def roll_out(step: Step, iteration: str) -> Made:
         ledger = Ledger(_budget(step, plays), settings.policy.prices, settings.user.prices)
         run = asyncio.run(_search(step, policy, environment, goals, seed, owed, ledger))
     made = newest_tries(step.warehouse, "trees", plays).values()
-    members = [one.name for one in made if one.name is not None]
-    frame = pl.DataFrame(
-        {"position": range(len(members)), "rollout_id": members}, schema={"position": pl.Int64, "rollout_id": pl.String}
-    )
-    generation = step.warehouse.publish("rollouts", iteration, step.run_id, {"rollouts": frame}, [policy.source])
+    names = [one.name for one in made if one.name is not None]
+    members = [{"position": position, "rollout_id": name} for position, name in enumerate(names)]
+    generation = step.warehouse.publish("rollouts", iteration, step.run_id, {"rollouts": members}, [policy.source])
     return _made(step, generation, len(goals) - len(owed), run)
 
 
@@ -85,16 +78,9 @@ async def _search(
     def write(trees: list[Tree]) -> None:
         records = [tree_record(tree) | marks for tree in trees]
         nodes = [record for tree in trees for record in node_records(tree)]
-        step.warehouse.append(
-            {
-                "trees": pl.DataFrame(records, schema_overrides=TREE_SCHEMA),
-                "nodes": pl.DataFrame(nodes, schema_overrides=NODE_SCHEMA, infer_schema_length=None),
-            },
-            key="rollout_id",
-        )
+        step.warehouse.append({"trees": records, "nodes": nodes}, key="rollout_id")
 
-    files = weights(step.home, policy.base_path, policy.adapter_path, policy.policy_digest)
-    async with open_table(step.settings, environment, files, policy.policy_digest) as table:
+    async with open_table(step.settings, environment, weights(step.home, policy), policy.policy_digest) as table:
         return await table.search(goals, seed, policy.attempt, write, step.progress, ledger, owed)
 
 
@@ -110,37 +96,27 @@ def _budget(step: Step, plays: Plays) -> Budget:
 
 
 def _made(step: Step, generation: Generation, stored: int, run: RolloutSummary | None) -> Made:
-    sums = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in USAGE if name != "seconds")
+    sums = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in USAGE)
     found = step.warehouse.rows(
         "SELECT count(*) AS trees, count(*) FILTER (reward >= 1) AS solved, "
         "count(*) FILTER (reward > 0) AS rewarded, coalesce(avg(reward), 0) AS mean_reward, "
         "count(failure) FILTER (failure <> 'budget') AS failed, count(*) FILTER (failure = 'budget') AS cut, "
-        f"coalesce(string_agg(DISTINCT simulated_user, ', '), 'none') AS simulated_user, {sums} "
-        "FROM current_trees WHERE iteration = ?",
-        [generation.scope],
+        f"coalesce(string_agg(DISTINCT simulated_user, ', '), 'none') AS simulated_user, {sums}, "
+        "(SELECT count(*) FROM current_nodes WHERE iteration = $iteration) AS nodes "
+        "FROM current_trees WHERE iteration = $iteration",
+        {"iteration": generation.scope},
     )[0]
-    nodes = step.warehouse.rows("SELECT count(*) AS n FROM current_nodes WHERE iteration = ?", [generation.scope])[0][
-        "n"
-    ]
-    facts = {
+    facts = facts_of(found, "nodes", "simulated_user", "failed_requests") | {
         "number of trees": found["trees"],
         "trees made by earlier runs": stored,
         "trees with full reward": found["solved"],
         "trees with any reward": found["rewarded"],
         "mean reward": round(found["mean_reward"], 3),
-        "nodes": nodes,
         "failed trees": found["failed"],
         "trees cut short by the budget": found["cut"],
-        "simulated user": found["simulated_user"],
-        "requests": found["requests"],
-        "failed requests": found["failed_requests"],
-        "prompt tokens": found["prompt_tokens"],
-        "cached prompt tokens": found["cached_tokens"],
-        "sampled tokens": found["completion_tokens"],
         "requests of the user's model": found["user_requests"],
         "failed requests of the user's model": found["user_failed_requests"],
-        "tokens of the user's model": found["user_prompt_tokens"] + found["user_completion_tokens"],
-        "cost": round(found["cost"], 4),
+        **usage_facts(usage_from_record(found)),
     }
     if run is not None:
         failed = {str(kind): number for kind, number in run.failed_branches.items()}

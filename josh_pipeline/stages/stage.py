@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,7 +14,7 @@ from josh_pipeline.core.locks import alone
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.settings import Settings, faults_of
 from josh_pipeline.store.home import Home
-from josh_pipeline.store.layout import Members
+from josh_pipeline.store.layout import StageLayout
 from josh_pipeline.store.run_record import record_of
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
@@ -38,7 +38,7 @@ class Step:
 
     def asset(self, stage: str) -> str:
         """What Dagster calls a stage."""
-        return self.warehouse.layout.stage(stage).asset
+        return self.warehouse.layout.stages[stage].asset
 
     def require(self, stage: str, scope: str) -> Generation:
         """Return the current generation of a stage that this step reads.
@@ -53,10 +53,6 @@ class Step:
                 f"Materialize {self.asset(stage)}{where} first, with these settings: it is not in the store."
             )
         return generation
-
-    def written(self, table: str, generation: Generation) -> list[dict[str, Any]]:
-        """Return a generation's rows of a table of its stage, whatever has become current since."""
-        return self.warehouse.written(table, generation)
 
     @contextmanager
     def alone_in(self, iteration: str) -> Iterator[None]:
@@ -190,54 +186,40 @@ class Made:
     opened_policy: str | None = None
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A step of the pipeline.
+def facts_of(record: Mapping[str, Any], *columns: str) -> dict[str, Any]:
+    """Return columns of a row as facts, under the same names in words."""
+    return {column.replace("_", " "): record[column] for column in columns}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(StageLayout):
+    """A step of the pipeline, and what it writes; its ``inputs`` are what Dagster draws.
 
     Attributes:
-        name: in the store.
-        asset: in Dagster.
         about: what it holds, for people.
-        tables: each with the columns that name a row in it; rows are counted in the first.
-        inputs: the stages that it reads: what Dagster draws, ``publish`` allows and the audit walks.
-        earlier: stages of iterations before that it reads too.
         make: does the work for a scope; a user's mistake is a ``UserError``.
-        scope_of: names the scope of settings; None: an iteration owns the stage.
+        scope_of: names the scope of settings; None: an iteration owns the stage, which is partitioned by them.
         checks: of what it wrote.
-        members: the table that lists trees or conversations, and where those are.
         sample: SELECT of rows to look at, with the scope as its parameter.
         origins: column to the columns of other stages that it was made from.
         kinds: what Dagster shows as icons.
         in_baseline: the iteration that only evaluates a base has it too.
         in_loop: ``josh iterate`` runs it in each iteration.
-        scope_is_content: it is run for an iteration, and kept under a hash of what was played.
     """
 
-    name: str
-    asset: str
     about: str
-    tables: Mapping[str, tuple[str, ...]]
-    inputs: tuple[str, ...]
     make: Callable[[Step, str], Made]
-    earlier: tuple[str, ...] = ()
     scope_of: Callable[[Settings], str] | None = None
     checks: tuple[Check, ...] = ()
-    members: Members | None = None
     sample: str | None = None
     origins: Mapping[str, Sequence[str]] = field(default_factory=dict)
     kinds: frozenset[str] = frozenset({"duckdb"})
     in_baseline: bool = False
     in_loop: bool = True
-    scope_is_content: bool = False
-
-    @property
-    def scope(self) -> Literal["scope", "iteration"]:
-        """The column that holds what its generations belong to."""
-        return "iteration" if self.of_iterations and not self.scope_is_content else "scope"
 
     @property
     def of_iterations(self) -> bool:
-        """Iterations own it, and it is partitioned by them."""
+        """Iterations own it."""
         return self.scope_of is None
 
     def run(self, step: Step, iteration: str | None) -> Made:

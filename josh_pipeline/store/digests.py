@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 
 from josh_pipeline.core.content import content_id
-from josh_pipeline.store.layout import StageLayout
+from josh_pipeline.store.layout import Layout, StageLayout
 from josh_pipeline.store.schema import columns
 
 DIGITS = 16
@@ -114,17 +114,21 @@ def generation_digest(
 
 def altered_rows(
     connection: duckdb.DuckDBPyConnection,
+    layout: Layout,
     table: str,
-    keys: Sequence[str],
     where: str = "true",
     values: Sequence[object] = (),
 ) -> list[dict[str, Any]]:
-    """Return the rows whose digest is not that of their columns.
+    """Return what names the rows whose digest is not that of their columns.
 
     Args:
-        keys: the columns to return.
         where: SQL condition, with ``values`` for its parameters.
     """
+    stage, keys = layout.stage_of(table), layout.keys(table)
+    if stage is not None:
+        keys = (stage.scope, "generation", *keys)
+    elif table == "nodes":
+        keys = ("rollout_id", *keys)
     names = ", ".join(f'"{key}"' for key in keys)
     found = connection.execute(
         f"SELECT {names} FROM {table} WHERE {where} AND digest <> {row_digest(table)} ORDER BY ALL", list(values)

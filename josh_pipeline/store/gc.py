@@ -11,6 +11,7 @@ go once nothing but what goes lists one. What no generation lists is unfinished 
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ class Leftover:
     size: int
 
 
+Condition = tuple[str, str, list[object]]
+
+
 @dataclass(frozen=True)
 class Waste:
     """What goes.
@@ -52,11 +56,13 @@ class Waste:
     Attributes:
         generations: superseded, and nothing kept descends from them.
         rows: their rows by table, trees and conversations that only they listed included.
+        conditions: table, SQL condition and its parameters that find those rows.
         files: adapters, checkpoints and work folders.
     """
 
     generations: tuple[Written, ...]
     rows: dict[str, int]
+    conditions: list[Condition]
     files: tuple[Leftover, ...]
 
     @property
@@ -84,9 +90,12 @@ def find_waste(home: Home) -> Waste:
         known = history(warehouse)
         kept = kept_generations(warehouse, known)
         gone = tuple(w for g, w in known.items() if g not in kept and not w.removed)
-        rows = _counted(connection, home.layout, gone, kept)
+        conditions = _conditions(connection, home.layout, gone, kept)
+        counts: Counter[str] = Counter()
+        for table, where, values in conditions:
+            counts[table] += connection.execute(f"SELECT count(*) FROM {table} WHERE {where}", values).fetchall()[0][0]
         files = tuple(sorted(_files(home, warehouse, kept), key=lambda file: str(file.path)))
-    return Waste(gone, rows, files)
+    return Waste(gone, dict(+counts), conditions, files)
 
 
 def kept_generations(warehouse: Warehouse, known: History) -> set[Generation]:
@@ -101,39 +110,21 @@ def kept_generations(warehouse: Warehouse, known: History) -> set[Generation]:
 
 def remove(home: Home, waste: Waste) -> None:
     """Remove what was found: rows in one transaction, then files."""
-    warehouse = home.warehouse()
-    with warehouse.connection() as connection:
-        known = history(warehouse)
-        kept = kept_generations(warehouse, known)
+    with home.warehouse().connection() as connection:
         with transaction(connection):
-            for members in _content(home.layout):
-                ids = _unneeded(connection, home.layout, members, waste.generations, kept)
-                for table in members.content:
-                    connection.execute(f"DELETE FROM {table} WHERE list_contains(?, {members.key})", [ids])
-            for written in waste.generations:
-                _delete_generation(connection, home.layout, written.generation)
+            for table, where, values in waste.conditions:
+                connection.execute(f"DELETE FROM {table} WHERE {where}", values)
+            for one in (written.generation for written in waste.generations):
+                connection.execute(
+                    "UPDATE generations SET removed_at = ? WHERE stage = ? AND scope = ? AND generation = ?",
+                    [datetime.now(UTC), one.stage, one.scope, one.number],
+                )
         connection.execute("CHECKPOINT")
     for file in waste.files:
         if file.path.is_dir():
             shutil.rmtree(file.path)
         else:
             file.path.unlink()
-
-
-def _delete_generation(connection: duckdb.DuckDBPyConnection, layout: Layout, generation: Generation) -> None:
-    stage = layout.stage(generation.stage)
-    of = [generation.scope, generation.number]
-    for table in stage.tables:
-        connection.execute(f"DELETE FROM {table} WHERE {stage.scope} = ? AND generation = ?", of)
-    connection.execute(
-        "UPDATE generations SET removed_at = ? WHERE stage = ? AND scope = ? AND generation = ?",
-        [datetime.now(UTC), generation.stage, *of],
-    )
-
-
-def _content(layout: Layout) -> list[Members]:
-    """Return one list of trees, and one of conversations: which stage lists them is left open."""
-    return list({stage.members.content: stage.members for stage in layout.member_lists if stage.members}.values())
 
 
 def _unneeded(
@@ -146,7 +137,7 @@ def _unneeded(
     """Return the trees or conversations of which only what goes lists a try."""
     listed: dict[str, bool] = {}
     for generation in [*(written.generation for written in gone), *kept]:
-        stage = layout.stage(generation.stage)
+        stage = layout.stages[generation.stage]
         if stage.members is not None and stage.members.content == members.content:
             found = connection.execute(
                 f"SELECT {members.key} FROM {stage.members.table} WHERE {stage.scope} = ? AND generation = ?",
@@ -164,24 +155,19 @@ def _unneeded(
     return sorted(row[0] for row in found)
 
 
-def _counted(
+def _conditions(
     connection: duckdb.DuckDBPyConnection, layout: Layout, gone: tuple[Written, ...], kept: set[Generation]
-) -> dict[str, int]:
-    counts: dict[str, int] = {}
-
-    def count(table: str, where: str, values: list[object]) -> None:
-        found = connection.execute(f"SELECT count(*) FROM {table} WHERE {where}", values).fetchall()
-        counts[table] = counts.get(table, 0) + int(found[0][0])
-
-    for written in gone:
-        one, stage = written.generation, layout.stage(written.generation.stage)
-        for table in stage.tables:
-            count(table, f"{stage.scope} = ? AND generation = ?", [one.scope, one.number])
-    for members in _content(layout):
+) -> list[Condition]:
+    found: list[Condition] = []
+    for one in (written.generation for written in gone):
+        stage = layout.stages[one.stage]
+        where = f"{stage.scope} = ? AND generation = ?"
+        found += [(table, where, [one.scope, one.number]) for table in stage.tables]
+    # One list of trees, and one of conversations: which stage lists them is left open.
+    for members in {one.content: one for one in layout.member_lists.values()}.values():
         ids = _unneeded(connection, layout, members, gone, kept)
-        for table in members.content:
-            count(table, f"list_contains(?, {members.key})", [ids])
-    return {table: number for table, number in counts.items() if number}
+        found += [(table, f"list_contains(?, {members.key})", [ids]) for table in members.content]
+    return found
 
 
 def _files(home: Home, warehouse: Warehouse, kept: set[Generation]) -> Iterator[Leftover]:

@@ -13,6 +13,16 @@ from josh_pipeline.store.layout import Layout
 from josh_pipeline.store.warehouse import Warehouse
 
 
+class Inside:
+    """An attribute of a home: a path in it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, home: "Home", owner: type["Home"]) -> Path:
+        return home.root / self.name
+
+
 @dataclass(frozen=True)
 class Home:
     """Where everything of a home lies.
@@ -25,50 +35,24 @@ class Home:
     root: Path
     layout: Layout
 
-    @property
-    def store(self) -> Path:
-        """The DuckDB file."""
-        return self.root / "josh.duckdb"
-
-    @property
-    def models(self) -> Path:
-        """Foundations and bases (foundations with the cold start merged)."""
-        return self.root / "models"
-
-    @property
-    def adapters(self) -> Path:
-        """Adapters, a folder each, named by digest."""
-        return self.root / "adapters"
-
-    @property
-    def training(self) -> Path:
-        """Trainings at work: their checkpoints, until the adapter is written."""
-        return self.root / "training"
-
-    @property
-    def merged(self) -> Path:
-        """Checkpoints of base and adapter in one: a cache that may be deleted."""
-        return self.root / "merged"
-
-    @property
-    def dagster(self) -> Path:
-        """What DAGSTER_HOME is set to."""
-        return self.root / "dagster"
-
-    @property
-    def cache(self) -> Path:
-        """Downloads."""
-        return self.root / "cache"
-
-    @property
-    def reports(self) -> Path:
-        """HTML reports."""
-        return self.root / "reports"
-
-    @property
-    def logs(self) -> Path:
-        """What Dagster and the engines print."""
-        return self.root / "logs"
+    store = Inside("josh.duckdb")
+    """The DuckDB file."""
+    models = Inside("models")
+    """Foundations and bases (foundations with the cold start merged)."""
+    adapters = Inside("adapters")
+    """Adapters, a folder each, named by digest."""
+    training = Inside("training")
+    """Trainings at work: their checkpoints, until the adapter is written."""
+    merged = Inside("merged")
+    """Checkpoints of base and adapter in one: a cache that may be deleted."""
+    dagster = Inside("dagster")
+    """What DAGSTER_HOME is set to."""
+    cache = Inside("cache")
+    """Downloads."""
+    reports = Inside("reports")
+    """HTML reports."""
+    logs = Inside("logs")
+    """What Dagster and the engines print."""
 
     def warehouse(self) -> Warehouse:
         """Open the store, making it where there is none."""
@@ -133,7 +117,8 @@ def home_at(path: str | Path | None, layout: Layout) -> Home:
     """
     root = home_root(path)
     try:
-        for folder in (root, root / "dagster", root / "logs"):
+        home = Home(root, layout)
+        for folder in (root, home.dagster, home.logs):
             folder.mkdir(parents=True, exist_ok=True)
         probe = root / f".writable-{os.getpid()}"
         probe.touch()
@@ -143,4 +128,4 @@ def home_at(path: str | Path | None, layout: Layout) -> Home:
             f"The home {root} cannot be written to ({fault.strerror}): "
             "give a folder of your own with --home or JOSH_HOME."
         ) from None
-    return Home(root, layout)
+    return home

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -36,43 +36,27 @@ class Members:
         return f"{self.head.removesuffix('s')}_digest"
 
 
-class StageLayout(Protocol):
-    """What a stage declares of what it writes; ``josh_pipeline.stages.stage.Stage`` is one."""
+@dataclass(frozen=True, kw_only=True)
+class StageLayout:
+    """What a stage declares of what it writes.
 
-    @property
-    def name(self) -> str:
-        """Its name in the store."""
-        ...
+    Attributes:
+        name: in the store.
+        asset: what people materialize to have it written.
+        tables: each with the columns that name a row within a generation; rows are counted in the first.
+        scope: the column that holds what its generations belong to: an iteration, or a content hash.
+        inputs: the stages that it is made from.
+        earlier: those of iterations before that it is made from too.
+        members: the table that lists trees or conversations, and where those are.
+    """
 
-    @property
-    def asset(self) -> str:
-        """What people materialize to have it written."""
-        ...
-
-    @property
-    def tables(self) -> Mapping[str, tuple[str, ...]]:
-        """Table to the columns that name a row within a generation."""
-        ...
-
-    @property
-    def scope(self) -> Literal["scope", "iteration"]:
-        """The column that holds what its generations belong to: an iteration, or a content hash."""
-        ...
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The stages that it is made from."""
-        ...
-
-    @property
-    def earlier(self) -> tuple[str, ...]:
-        """Those of iterations before that it is made from too."""
-        ...
-
-    @property
-    def members(self) -> Members | None:
-        """The list of trees or conversations among its tables."""
-        ...
+    name: str
+    asset: str
+    tables: Mapping[str, tuple[str, ...]]
+    scope: Literal["scope", "iteration"] = "iteration"
+    inputs: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
+    members: Members | None = None
 
 
 CONTENT_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -92,17 +76,9 @@ class Layout:
         self.stages: Mapping[str, StageLayout] = {stage.name: stage for stage in stages}
         self._stage_of = {table: stage for stage in self.stages.values() for table in stage.tables}
 
-    def stage(self, name: str) -> StageLayout:
-        """Return what a stage writes."""
-        return self.stages[name]
-
     def stage_of(self, table: str) -> StageLayout | None:
         """Return the stage that writes a table; None for tables of no stage."""
         return self._stage_of.get(table)
-
-    def scope_column(self, stage: str) -> str:
-        """Return the column that holds what a stage's generations belong to."""
-        return self.stages[stage].scope
 
     def keys(self, table: str) -> tuple[str, ...]:
         """Return the columns that name a row, within its generation where the table has generations."""
@@ -115,6 +91,6 @@ class Layout:
         return (*self._stage_of, *CONTENT_KEYS)
 
     @property
-    def member_lists(self) -> tuple[StageLayout, ...]:
-        """The stages that list trees or conversations."""
-        return tuple(stage for stage in self.stages.values() if stage.members is not None)
+    def member_lists(self) -> dict[str, Members]:
+        """Stage to its list of trees or conversations, of those that have one."""
+        return {stage.name: stage.members for stage in self.stages.values() if stage.members is not None}

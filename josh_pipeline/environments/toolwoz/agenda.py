@@ -29,6 +29,8 @@ HELD_SHARE = 0.35
 
 SHORT_OPENING, LONG_OPENING = 0.15, 0.25
 """Shares of the conversations that open with one and with three slots; the others with two."""
+ENDS = frozenset({"departure", "destination"})
+"""Slots of a journey that are told together."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +122,8 @@ class AgendaUser:
     async def reply(self, conversation: Conversation) -> UserReply:
         """Answer the visible conversation so far; the empty one gives the opening message."""
         speeches = [m.content for m in conversation if m.role == "assistant"]
-        if len(speeches) >= self._max_turns:
-            return UserReply(text="", done=True)
-        now = self.standing(speeches)
-        return UserReply(text=now.text, done=now.done)
+        now = Standing(done=True) if len(speeches) >= self._max_turns else self.standing(speeches)
+        return UserReply(now.text, now.done)
 
     def standing(self, speeches: Iterable[str]) -> Standing:
         """Return where the user stands after its answer to the last of the agent's speeches."""
@@ -143,7 +143,7 @@ class AgendaUser:
 
     def _open(self, now: Standing, rng: Random) -> None:
         task = self._task(now)
-        now.told = dict(_take(task.first_wishes, {}, self.plan.opening_size))
+        now.told = _take(task.first_wishes, {}, self.plan.opening_size)
         now.booking, now.waiting = {}, False
         now.failing, now.failing_booking = bool(task.changes), bool(task.booking_changes)
         now.text = wording.opening(rng, task.domain, now.told, first=now.domain == 0)
@@ -162,21 +162,20 @@ class AgendaUser:
         task = self._task(now)
         wishes = task.first_wishes if now.failing else task.wishes
         untold = {slot: value for slot, value in wishes.items() if slot not in now.told}
-        changes_told = now.failing and all(slot in now.told for slot in task.changes)
+        changes_told = now.failing and task.changes.keys() <= now.told.keys()
         wrong = contradictions(speech, now.told) if heard.kind == "offer" else ()
         if changes_told and (heard.kind == "no_match" or (heard.kind == "offer" and not untold and not wrong)):
             now.told |= task.changes
             now.failing = False
             now.text = wording.changing(rng, task.changes)
         elif wrong:
-            again = {slot: now.told[slot] for slot in wrong}
-            now.text = wording.correcting(rng, again)
+            now.text = wording.demanding(rng, wording.OBJECTIONS, {slot: now.told[slot] for slot in wrong})
             now.stuck += 1
         elif untold:
             asked = {s: v for s, v in untold.items() if s in heard.asked and heard.kind == "question"}
-            new = dict(_take(untold, asked, self.plan.pace))
+            new = _take(untold, asked, self.plan.pace)
             now.told |= new
-            now.text = wording.answering(new) if asked else wording.informing(rng, new)
+            now.text = wording.answering(new) if asked else wording.demanding(rng, wording.MORE_LEADS, new)
         elif heard.kind == "offer":
             self._accept(now, rng)
         else:
@@ -209,20 +208,17 @@ class AgendaUser:
             now.text = wording.changing(rng, task.booking_changes)
         else:
             asked = {slot: v for slot, v in now.booking.items() if slot in heard.asked}
-            now.text = (
-                wording.detailing(task.domain, asked)
-                if asked
-                else wording.booking(rng, task.domain, now.booking, again=True)
-            )
+            again = wording.booking(rng, task.domain, now.booking, again=True) if not asked else ""
+            now.text = again or wording.detailing(task.domain, asked)
             now.stuck += 1
 
     def _next_domain(self, now: Standing, rng: Random) -> None:
         now.domain += 1
         if now.domain < len(self.plan.domains):
             self._open(now, rng)
-            return
-        now.done, now.waiting = True, False
-        now.text = rng.choice(("Thank you, goodbye.", "That is all, thanks.", "Great, thanks. Bye."))
+        else:
+            now.done, now.waiting = True, False
+            now.text = rng.choice(("Thank you, goodbye.", "That is all, thanks.", "Great, thanks. Bye."))
 
 
 def _plan_goal(goal: Goal, seed: int, max_turns: int) -> Plan:
@@ -276,15 +272,13 @@ def _ordered(info: Mapping[str, str], failing: Mapping[str, str], rng: Random) -
     """Order the slots: what will fail first, a journey's ends together, the rest as it falls."""
     slots = list(info)
     rng.shuffle(slots)
-    ends = ("departure", "destination")
-    return sorted(slots, key=lambda slot: (slot not in failing, slot not in ends))
+    return sorted(slots, key=lambda slot: (slot not in failing, slot not in ENDS))
 
 
-def _take(untold: dict[str, str], asked: dict[str, str], size: int) -> Iterable[tuple[str, str]]:
+def _take(untold: dict[str, str], asked: dict[str, str], size: int) -> dict[str, str]:
     """Choose what to tell next: what was asked, else the first ones; the two ends of a journey together."""
     chosen = dict(asked)
     for slot, value in untold.items():
-        ends = {"departure", "destination"}
-        if len(chosen) < size or (slot in ends and ends & set(chosen)):
+        if len(chosen) < size or (slot in ENDS and ENDS & chosen.keys()):
             chosen[slot] = value
-    return [(slot, untold[slot]) for slot in untold if slot in chosen]
+    return {slot: value for slot, value in untold.items() if slot in chosen}

@@ -7,6 +7,8 @@ from typing import Any
 
 from josh_pipeline.core.content import derived_seed
 from josh_pipeline.core.environment import ROLES, Role
+from josh_pipeline.environments.toolwoz.databases import Database, Databases
+from josh_pipeline.environments.toolwoz.goal import DOMAINS
 
 Split = Role
 """A corpus's own list that a dialogue stands on: the lists have the names of the roles."""
@@ -63,6 +65,11 @@ class Corpus:
     def by_id(self) -> Mapping[str, Dialogue]:
         """Dialogues by id."""
         return {dialogue.dialogue_id: dialogue for dialogue in self.dialogues}
+
+    @cached_property
+    def indexed(self) -> Databases:
+        """The databases, indexed once and shared by every world."""
+        return {domain: Database(domain, self.databases.get(domain, ())) for domain in DOMAINS}
 
     @cached_property
     def has_all_splits(self) -> bool:

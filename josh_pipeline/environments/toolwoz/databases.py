@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from josh_pipeline.environments.toolwoz.corpus import Corpus
-from josh_pipeline.environments.toolwoz.goal import DOMAINS, ID_KEY, Domain
+from josh_pipeline.environments.toolwoz.goal import ID_KEY, Domain
 from josh_pipeline.environments.toolwoz.tools import search_parameters
 
 EMPTY = frozenset({"", "dont care", "don't care", "dontcare", "do n't care", "not mentioned"})
@@ -198,21 +197,3 @@ class Database:
 
 Databases = Mapping[str, Database]
 """Domain to its database."""
-
-_BUILT: dict[tuple[str, int], tuple[Mapping[str, Any], Databases]] = {}
-"""The rows stand beside what was built from them, so that their id is not given to others."""
-_KEPT = 4
-
-
-def databases_of(corpus: Corpus) -> Databases:
-    """Return the indexed databases of a corpus, built once a process.
-
-    The last few corpora stay in memory: a run reads one, tests read some.
-    """
-    key = (corpus.digest, id(corpus.databases))
-    if key not in _BUILT:
-        while len(_BUILT) >= _KEPT:
-            _BUILT.pop(next(iter(_BUILT)), None)
-        built: Databases = {domain: Database(domain, corpus.databases.get(domain, ())) for domain in DOMAINS}
-        _BUILT[key] = (corpus.databases, built)
-    return _BUILT[key][1]

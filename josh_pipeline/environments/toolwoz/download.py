@@ -1,8 +1,6 @@
 """Fetch an archive into the cache: resumed where it broke off, named only when it is whole."""
 
 import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -41,7 +39,8 @@ def download(url: str, cache: Path, progress: Progress) -> Path:
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _sole_writer(folder):
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two processes appending to one part would spoil it
             if not target.is_file():  # another process may have finished it while this one waited
                 part = target.with_name(name + ".part")
                 _fetch(url, part, progress)
@@ -49,14 +48,6 @@ def download(url: str, cache: Path, progress: Progress) -> Path:
     except OSError as fault:
         raise UserError(f"The cache {folder} cannot be written: {fault.strerror}.") from None
     return target
-
-
-@contextmanager
-def _sole_writer(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: two processes appending to one part would spoil it."""
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _fetch(url: str, part: Path, progress: Progress) -> None:
@@ -121,7 +112,5 @@ def _fetch_once(client: httpx.Client, url: str, part: Path, progress: Progress) 
 def _strong_version(answer: httpx.Response) -> str:
     """What names these very bytes in If-Range: a strong ETag, else the date of the last change."""
     etag: str = answer.headers.get("ETag", "")
-    if etag and not etag.startswith("W/"):
-        return etag
     changed: str = answer.headers.get("Last-Modified", "")
-    return changed
+    return etag if etag and not etag.startswith("W/") else changed

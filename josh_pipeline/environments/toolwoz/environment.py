@@ -15,7 +15,6 @@ from josh_pipeline.core.user import User
 from josh_pipeline.core.world import CallRecord, World, judged
 from josh_pipeline.environments.toolwoz.agenda import USER_VERSION, AgendaUser
 from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue
-from josh_pipeline.environments.toolwoz.databases import databases_of
 from josh_pipeline.environments.toolwoz.goal import DOMAINS, Goal
 from josh_pipeline.environments.toolwoz.goals import REASONS, derive_goals
 from josh_pipeline.environments.toolwoz.reader import read_corpus
@@ -103,7 +102,7 @@ class ToolWoz(Environment[Goal]):
 
     def world(self, task: Goal, *, searching: bool = False) -> ToolWozWorld:
         """Return a fresh world; databases are indexed once a process and shared."""
-        return ToolWozWorld(task, databases_of(self.corpus), self.goals.semantics, searching)
+        return ToolWozWorld(task, self.corpus.indexed, self.goals.semantics, searching)
 
     def user(self, task: Goal, seed: int, max_turns: int) -> AgendaUser:
         """Return the agenda user."""

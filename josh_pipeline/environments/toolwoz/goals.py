@@ -6,7 +6,7 @@ from typing import Any
 
 from josh_pipeline.core.content import content_id
 from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue
-from josh_pipeline.environments.toolwoz.databases import Database, Databases, canonical, databases_of, text_of
+from josh_pipeline.environments.toolwoz.databases import Database, Databases, canonical, text_of
 from josh_pipeline.environments.toolwoz.goal import (
     DOMAINS,
     ID_KEY,
@@ -55,7 +55,7 @@ def derive_goals(
     Returns:
         Usable goals and, with ``excluded`` set, the others. Odd records never raise.
     """
-    databases = databases_of(corpus)
+    databases = corpus.indexed
     goals: list[Goal] = []
     for dialogue in corpus.dialogues:
         if not eligible(dialogue):
@@ -94,10 +94,8 @@ def _goal(
     if not calls:
         reasons.append("no_calls" if shares else "no_goal")
     spoken = line_domains(lines)
-    tasks = sorted(
-        (share.task for share in shares),
-        key=lambda task: spoken.index(task.domain) if task.domain in spoken else len(lines),
-    )
+    order = {domain: place for place, domain in reversed([*enumerate(spoken)])}
+    tasks = sorted((share.task for share in shares), key=lambda task: order.get(task.domain, len(lines)))
     source = dialogue.dialogue_id
     identity = [[call.tool, call.parameters, call.entity] for call in calls]
     return Goal(
@@ -131,10 +129,8 @@ def _share(dialogue: Dialogue, domain: Domain, share: Any, database: Database, s
         **{name: _slots(value) for name, value in fields.items()},
         requested=tuple(x for x in requested if isinstance(x, str)) if isinstance(requested, list) else (),
     )
-    sound = isinstance(share, Mapping) and all(
-        value is None or (isinstance(value, Mapping) and _scalars(domain, value)) for value in fields.values()
-    )
-    if not sound:
+    readable = (value is None or (isinstance(value, Mapping) and _scalars(domain, value)) for value in fields.values())
+    if not (isinstance(share, Mapping) and all(readable)):
         return _Share(task, (), "malformed_goal")
     books = bool(fields["book"]) and domain != "attraction"
     if not fields["info"]:

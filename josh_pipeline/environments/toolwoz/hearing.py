@@ -64,8 +64,6 @@ _STATED: Mapping[str, re.Pattern[str]] = {
     "stars": re.compile(r"\b(\d)[ -]stars?\b"),
     "day": re.compile(r"\b(monday|tuesday|wednesday|thursday|friday|saturday|sunday)\b"),
     "type": re.compile(r"\bis an? (?:[\w-]+ ){0,4}?(museum|college|park|theatre|cinema|nightclub|guesthouse)\b"),
-}
-_STATED_TIME: Mapping[str, re.Pattern[str]] = {
     "leaveAt": re.compile(r"\b(?:leav\w+|depart\w*) at (\d\d:\d\d)"),
     "arriveBy": re.compile(r"\barriv\w+ (?:at|by) (\d\d:\d\d)"),
 }
@@ -124,13 +122,11 @@ def contradictions(text: str, wanted: Mapping[str, str]) -> tuple[str, ...]:
     said = text.lower()
     found = []
     for slot, value in wanted.items():
-        if slot in _STATED:
-            stated = _STATED[slot].findall(said)
-            if stated and value.lower() not in stated and (slot != "type" or value.lower() not in said):
-                found.append(slot)
-        elif slot in _STATED_TIME:
-            times = _STATED_TIME[slot].findall(said)
-            early = slot == "leaveAt"
-            if times and not any(t >= value if early else t <= value for t in times):
-                found.append(slot)
+        stated = _STATED[slot].findall(said) if slot in _STATED else []
+        if slot in ("leaveAt", "arriveBy"):
+            right = any(t >= value if slot == "leaveAt" else t <= value for t in stated)
+        else:
+            right = value.lower() in stated or (slot == "type" and value.lower() in said)
+        if stated and not right:
+            found.append(slot)
     return tuple(found)

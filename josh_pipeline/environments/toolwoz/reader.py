@@ -90,7 +90,7 @@ class _Reading:
             UserError: two folders hold one at the same depth.
         """
         order = {name.lower(): rank for rank, name in enumerate(filenames)}
-        paths = [PurePosixPath(n) for n in self.names if PurePosixPath(n).name.lower() in order]
+        paths = [path for path in map(PurePosixPath, self.names) if path.name.lower() in order]
         if beside is not None:
             paths = [p for p in paths if p.parent == PurePosixPath(beside).parent] or paths
         if not paths:
@@ -170,8 +170,8 @@ def _databases(reading: _Reading, beside: str) -> dict[str, Rows]:
 def _official(reading: _Reading, data: str) -> dict[str, Dialogue]:
     """``data.json`` holds all dialogues; what neither list names is training data."""
     listed: dict[str, Split] = {}
-    lists: tuple[tuple[str, Split], ...] = (("valListFile", "val"), ("testListFile", "test"))
-    for name, split in lists:
+    lists: dict[str, Split] = {"valListFile": "val", "testListFile": "test"}
+    for name, split in lists.items():
         path = reading.find(name, f"{name}.txt", f"{name}.json", beside=data)
         if path is None:
             raise UserError(
@@ -179,9 +179,8 @@ def _official(reading: _Reading, data: str) -> dict[str, Dialogue]:
                 "beside data.json."
             )
         listed |= dict.fromkeys(_listed_ids(reading.read(path, name)), split)
-    dialogues = {
-        key: _dialogue(key, listed.get(key, "train"), record) for key, record in _records(reading, data, "data").items()
-    }
+    records = _records(reading, data, "data")
+    dialogues = {key: _dialogue(key, listed.get(key, "train"), record) for key, record in records.items()}
     if listed and dialogues and not listed.keys() & dialogues.keys():
         raise UserError(
             f"{reading.archive.label} has lists that name none of its dialogues: "

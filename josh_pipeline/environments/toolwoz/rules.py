@@ -6,7 +6,16 @@ Everything else (which row is served, which call is earned) is common to both an
 from collections.abc import Mapping
 from typing import Any
 
-from josh_pipeline.environments.toolwoz.databases import Database, Index, Rows, canonical, is_empty, minutes, normalise
+from josh_pipeline.environments.toolwoz.databases import (
+    Database,
+    Index,
+    Rows,
+    canonical,
+    folded,
+    is_empty,
+    minutes,
+    normalise,
+)
 from josh_pipeline.environments.toolwoz.goal import DomainTask, Semantics
 
 
@@ -93,11 +102,7 @@ class PaperRules(Rules):
 
     def rewarded(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Emptiness is tested on values as written; values that are not strings count as given."""
-        return {
-            key: normalise(value) if isinstance(value, str) else value
-            for key, value in arguments.items()
-            if not is_empty(value)
-        }
+        return {key: folded(value) for key, value in arguments.items() if not is_empty(value)}
 
     def matching(self, database: Database, served: Mapping[str, Any]) -> Rows:
         """Rows as written; ``leaveAt`` and ``arriveBy`` are strict and compared as texts."""

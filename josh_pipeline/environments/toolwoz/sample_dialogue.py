@@ -46,7 +46,7 @@ class Errand:
     @property
     def requested_names(self) -> list[str]:
         """What the requested slots are called."""
-        return [_REQUESTED[slot].format(self.domain) for slot in self.goal["reqt"]]
+        return [_REQUESTED.get(slot, slot).format(self.domain) for slot in self.goal["reqt"]]
 
 
 _OPENINGS = (
@@ -85,33 +85,25 @@ _INSTEAD = {
 }
 _REQUESTED = {
     "phone": "phone number",
-    "address": "address",
-    "postcode": "postcode",
-    "area": "area",
     "food": "food type",
     "pricerange": "price range",
-    "entrance fee": "entrance fee",
     "stars": "star of the hotel",
     "internet": "whether they have internet",
     "parking": "whether they have free parking",
     "duration": "travel time",
-    "price": "price",
     "trainID": "train ID",
     "leaveAt": "departure time",
     "arriveBy": "arrival time",
-    "car type": "car type",
     "type": "{} type",
 }
-"""Slot to what it is called; ``{}`` is the domain."""
+"""Slot to what it is called, where that is not its own name; ``{}`` is the domain."""
 _THING = {**NOUN, "attraction": "place to go to"}
 _SEMI: Mapping[str, tuple[str, ...]] = {
     "taxi": ("leaveAt", "destination", "departure", "arriveBy"),
     "police": (),
     "restaurant": search_parameters("restaurant"),
     "hospital": ("department",),
-    "hotel": search_parameters("hotel"),
-    "attraction": search_parameters("attraction"),
-    "train": search_parameters("train"),
+    **{domain: search_parameters(domain) for domain in ("hotel", "attraction", "train")},
 }
 """Domain to the slots of its belief state."""
 

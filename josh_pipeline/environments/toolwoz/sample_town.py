@@ -9,9 +9,9 @@ from functools import cache
 from random import Random
 from typing import Any
 
+from josh_pipeline.environments.toolwoz.tools import AREAS, PRICES
+
 TOWN = "fernwick"
-AREAS = ("centre", "east", "north", "south", "west")
-PRICE_RANGES = ("cheap", "moderate", "expensive")
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 FOODS = {
@@ -116,7 +116,7 @@ def _restaurants(rng: Random, phones: Iterator[str]) -> Iterator[Row]:
             **_place(rng, 1000 + number, called, area, phones),
             "food": food,
             "introduction": f"{called} serves {food} food in the {area} of {TOWN}",
-            "pricerange": rng.choices(PRICE_RANGES, (28, 36, 36))[0],
+            "pricerange": rng.choices(PRICES, (28, 36, 36))[0],
             "type": "restaurant",
         }
 
@@ -127,8 +127,8 @@ def _hotels(rng: Random, phones: Iterator[str]) -> Iterator[Row]:
     both = guesthouses + hotels
     rng.shuffle(both)
     for number, (name, kind) in enumerate(both):
-        price_range = rng.choices(PRICE_RANGES, (35, 40, 25) if kind == "guesthouse" else (15, 40, 45))[0]
-        single = 35 + 30 * PRICE_RANGES.index(price_range) + 5 * rng.randint(0, 4)
+        price_range = rng.choices(PRICES, (35, 40, 25) if kind == "guesthouse" else (15, 40, 45))[0]
+        single = 35 + 30 * PRICES.index(price_range) + 5 * rng.randint(0, 4)
         yield {
             **_place(rng, number, name, AREAS[number % len(AREAS)], phones),
             "internet": "yes" if rng.random() < 0.85 else "no",

@@ -44,16 +44,7 @@ class OracleAgent:
 
     async def complete(self, request: Request) -> Completion:
         """Write the next call or sentence in the compact format."""
-        return Completion(
-            text=self._write(request.messages),
-            tool_calls=(),
-            token_ids=None,
-            finish_reason="stop",
-            prompt_tokens=0,
-            cached_tokens=0,
-            completion_tokens=0,
-            prompt_digest=None,
-        )
+        return Completion(self._write(request.messages))
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -66,11 +57,8 @@ class OracleAgent:
         if messages[-1].role == "tool":
             result = json.loads(messages[-1].content)
             if "matches" in result:
-                glossed = self._drops(now, speeches)
-                return self._offer(plan.domain, result, glossed, rng)
-            if result.get("success"):
-                return confirmation(result["reference"])
-            return NOT_BOOKED
+                return self._offer(plan.domain, result, self._drops(now, speeches), rng)
+            return confirmation(result["reference"]) if result.get("success") else NOT_BOOKED
         if not now.waiting:
             return _call(f"search_{plan.domain}", self._constraints(now, speeches))
         missing = [slot for slot in plan.booking if slot not in now.booking]
@@ -91,13 +79,10 @@ class OracleAgent:
         return told
 
     def _drops(self, now: Standing, speeches: list[str]) -> bool:
-        share = self._careless.dropped
-        return len(now.told) > 1 and self._draw("drop", len(speeches)) < share
+        return len(now.told) > 1 and self._draw("drop", len(speeches)) < self._careless.dropped
 
     def _offer(self, domain: str, result: Mapping[str, Any], glossed: bool, rng: Random) -> str:
-        if not result["matches"] or len(result) == 1:
-            return NO_MATCH
-        if rng.random() < self._careless.denied:
+        if not result["matches"] or len(result) == 1 or rng.random() < self._careless.denied:
             return NO_MATCH
         return f"How about {result[ID_KEY[domain]]}?" if glossed else offer(domain, result)
 

@@ -8,14 +8,13 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, NamedTuple, TextIO
 
 from josh_pipeline.core.command import cache_of
 from josh_pipeline.core.environment import ROLES, Solved, solved_by_oracle
 from josh_pipeline.core.progress import TerminalProgress
 from josh_pipeline.environments.toolwoz.corpus import Corpus
-from josh_pipeline.environments.toolwoz.databases import Database, databases_of
+from josh_pipeline.environments.toolwoz.databases import Database
 from josh_pipeline.environments.toolwoz.environment import ToolWoz
 from josh_pipeline.environments.toolwoz.goal import Goal, GroundTruthCall, Semantics
 from josh_pipeline.environments.toolwoz.goals import REASONS, derive_goals
@@ -57,44 +56,42 @@ def command(options: argparse.Namespace) -> int:
 
 def write_counts(corpus: Corpus, out: TextIO) -> None:
     """Write the counts of a corpus and of each of its lists."""
+    found = counts(corpus)
     for semantics in BOTH:
-        goals = derive_goals(corpus, semantics)
         out.write(f"{semantics}\n")
-        for split in ROLES:
-            found = oracle_counts(corpus, semantics, [goal for goal in goals if goal.split == split])
-            if found["goals"]:
-                solved = f"the oracle solves {found['oracle_solves']} of {found['usable']}"
-                out.write(f"  {split:5}  goals {found['goals']}, {solved}\n")
-        out.write(f"  ground-truth calls: {words(by_length(goals))}\n  tools: {words(by_tool(goals))}\n")
-        for goal in goals:
-            if goal.excluded is not None:
-                out.write(f"  excluded: {goal.dialogue_id}: {goal.excluded}: {REASONS[goal.excluded]}\n")
-    missed = misses(corpus)
-    out.write(f"\nsearches that the oracle misses under paper: {len(missed)}\n")
-    for cause, number in Counter(miss.cause for miss in missed).most_common():
+        for split, one in found[semantics]["lists"].items():
+            solved = f"the oracle solves {one['oracle_solves']} of {one['usable']}"
+            out.write(f"  {split:5}  goals {one['goals']}, {solved}\n")
+        for label, name in (("ground-truth calls", "calls"), ("tools", "tools")):
+            out.write(f"  {label}: {', '.join(f'{key}: {n}' for key, n in found[semantics][name].items())}\n")
+        for dialogue_id, reason in found[semantics]["excluded"].items():
+            out.write(f"  excluded: {dialogue_id}: {reason}: {REASONS[reason]}\n")
+    out.write(f"\nsearches that the oracle misses under paper: {len(found['missed'])}\n")
+    for cause, number in Counter(found["causes"]).most_common():
         out.write(f"  {number:4}  {cause}: {CAUSES[cause]}\n")
-    for miss in missed:
-        out.write(f"        {miss.dialogue_id}  {miss.tool}  {miss.cause}\n")
+    for miss in found["missed"]:
+        out.write(f"        {'  '.join(miss)}\n")
     out.write("\ngoals that each repair of audited changes\n")
-    for name, dialogues in repaired_goals(corpus).items():
-        out.write(f"  {len(dialogues):4}  {name}: {REPAIRS[name]}\n")
+    for name, number in found["repairs"].items():
+        out.write(f"  {number:4}  {name}: {REPAIRS[name]}\n")
 
 
-def counts(corpus: Corpus) -> dict[str, object]:
+def counts(corpus: Corpus) -> dict[str, Any]:
     """Return the counts as JSON-serialisable values."""
-    result: dict[str, object] = {"corpus": corpus.name}
+    result: dict[str, Any] = {"corpus": corpus.name}
     for semantics in BOTH:
         goals = derive_goals(corpus, semantics)
         lists = {split: [goal for goal in goals if goal.split == split] for split in ROLES}
+        lengths, tools = Counter(len(goal.calls) for goal in goals), Counter(c.tool for g in goals for c in g.calls)
         result[semantics] = {
             **oracle_counts(corpus, semantics, goals),
             "lists": {split: oracle_counts(corpus, semantics, on_list) for split, on_list in lists.items() if on_list},
-            "calls": by_length(goals),
-            "tools": by_tool(goals),
+            "calls": {str(length): number for length, number in sorted(lengths.items())},
+            "tools": dict(sorted(tools.items())),
             "excluded": {goal.dialogue_id: goal.excluded for goal in goals if goal.excluded},
         }
     missed = misses(corpus)
-    result["missed"] = [[miss.dialogue_id, miss.tool, miss.cause] for miss in missed]
+    result["missed"] = [list(miss) for miss in missed]
     result["causes"] = dict(Counter(miss.cause for miss in missed))
     result["repairs"] = {name: len(dialogues) for name, dialogues in repaired_goals(corpus).items()}
     return result
@@ -107,21 +104,6 @@ def oracle_counts(corpus: Corpus, semantics: Semantics, goals: list[Goal]) -> di
     return {"goals": len(goals), "usable": len(verdicts), "oracle_solves": solved}
 
 
-def by_length(goals: Iterable[Goal]) -> dict[str, int]:
-    """Return number of ground-truth calls to number of goals."""
-    return {str(n): c for n, c in sorted(Counter(len(goal.calls) for goal in goals).items())}
-
-
-def by_tool(goals: Iterable[Goal]) -> dict[str, int]:
-    """Return tool to number of ground-truth calls."""
-    return dict(sorted(Counter(call.tool for goal in goals for call in goal.calls).items()))
-
-
-def words(numbers: dict[str, int]) -> str:
-    """Return counts as a phrase."""
-    return ", ".join(f"{name}: {number}" for name, number in numbers.items())
-
-
 def solvability(corpus: Corpus, semantics: Semantics, goals: Iterable[Goal]) -> list[tuple[Goal, Solved]]:
     """Make each ground-truth call of the goals that are not excluded, with exactly the goal's parameters."""
     environment = ToolWoz(ToolWozSettings(goals=GoalSettings(semantics=semantics)), corpus)
@@ -129,8 +111,7 @@ def solvability(corpus: Corpus, semantics: Semantics, goals: Iterable[Goal]) -> 
     return [(goal, solved) for goal, solved in found if solved is not None]
 
 
-@dataclass(frozen=True)
-class Miss:
+class Miss(NamedTuple):
     """A search that the oracle does not earn under ``paper`` semantics."""
 
     dialogue_id: str
@@ -140,7 +121,7 @@ class Miss:
 
 def misses(corpus: Corpus) -> list[Miss]:
     """Return every search of the corpus that the oracle misses under ``paper``, with its cause."""
-    databases = databases_of(corpus)
+    databases = corpus.indexed
     return [
         Miss(goal.dialogue_id, call.tool, _cause(call, databases[call.groups["domain"]]))
         for goal, verdict in solvability(corpus, "paper", derive_goals(corpus, "paper"))
@@ -175,7 +156,7 @@ def repaired_goals(corpus: Corpus) -> dict[str, tuple[str, ...]]:
     rows count as right or as the target, than without the repair; ``target`` when the booking is about
     another entity or the goal is excluded; ``hidden`` when at least one row is hidden.
     """
-    databases = databases_of(corpus)
+    databases = corpus.indexed
     audited = {goal.dialogue_id: goal for goal in derive_goals(corpus, "audited")}
     changed: dict[str, list[str]] = {name: [] for name in REPAIRS}
     for goal in derive_goals(corpus, "paper"):
@@ -211,9 +192,7 @@ def _inclusive_changes(call: GroundTruthCall, database: Database) -> bool:
 
 def _target_changes(paper: Goal, audited: Goal) -> bool:
     """Tell whether a booking of the goal is about another entity, or the goal is excluded."""
-    if audited.excluded == "no_entity":
-        return True
     bookings, moved = (
         [AUDITED.wanted(call.parameters) for call in goal.calls if call.label == "booking"] for goal in (paper, audited)
     )
-    return bookings != moved
+    return audited.excluded == "no_entity" or bookings != moved

@@ -4,11 +4,12 @@ One table says every slot; the user has several templates an act. Every value st
 for ``yes`` and ``no``, which are said as "with free parking" or "with no parking".
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from random import Random
 
 LEADS = ("I'm looking for", "I need", "Can you find me", "Please find me", "I would like")
 MORE_LEADS = ("It should", "It must", "Also, it should", "I'd like it to", "And it should")
+OBJECTIONS = ("No, it should", "That is not right, it should", "No, I asked for it to")
 NOUN: Mapping[str, str] = {
     "restaurant": "restaurant",
     "hotel": "place to stay",
@@ -111,13 +112,12 @@ def opening(rng: Random, domain: str, values: Mapping[str, str], first: bool) ->
     lead = rng.choice(LEADS)
     if not first:
         lead = rng.choice(("Thanks. I also need", "Great. I'm also looking for", "Thank you. I also want"))
-    mark = "?" if lead.startswith("Can") else "."
-    return f"{lead} {noun_phrase(domain, values)}{mark}"
+    return f"{lead} {noun_phrase(domain, values)}{'?' if lead.startswith('Can') else '.'}"
 
 
-def informing(rng: Random, values: Mapping[str, str]) -> str:
-    """Add constraints."""
-    return f"{rng.choice(MORE_LEADS)} {listed([demand(s, v) for s, v in values.items()])}."
+def demanding(rng: Random, leads: Sequence[str], values: Mapping[str, str]) -> str:
+    """Add constraints, or object to an offer that contradicts them."""
+    return f"{rng.choice(leads)} {listed([demand(s, v) for s, v in values.items()])}."
 
 
 def changing(rng: Random, values: Mapping[str, str]) -> str:
@@ -128,14 +128,7 @@ def changing(rng: Random, values: Mapping[str, str]) -> str:
 
 def answering(values: Mapping[str, str]) -> str:
     """Answer a question about constraints."""
-    text = listed([instead(s, v) for s, v in values.items()])
-    return f"{text[0].upper()}{text[1:]}, please."
-
-
-def correcting(rng: Random, values: Mapping[str, str]) -> str:
-    """Object to an offer that contradicts constraints."""
-    lead = rng.choice(("No, it should", "That is not right, it should", "No, I asked for it to"))
-    return f"{lead} {listed([demand(s, v) for s, v in values.items()])}."
+    return _please(listed([instead(s, v) for s, v in values.items()]))
 
 
 def insisting(rng: Random, domain: str, values: Mapping[str, str]) -> str:
@@ -155,5 +148,8 @@ def booking(rng: Random, domain: str, values: Mapping[str, str], again: bool) ->
 
 def detailing(domain: str, values: Mapping[str, str]) -> str:
     """Give booking details that were asked for."""
-    text = " ".join(booking_detail(domain, s, v) for s, v in values.items())
+    return _please(" ".join(booking_detail(domain, s, v) for s, v in values.items()))
+
+
+def _please(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}, please."

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from josh_pipeline.core.world import Tool, ToolResult, World
-from josh_pipeline.environments.toolwoz.databases import Database, Databases, Rows, contains
-from josh_pipeline.environments.toolwoz.goal import DomainTask, Goal, Semantics
+from josh_pipeline.environments.toolwoz.databases import Databases, Rows, contains
+from josh_pipeline.environments.toolwoz.goal import Goal, Semantics
 from josh_pipeline.environments.toolwoz.rules import RULES, Rules
 from josh_pipeline.environments.toolwoz.tools import DOMAIN_TOOLS, TOOLS, refusal
 
@@ -133,31 +133,26 @@ def quests(goal: Goal, databases: Databases, rules: Rules) -> dict[str, Quest]:
     position = {call.tool: i for i, call in enumerate(goal.calls)}
     found: dict[str, Quest] = {}
     for task in goal.tasks:
-        search = position.get(f"search_{task.domain}")
-        booking = position.get(f"book_{task.domain}")
-        if search is not None or booking is not None:
-            found[task.domain] = _quest(goal, task, databases[task.domain], search, booking, rules)
+        database = databases[task.domain]
+        search, booking = position.get(f"search_{task.domain}"), position.get(f"book_{task.domain}")
+        if search is None and booking is None:
+            continue
+        wanted = {} if search is None else rules.wanted(goal.calls[search].parameters)
+        record = {} if booking is None else goal.calls[booking].entity or {}
+        entity_id = str(record.get(database.id_key, ""))
+        target = rules.identified(database, entity_id) if entity_id else 0
+        found[task.domain] = Quest(
+            search=search,
+            booking=booking,
+            wanted=wanted,
+            booked={} if booking is None else rules.wanted(goal.calls[booking].parameters),
+            entity_id=entity_id,
+            record=record,
+            right=rules.meeting(database, wanted),
+            target=target,
+            visible=database.every & ~(rules.hidden(database, task) & ~target),
+        )
     return found
-
-
-def _quest(
-    goal: Goal, task: DomainTask, database: Database, search: int | None, booking: int | None, rules: Rules
-) -> Quest:
-    wanted = {} if search is None else rules.wanted(goal.calls[search].parameters)
-    record = {} if booking is None else goal.calls[booking].entity or {}
-    entity_id = str(record.get(database.id_key, ""))
-    target = rules.identified(database, entity_id) if entity_id else 0
-    return Quest(
-        search=search,
-        booking=booking,
-        wanted=wanted,
-        booked={} if booking is None else rules.wanted(goal.calls[booking].parameters),
-        entity_id=entity_id,
-        record=record,
-        right=rules.meeting(database, wanted),
-        target=target,
-        visible=database.every & ~(rules.hidden(database, task) & ~target),
-    )
 
 
 class ToolWozWorld(World):
