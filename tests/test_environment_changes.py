@@ -1,4 +1,4 @@
-"""An environment of one's own that is edited between two runs: nothing old is mixed in."""
+"""An own environment that is edited between two runs: nothing old is mixed in, and steps say what comes first."""
 
 from collections.abc import Callable
 from dataclasses import replace
