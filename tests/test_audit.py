@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from finished_home import copied, run_iteration, run_stages
-from tiny_loop import play_with
+from finished_home import SFT, copied, run_iteration, run_stages, step_of
+from tiny_loop import play_with, tiny_profile
 
 from josh_pipeline.audit.chain import audit_row
 from josh_pipeline.audit.context import Audit
@@ -17,7 +17,7 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.search.search import rollout_id
 from josh_pipeline.settings import KtoSettings
-from josh_pipeline.stages.registry import STAGES
+from josh_pipeline.stages.registry import STAGES, open_home, prepare
 from josh_pipeline.store.digests import generation_digest, generation_rows, row_digest
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.lineage import history
@@ -452,6 +452,18 @@ def test_a_rerun_of_an_earlier_iteration_leaves_the_later_one_superseded_and_sou
     reasons = [one for one in found["findings"] if one["status"] == "superseded"]
     assert reasons and all("has replaced since" in one["message"] for one in reasons)
     assert audited(home).sound
+
+
+def test_a_byte_of_the_base_that_a_cold_start_was_merged_into_is_named(tmp_path: Path) -> None:
+    home = open_home(tmp_path / "home")
+    taught = {"conversations": 2, "epochs": 1}
+    settings = home.settings(str(tiny_profile(tmp_path, cold_start=taught, training=SFT)))
+    prepare(step_of(home, settings, "prepare"))
+    assert audited(home).sound
+    path = one(home, "SELECT base_path FROM base_models")
+    weights = next(home.absolute(path).glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x07")
+    assert f"The files in {path} have the digest" in said(audited(home))
 
 
 def test_every_stage_is_computed_anew() -> None:

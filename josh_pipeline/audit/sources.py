@@ -1,5 +1,6 @@
 """Corpus, goals, base and policy computed anew from what they were made from."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,6 +87,13 @@ def check_base(context: Context, written: Written) -> None:
     if row["adapter_digest"] is not None:
         check_folder(context, where, row["adapter_path"], row["adapter_digest"])
         expected = content_id("base", row["foundation_digest"], row["adapter_digest"])
+        merged = json.loads(row["record"]).get("base_files")
+        if merged is None:
+            context.audit.add(
+                "unchecked", where, f"An earlier release kept no digest of the files in {row['base_path']}."
+            )
+        else:
+            check_folder(context, where, row["base_path"], merged)
     if expected != row["base_digest"]:
         message = f"Base {row['base_digest']} is not its foundation with its cold start: that is {expected}."
         context.broken(where, message)
