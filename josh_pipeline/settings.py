@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 from josh_pipeline.core.content import content_id
 from josh_pipeline.core.environment import EnvironmentSettings, Section
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.named import named_class
+from josh_pipeline.core.named import from_anywhere, named_class
 from josh_pipeline.dialogue.users import UserKind
 from josh_pipeline.environments.registry import DEFAULT, environment_class
 
@@ -229,7 +229,7 @@ def _of_its_method(value: Any, built_in: ValidatorFunctionWrapHandler) -> Traini
         return value
     if isinstance(value, dict) and isinstance(name := value.get("method"), str) and name not in METHODS:
         try:
-            return _method_settings(name).model_validate(value)
+            return _method_settings(name).model_validate(value | {"method": from_anywhere(name)})
         except ValidationError as fault:
             raise PydanticCustomError("method", "{faults}", {"faults": faults_of(fault)}) from None
         except UserError as fault:
@@ -280,7 +280,7 @@ def _of_its_class(value: Any) -> Any:
     if not isinstance(value, dict) or not isinstance(name := value.get("name", DEFAULT), str):
         raise ValueError("give a mapping with the name of an environment")
     try:
-        return environment_class(name).Settings.model_validate(value | {"name": name})
+        return environment_class(name).Settings.model_validate(value | {"name": from_anywhere(name)})
     except ValidationError as fault:
         raise PydanticCustomError("environment", "{faults}", {"faults": faults_of(fault)}) from None
 

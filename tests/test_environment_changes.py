@@ -1,5 +1,6 @@
 """An own environment that is edited between two runs: nothing old is mixed in, and steps say what comes first."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from josh_pipeline.core.environment import Task
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.environments.registry import environment_class
-from josh_pipeline.stages.registry import BY_NAME, open_home, prepare
+from josh_pipeline.stages.registry import BY_NAME, missing_preparation, open_home, prepare
 from josh_pipeline.stages.stage import Step
 
 NAME = f"{till.__file__}:{PoliteTill.__name__}"
@@ -103,3 +104,49 @@ def test_an_untouched_home_of_it_is_sound(step: Step) -> None:
     prepare(step)
     run_iteration(step.home, step.settings, "000", "run-000")
     assert audit_home(step.home, None, SilentProgress())[0].sound
+
+
+SHOP = """
+from till import *
+
+
+class Shop(PoliteTill):
+    greeting = "{greeting}"
+"""
+
+
+def test_a_file_that_was_edited_is_prepared_anew_and_its_old_rows_are_not_held_to_the_new_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("josh_pipeline.policies.open.open_policy", open_policy)
+    monkeypatch.chdir(tmp_path)
+    home = open_home(tmp_path / "home")
+
+    def written(greeting: str) -> None:
+        Path("shop.py").write_text(SHOP.format(greeting=greeting))
+        for name in [name for name in sys.modules if name.startswith("josh_own_shop_")]:
+            monkeypatch.delitem(sys.modules, name)  # as in another process
+
+    written("hello")
+    profile = tiny_profile(tmp_path, environment={"name": "shop.py:Shop"}, training=SFT, evaluation=EVALUATION)
+    step = step_of(home, home.settings(str(profile)), "run")
+    home.remember_settings(step.settings)
+    prepare(step)
+    written("good day")
+    found = audit_home(home, None, SilentProgress())[0]
+    assert found.sound and [one.where.split("/")[0] for one in found.of("unchecked")] == ["corpus", "goals"]
+    assert all("now, by its code" in one.message for one in found.of("unchecked"))
+    assert [stage.name for stage in missing_preparation(step)] == ["corpus", "goals"]
+    prepare(step)
+    assert missing_preparation(step) == []
+    found = audit_home(home, None, SilentProgress())[0]
+    assert found.sound and found.of("unchecked") == []
+
+
+def test_an_environment_is_found_from_any_folder(step: Step, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(till.__file__).parent)
+    profile = str(tiny_profile(tmp_path, environment={"name": "till.py:PoliteTill"}))
+    settings = step.home.settings(profile)
+    monkeypatch.chdir(tmp_path)
+    assert settings.environment.name == NAME and settings.environment.shown == "till.py:PoliteTill"
+    assert environment_class(settings.environment.name).__name__ == "PoliteTill"

@@ -118,7 +118,7 @@ def test_replay_answers_a_malformed_line_and_a_world_that_breaks_with_a_sentence
         "There is no task of source 'silver'.",
         "The task of source 'gold' is excluded: not for sale.",
     ]
-    assert said[6].startswith("The world raised TypeError")
+    assert said[6].startswith("The tool charge raised TypeError")
 
 
 def test_a_source_of_several_tasks_asks_for_one_of_them(till: Environment[Task]) -> None:

@@ -6,6 +6,7 @@ from fakes import MoodyWorld, ScriptedPolicy, TinyUser, after_call, chance, choo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Completion, Request
 from josh_pipeline.core.user import UserReply
@@ -215,7 +216,7 @@ def test_a_fault_of_the_policy_s_program_is_not_swallowed():
 
 
 def test_a_goal_without_milestones_is_refused():
-    with pytest.raises(ValueError, match="leave excluded goals out"):
+    with pytest.raises(UserError, match="has no milestones to search for"):
         grow(said(), prizes="")
 
 

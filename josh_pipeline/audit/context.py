@@ -152,9 +152,9 @@ class Context:
             return None
         try:
             return recorded_settings(found[0])
-        except UserError:
-            message = f"The settings of run {written.run_id} are of another release, so nothing that follows "
-            self.audit.add("unchecked", written.name, message + "from them was computed anew.")
+        except UserError as fault:
+            message = f"Nothing that follows from the settings of run {written.run_id} was computed anew. {fault}"
+            self.audit.add("unchecked", written.name, message)
             return None
 
     def ancestor(self, written: Written, stage: str) -> Generation | None:
@@ -194,15 +194,20 @@ class Context:
         settings = self.settings(written)
         if settings is None or corpus is None or not self.readable(corpus):
             return None
-        if self.row("corpora", corpus) is None:
+        about = self.row("corpora", corpus)
+        if about is None:
             return None
         try:
-            return stored_environment(
+            found = stored_environment(
                 self.warehouse, settings.environment, corpus.scope, sources=sources, generation=corpus.number
             )
+            if found.snapshot().digest == about["corpus_digest"]:
+                return found
+            reason = f"Its environment was {about['corpus_digest']} and is {found.snapshot().digest} now, by its code"
         except UserError as fault:
-            self.audit.add("unchecked", written.name, f"Its environment is not to be had: {fault}")
-            return None
+            reason = f"Its environment is not to be had: {str(fault).rstrip('.')}"
+        self.audit.add("unchecked", written.name, f"{reason}: nothing that follows from it was computed anew.")
+        return None
 
     def tasks(self, generation: Generation, ids: Iterable[str]) -> dict[str, Task]:
         """Return tasks by id, as a generation of stage ``goals`` wrote them; none without its environment."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from josh_pipeline.audit.context import Context, StoredTrees, differences
 from josh_pipeline.core.content import content_id
+from josh_pipeline.core.errors import RolloutError
 from josh_pipeline.core.world import World
 from josh_pipeline.harvest.labels import Labels, disagreements, relabel
 from josh_pipeline.harvest.rows import Row, held_out, row_from_record, row_record
@@ -73,7 +74,10 @@ def relabelled(tree: Tree, world: World) -> Labels | str:
     """Return the labels that follow from a tree's calls, or why none can follow."""
     if orphans := [node.node_id for node in tree.nodes if node.parent_id not in {None, *tree.by_id}]:
         return f"Tree {tree.rollout_id} lacks the parent of node {orphans[0]}."
-    return relabel(tree, world)
+    try:
+        return relabel(tree, world)
+    except RolloutError as fault:
+        return f"The calls of tree {tree.rollout_id} cannot be made again: {fault.message}"
 
 
 def tree_faults(tree: Tree) -> list[str]:

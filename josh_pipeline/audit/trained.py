@@ -10,6 +10,7 @@ from josh_pipeline.audit.context import BATCH, Context
 from josh_pipeline.audit.sources import check_folder, check_together
 from josh_pipeline.core.content import content_id
 from josh_pipeline.core.environment import Role
+from josh_pipeline.core.errors import RolloutError
 from josh_pipeline.core.world import World, judged
 from josh_pipeline.dialogue.conversation import made_again
 from josh_pipeline.evaluation.benchmark import Episode
@@ -231,9 +232,12 @@ def _check_episodes(context: Context, written: Written, ids: Sequence[str]) -> N
 
 def episode_faults(episode: Episode, world: World) -> list[str]:
     """Play a conversation's calls again and say where its rewards differ from what they earn."""
-    made_again(world, episode.messages, episode.calls)
-    earned, reward = tuple(sorted(world.milestones())), judged(world, episode.messages)
     name = f"Conversation {episode.episode_id}"
+    try:
+        made_again(world, episode.messages, episode.calls)
+        earned, reward = tuple(sorted(world.milestones())), judged(world, episode.messages)
+    except RolloutError as fault:
+        return [f"{name}: its calls cannot be made again: {fault.message}"]
     found = []
     if episode.earned != earned:
         found.append(f"{name}: earned {episode.earned} is stored, {earned} is right.")

@@ -12,9 +12,11 @@ from pydantic import ValidationError
 
 from josh_pipeline.core.command import cache_of
 from josh_pipeline.core.environment import Environment, T
-from josh_pipeline.core.errors import RolloutError, UserError, failing_as
+from josh_pipeline.core.errors import RolloutError, UserError, at_fault, failing_as
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.progress import TerminalProgress
+from josh_pipeline.core.promises import kept_tasks
+from josh_pipeline.core.world import called
 from josh_pipeline.environments.registry import DEFAULT, environment_class
 from josh_pipeline.settings import faults_of
 
@@ -65,8 +67,10 @@ def environment_of(options: argparse.Namespace) -> Environment[Any]:
         settings = found.Settings.model_validate(values)
     except ValidationError as fault:
         raise UserError(f"{name} cannot be played so: {faults_of(fault)}.") from None
-    with TerminalProgress() as progress:
-        return found.read(settings, cache_of(options.home), progress)
+    with TerminalProgress() as progress, at_fault(f"Making environment {name}"):
+        environment = found.read(settings, cache_of(options.home), progress)
+    kept_tasks(environment)
+    return environment
 
 
 def goal_records(environment: Environment[T], split: str | None) -> list[dict[str, Any]]:
@@ -131,7 +135,7 @@ def replayed(
 ) -> dict[str, Any]:
     """Make the calls, then hand over after each reply, and return the answer."""
     world = environment.world(task)
-    results = [world.call(tool, arguments).payload for tool, arguments in calls]
+    results = [called(world, tool, arguments).payload for tool, arguments in calls]
     for _ in replies:
         world.hand_over()
     conversation = tuple(Message("assistant", reply) for reply in replies)

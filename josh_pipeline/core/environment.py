@@ -4,6 +4,7 @@ An environment of one's own subclasses ``Environment`` and gives ``tasks``, ``wo
 has a default. Its class is found by name in ``josh_pipeline.environments.registry``.
 """
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +15,12 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from josh_pipeline.core.content import content_id
-from josh_pipeline.core.errors import RolloutError, UserError, quoted
+from josh_pipeline.core.errors import UserError, at_fault, quoted
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Policy
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.core.user import User
-from josh_pipeline.core.world import CallRecord, World, judged
+from josh_pipeline.core.world import CallRecord, World, called, judged
 
 Role = Literal["train", "val", "test"]
 """``train`` is harvested, ``val`` gates promotion, ``test`` is what tables and figures show."""
@@ -39,8 +40,9 @@ class EnvironmentSettings(Section):
 
     @property
     def shown(self) -> str:
-        """What is played, for people; without what may be secret in an address."""
-        return self.name
+        """What is played, for people: without a folder, and what may be secret in an address."""
+        module, colon, attribute = self.name.rpartition(":")
+        return f"{Path(module).name}:{attribute}" if colon else self.name
 
     def source_key(self) -> Any:
         """What the environment reads from outside depends on this alone (JSON)."""
@@ -167,6 +169,7 @@ class Environment(ABC, Generic[T]):
         source_asset, tasks_asset: what Dagster calls what was read, and the tasks: the built-in environment's
             names stand for all environments.
         id_name: what the lines of ``josh replay`` call the source of a task.
+        code: content hash of the file that the class was imported from.
     """
 
     Settings: ClassVar[type[EnvironmentSettings]] = EnvironmentSettings
@@ -178,6 +181,14 @@ class Environment(ABC, Generic[T]):
     source_asset: ClassVar[str] = "environment_sources"
     tasks_asset: ClassVar[str] = "environment_tasks"
     id_name: ClassVar[str] = "source_id"
+
+    code: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        """Note the code of the class as it is imported: the file may be edited while it is in use."""
+        super().__init_subclass__()
+        file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+        cls.code = content_id(Path(file).read_text()) if file is not None else ""
 
     def __init__(self, settings: EnvironmentSettings) -> None:
         self.settings = settings
@@ -214,8 +225,10 @@ class Environment(ABC, Generic[T]):
 
     @property
     def digest(self) -> str:
-        """Content hash of all that tasks and rules depend on."""
-        return content_id(self.settings.model_dump(mode="json"), [task.goal_id for task in self.tasks()])
+        """Content hash of all that tasks and rules depend on; by default the files of the class and its bases."""
+        code = [vars(one)["code"] for one in type(self).__mro__ if issubclass(one, Environment)]
+        settings = self.settings.model_dump(mode="json", exclude={"name"})
+        return content_id(settings, [task.goal_id for task in self.tasks()], code)
 
     @property
     def user_version(self) -> int:
@@ -345,7 +358,7 @@ class Environment(ABC, Generic[T]):
 
     def snapshot(self) -> Snapshot:
         """Return what ``read`` read, to be kept in the store."""
-        return Snapshot(self.settings.name, self.digest, self.settings.name, "")
+        return Snapshot(self.settings.shown, self.digest, self.settings.name, "")
 
     @classmethod
     def restore(cls, settings: EnvironmentSettings, snapshot: Snapshot) -> Self:
@@ -385,21 +398,25 @@ class Solved:
 
 
 def solved_by_oracle(environment: Environment[T], task: T) -> Solved | None:
-    """Make the oracle's calls; None for an excluded task, and where there is no oracle.
+    """Make the oracle's calls, each in a turn of its own; None for an excluded task, and where there is no oracle.
 
     Raises:
-        UserError: the world gives no reward.
+        UserError: the environment's code breaks on them, or gives no reward.
     """
+    with at_fault(f"The oracle of task {task.goal_id}"):
+        return _solved(environment, task)
+
+
+def _solved(environment: Environment[T], task: T) -> Solved | None:
     calls = environment.oracle(task) if task.excluded is None else None
     if calls is None:
         return None
     world = environment.world(task)
     for call in calls:
-        world.call(call.tool, call.parameters)
-    world.hand_over()
+        called(world, call.tool, call.parameters)
+        world.hand_over()  # only here may tools change, and milestones be earned without a call
+    if not calls:
+        world.hand_over()
     earned = world.milestones()
     missed = tuple(call.tool for place, call in enumerate(task.calls) if place not in earned)
-    try:
-        return Solved(judged(world, ()), missed)
-    except RolloutError as fault:
-        raise UserError(f"Task {task.goal_id} cannot be played: {fault.message} Mend the world's outcome.") from fault
+    return Solved(judged(world, ()), missed)

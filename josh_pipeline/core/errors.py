@@ -52,6 +52,29 @@ def failing_as(kind: ErrorKind, part: str) -> Iterator[None]:
         raise RolloutError(kind, f"{part} raised {type(fault).__name__}: {fault}") from fault
 
 
+@contextmanager
+def at_fault(part: str) -> Iterator[None]:
+    """Let whatever goes wrong in code that somebody else wrote be a mistake that they can mend.
+
+    Args:
+        part: names it in the message.
+
+    Raises:
+        UserError: the part raised, or broke a promise; its own ``UserError`` goes through as it is.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except RolloutError as fault:
+        raise UserError(
+            f"{part}: {fault.message.rstrip('.')}: mend the environment's code, or what it reads."
+        ) from fault
+    except Exception as fault:
+        reason = " ".join(f"{type(fault).__name__}: {fault}".split())[:300].rstrip(".")
+        raise UserError(f"{part} failed ({reason}): mend the environment's code, or what it reads.") from fault
+
+
 def quoted(text: Any) -> str:
     """Quote for a message what somebody wrote, cut to ``SHOWN_CHARACTERS``; of no text, its type."""
     shown = text if isinstance(text, str) else type(text).__name__

@@ -41,6 +41,12 @@ def named_class(name: str, noun: str, built_in: Mapping[str, str], group: str) -
     return found
 
 
+def from_anywhere(name: str) -> str:
+    """Return a name that means the same from any folder: a file's by its whole path, others as they are."""
+    module, colon, attribute = name.rpartition(":")
+    return f"{Path(module).expanduser().absolute()}:{attribute}" if colon and module.endswith(".py") else name
+
+
 def _module(place: str, what: str) -> Any:
     path = Path(place).expanduser()
     try:

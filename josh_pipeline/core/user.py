@@ -44,6 +44,19 @@ class AbsentUser:
         raise RolloutError(self.fault.kind, self.fault.message)
 
 
+async def answered(user: User, conversation: Conversation) -> UserReply:
+    """Return what a user answers the visible conversation.
+
+    Raises:
+        RolloutError: no answer can be had, or it is no ``UserReply`` with a text.
+    """
+    with failing_as("user", "The user"):
+        reply = await user.reply(conversation)
+    if not isinstance(reply, UserReply) or not isinstance(reply.text, str):
+        raise RolloutError("user", f"The user gave a {type(reply).__name__}, and no UserReply with a text.")
+    return reply
+
+
 def seated(make: Callable[[], User]) -> User:
     """Make the user of one conversation; what breaks in it ends that conversation, and no other."""
     try:

@@ -5,9 +5,10 @@ harvest and benchmark read it there. Only an environment can promise that the tw
 """
 
 import copy
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from josh_pipeline.core.errors import RolloutError, failing_as
@@ -116,6 +117,23 @@ class World(ABC):
             conversation: all of it, internal messages included, without the system message.
         """
         return len(self.milestones()) / len(self.all_milestones) if self.all_milestones else 0.0
+
+
+def called(world: World, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
+    """Make a call in a world; returns its result as the store keeps it: of JSON's types alone.
+
+    Raises:
+        RolloutError: the call raised, or gave no result that JSON can hold.
+    """
+    with failing_as("world", f"The tool {tool}"):
+        result = world.call(tool, arguments)
+    if not isinstance(result, ToolResult):
+        raise RolloutError("world", f"The tool {tool} gave a {type(result).__name__}, and no ToolResult.")
+    try:
+        payload = json.loads(json.dumps(result.payload, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as fault:
+        raise RolloutError("world", f"The tool {tool} gave a payload that JSON cannot hold: {fault}.") from None
+    return replace(result, payload=payload)
 
 
 def judged(world: World, conversation: Conversation) -> float:

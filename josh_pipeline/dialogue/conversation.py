@@ -9,8 +9,8 @@ from typing import Any
 from josh_pipeline.core.errors import RolloutError, failing_as
 from josh_pipeline.core.messages import Conversation, Message, ends_turn, visible
 from josh_pipeline.core.policy import Completion, Policy, Request, Sampling
-from josh_pipeline.core.user import User
-from josh_pipeline.core.world import CallRecord, ToolResult, World
+from josh_pipeline.core.user import User, answered
+from josh_pipeline.core.world import CallRecord, ToolResult, World, called
 from josh_pipeline.dialogue.agents import ERROR_SENTENCE, AgentFormat
 
 
@@ -73,9 +73,10 @@ async def agent_action(
     Raises:
         RolloutError: the policy could not answer, or a part of the pipeline broke on what it said.
     """
-    completion = await policy.complete(
-        Request(messages=(agent.system(world), *conversation), tools=agent.schemas(world), sampling=sampling, seed=seed)
-    )
+    with failing_as("world", "What the agent is told"):
+        told, tools = agent.system(world), agent.schemas(world)
+    request = Request(messages=(told, *conversation), tools=tools, sampling=sampling, seed=seed)
+    completion = await policy.complete(request)
     with failing_as("parse", "Reading the completion"):
         reply = agent.read(completion)
     if reply.fault is not None:
@@ -97,7 +98,7 @@ async def agent_action(
 def _made(world: World, tool: str, arguments: Mapping[str, Any]) -> tuple[ToolResult, tuple[int, ...]]:
     """Make a call; returns its result, and the milestones that it newly earned."""
     before = world.milestones()
-    result = world.call(tool, arguments)
+    result = called(world, tool, arguments)
     return result, tuple(sorted(world.milestones() - before))
 
 
@@ -220,8 +221,7 @@ async def converse(
     turns: list[Turn] = []
     while True:
         try:
-            with failing_as("user", "The user"):
-                reply = await user.reply(visible(messages))
+            reply = await answered(user, visible(messages))
         except RolloutError as fault:
             return Talk(messages, tuple(turns), user_done=False, failure=fault)
         if reply.text:

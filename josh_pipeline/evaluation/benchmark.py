@@ -7,7 +7,7 @@ from functools import partial
 
 from josh_pipeline.core.content import content_id, derived_seed
 from josh_pipeline.core.environment import T
-from josh_pipeline.core.errors import ErrorKind, RolloutError, failing_as
+from josh_pipeline.core.errors import ErrorKind, RolloutError, at_fault, failing_as
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Policy, Sampling
 from josh_pipeline.core.progress import Progress
@@ -122,7 +122,9 @@ async def evaluate(
     async def one(goal: T, trial: int) -> Episode:
         """Hold a conversation; a failure of policy, user or world is kept in the episode, not raised."""
         own, retry = episode_seed(seed, goal.goal_id, trial), (retries or {}).get((goal.goal_id, trial), 0)
-        account, world = ledger.account(), make_world(goal)
+        account = ledger.account()
+        with at_fault(f"Making the world of goal {goal.goal_id}"):
+            world = make_world(goal)
         with limiter.lane() as lane:
             begin = time.monotonic()
             talk = await converse(

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from josh_pipeline.core.content import derived_seed
-from josh_pipeline.core.errors import ErrorKind, UserError
+from josh_pipeline.core.errors import ErrorKind, UserError, at_fault
 from josh_pipeline.core.policy import Policy
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.core.user import User, seated
@@ -157,10 +157,12 @@ async def rollouts(
 
     async def one(goal: G) -> Tree:
         account = ledger.account()
+        with at_fault(f"Making the world of goal {goal.goal_id}"):
+            world = make_world(goal)
         user_seed = derived_seed("user", tree_seed, goal.goal_id)
         return await search(
             goal.goal_id,
-            world=make_world(goal),
+            world=world,
             user=seated(lambda: make_user(goal, user_seed, account.user)),
             policy=policy,
             agent=agent,

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from josh_pipeline.core.content import content_id, derived_seed
-from josh_pipeline.core.errors import ErrorKind, RolloutError, failing_as
+from josh_pipeline.core.errors import ErrorKind, RolloutError, UserError, at_fault, failing_as
 from josh_pipeline.core.messages import Conversation, Message, visible
 from josh_pipeline.core.policy import Completion, Policy, Sampling
-from josh_pipeline.core.user import User
+from josh_pipeline.core.user import User, answered
 from josh_pipeline.core.world import CallRecord, World, judged
 from josh_pipeline.dialogue.agents import ERROR_SENTENCE, AgentFormat
 from josh_pipeline.dialogue.conversation import agent_action, agent_turn, hand_over
@@ -65,14 +65,15 @@ async def search(
         spoke, where all branches that were left failed in the same round, or where the budget cut it.
 
     Raises:
-        ValueError: the world has no milestones, so nothing could be earned.
+        UserError: the world has no milestones, so nothing could be earned, or does not say what the agent is told.
     """
     if not world.all_milestones:
-        raise ValueError(f"Goal {goal_id} has no milestones: leave excluded goals out of the search.")
+        raise UserError(f"Goal {goal_id} has no milestones to search for: exclude it, or give it another role.")
     started = time.monotonic()
     with limiter.lane() as lane:
         seat = LimitedPolicy(MeteredPolicy(policy, account.agent), lane)
-        run = _Search(goal_id, world, user, seat, agent, settings, seed, account.budget)
+        with at_fault(f"The world of goal {goal_id}"):
+            run = _Search(goal_id, world, user, seat, agent, settings, seed, account.budget)
         await run.run()
     return run.tree(settings_digest, retry, account.usage(time.monotonic() - started))
 
@@ -284,8 +285,7 @@ class _Search:
     async def user_step(self, leaf: _Branch) -> None:
         """Let the user answer; a failure or a farewell ends the leaf."""
         try:
-            with failing_as("user", "The user"):
-                reply = await self.user.reply(visible(leaf.conversation))
+            reply = await answered(self.user, visible(leaf.conversation))
         except RolloutError as fault:
             leaf.fail(fault)
             return

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from josh_pipeline.core.content import content_id
 from josh_pipeline.core.environment import Environment, Role, T
+from josh_pipeline.core.errors import UserError
 
 EVALUATION_SEED = 0
 """Users are the same in every evaluation, whatever the seed of the run: scores stay comparable."""
@@ -47,7 +48,15 @@ def rollout_goals(
         demonstrated: sources that the cold start used; their goals are left out where enough others are.
         seed: of the run; draws their order.
         played: how many attempts of the line before this one searched each goal.
+
+    Raises:
+        UserError: there is none.
     """
+    if not goals:
+        raise UserError(
+            "No task of role train can be searched, for the oracle earns the full reward of none of them: let the "
+            "environment's oracle return calls that do, or None where words decide too."
+        )
     fresh = [goal for goal in goals if goal.source_id not in demonstrated]
     if len(fresh) >= number:
         goals = fresh

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from josh_pipeline.core.environment import Environment, EnvironmentSettings, Role, Snapshot, Source, Task, WantedCall
+from josh_pipeline.core.errors import at_fault
 from josh_pipeline.environments.registry import DEFAULT, environment_class
 from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, corpus_scope, facts_of
 from josh_pipeline.store.warehouse import Generation, Warehouse
@@ -22,8 +23,9 @@ def store_environment(step: Step, scope: str) -> Made:
         UserError: there is no such environment or corpus, or it is damaged.
     """
     settings = step.settings.environment
-    environment = environment_class(settings.name).read(settings, step.home.cache, step.progress)
-    found = environment.snapshot()
+    with at_fault(f"Making environment {settings.name}"):
+        environment = environment_class(settings.name).read(settings, step.home.cache, step.progress)
+        found = environment.snapshot()
     entities = {name: len(rows) for name, rows in found.entities.items()}
     about = {name: getattr(found, name) for name in ("name", "source", "licence")}
     of = {"corpus_digest": found.digest}
@@ -87,7 +89,18 @@ def stored_environment(
         sources=tuple(Source(row["source_id"], row["split"], json.loads(row["content"])) for row in read),
         entities={name: tuple(rows) for name, rows in entities.items()},
     )
-    return environment_class(settings.name).restore(settings, snapshot)
+    with at_fault(f"Making environment {settings.name}"):
+        return environment_class(settings.name).restore(settings, snapshot)
+
+
+def changed(step: Step) -> bool:
+    """Whether the environment of the settings is in the store, and its code is another now."""
+    current = step.warehouse.current("corpus", corpus_scope(step.settings))
+    if current is None:
+        return False
+    environment = stored_environment(step.warehouse, step.settings.environment, current.scope, sources=False)
+    stored: str = step.warehouse.written("corpora", current)[0]["corpus_digest"]
+    return environment.snapshot().digest != stored
 
 
 adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)

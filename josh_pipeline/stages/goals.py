@@ -8,7 +8,8 @@ from dataclasses import fields
 from typing import Any
 
 from josh_pipeline.core.environment import ROLES, Environment, Role, T, Task, solved_by_oracle
-from josh_pipeline.core.errors import UserError, quoted
+from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.promises import check_playable, kept_tasks
 from josh_pipeline.dialogue.demonstrations import Ceiling, user_ceiling
 from josh_pipeline.environments.registry import DEFAULT, environment_class
 from josh_pipeline.evaluation.benchmark import episode_seed
@@ -73,14 +74,16 @@ def store_goals(step: Step, scope: str) -> Made:
     """
     source = step.require("corpus", corpus_scope(step.settings))
     environment = stored_environment(step.warehouse, step.settings.environment, source.scope, sources=True)
-    tasks = environment.tasks()
+    tasks = kept_tasks(environment)
     require_unchanged(step, source, environment)
-    require_distinct(tasks)
+    for task in tasks:
+        if task.excluded is None:
+            check_playable(environment, task)
     usable = Counter((task.kind, task.role) for task in tasks if task.excluded is None)
     if missing := [role for role in ROLES if not usable[environment.played, role]]:
         raise UserError(
-            f"{environment.snapshot().name} gives no usable goal of role {' and '.join(missing)}: "
-            "choose another corpus, or allow more of it in the settings of the environment."
+            f"{environment.snapshot().name} has no usable {environment.played} of role {' and '.join(missing)}: "
+            "each role needs one, so choose another source, or allow more of it in the settings of the environment."
         )
     solved = oracle_verdicts(environment, tasks)
     tables = {"goals": task_records(environment, tasks), "solvability": solved}
@@ -121,28 +124,6 @@ def require_unchanged(step: Step, source: Generation, environment: Environment[A
     if environment.snapshot().digest != step.warehouse.written("corpora", source)[0]["corpus_digest"]:
         asset = step.asset("corpus")
         raise UserError(f"The environment has changed since {asset} was made: materialize {asset} again first.")
-
-
-def require_distinct(tasks: Sequence[Task]) -> None:
-    """Hold tasks to what all that follows relies on: an id names one task, and a source has one role.
-
-    Raises:
-        UserError: they break it.
-    """
-    ids = Counter(task.goal_id for task in tasks)
-    if again := [name for name, number in ids.items() if number > 1]:
-        raise UserError(
-            f"{len(again)} goal ids name several tasks, the first is {quoted(again[0])}: let goal_id name all that "
-            "a task is."
-        )
-    roles: dict[str, set[Role]] = {}
-    for task in tasks:
-        roles.setdefault(task.source_id, set()).add(task.role)
-    if mixed := [name for name, found in roles.items() if len(found) > 1]:
-        raise UserError(
-            f"{len(mixed)} sources have tasks of several roles, the first is {quoted(mixed[0])}: give all tasks of "
-            "a source one role, or what is trained on leaks into the evaluation."
-        )
 
 
 def oracle_verdicts(environment: Environment[T], tasks: Sequence[T]) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.errors import UserError, at_fault
 from josh_pipeline.harvest.labels import Labels, disagreements, node_disagreements, relabel
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.stages.environment import stored_tasks
@@ -40,7 +40,8 @@ def label_rewards(step: Step, iteration: str) -> Made:
     differences: list[str] = []
     step.progress.start("Labels", len(trees))
     for tree in trees:
-        labels = relabel(tree, environment.world(goals[tree.goal_id], searching=True))
+        with at_fault(f"Playing the calls of tree {tree.rollout_id} again"):
+            labels = relabel(tree, environment.world(goals[tree.goal_id], searching=True))
         wrong = disagreements(tree, labels)
         differences += wrong
         for record in label_records(labels):

@@ -161,7 +161,7 @@ def played_episodes(
     if len(failed) > settings.search.max_failed_share * len(episodes):
         raise UserError(
             f"{len(failed)} of {len(episodes)} conversations failed, the first with: "
-            f"{failed[0].failure_message} Mend that and run again: the others are kept."
+            f"{str(failed[0].failure_message).rstrip('.')}. Mend that and run again: the others are kept."
         )
     return episodes
 

@@ -55,11 +55,16 @@ def open_home(path: str | Path | None = None) -> Home:
 
 
 def missing_preparation(step: Step) -> list[Stage]:
-    """Return the stages to be made before iterations of the settings of a step, in order."""
+    """Return the stages to be made before iterations of the settings of a step, in order.
+
+    Where the environment's code has changed since, what was read of it and its tasks are made again.
+    """
+    changed = {environment.STAGE.name, goals.STAGE.name} if environment.changed(step) else set()
     return [
         stage
         for stage in PREPARATION
-        if stage.scope_of is not None and step.warehouse.current(stage.name, stage.scope_of(step.settings)) is None
+        if stage.scope_of is not None
+        and (stage.name in changed or step.warehouse.current(stage.name, stage.scope_of(step.settings)) is None)
     ]
 
 
