@@ -16,10 +16,10 @@ from typing import ClassVar
 
 from common import Experiment, options_of, run
 
-from josh_pipeline.evaluation.gate import Gate
+from josh_pipeline.evaluation.gate import Gate, undisturbed
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.stages.drift import drift_record
-from josh_pipeline.stages.evaluation import GATE, comparison, gate_of, undisturbed
+from josh_pipeline.stages.evaluation import GATE, comparison, gate_of
 from josh_pipeline.stages.stage import Step
 
 LABELS = ("true", "shuffled")
@@ -51,7 +51,7 @@ class ShuffledLabels(Experiment):
         step, policy = self.step, self.policy
         after, _ = self.trained(rows, self.training_settings("kto", self.rate))
         sides = [self.episodes(player, shown, GATE) for player, shown in ((policy, "before"), (after, "after"))]
-        reward = comparison(step, GATE, "reward", *undisturbed(*sides))
+        reward = comparison(step.settings, GATE, "reward", *undisturbed(*sides))
         drift = drift_record(step, after)
         return gate_of(asdict(reward), drift["drift"], drift["max_drift"])
 

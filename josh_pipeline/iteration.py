@@ -1,7 +1,7 @@
 """One iteration of JOSH, whole, on one page: no store, no orchestrator.
 
 The stages do the same step by step, and keep everything: ``josh_pipeline.stages``. A test holds the two to the
-same rows.
+same rows. Drift from the foundation is measured there alone.
 """
 
 import asyncio
@@ -15,10 +15,11 @@ from josh_pipeline.core.content import derived_seed
 from josh_pipeline.core.environment import Environment, Task, solved_by_oracle
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import Progress
-from josh_pipeline.evaluation.gate import Gate
+from josh_pipeline.evaluation.benchmark import Episode
+from josh_pipeline.evaluation.gate import Gate, undisturbed
 from josh_pipeline.evaluation.playing import Table, open_table
 from josh_pipeline.evaluation.statistics import paired_bootstrap
-from josh_pipeline.harvest.harvest import counted, harvest, without_long
+from josh_pipeline.harvest.harvest import counted, harvest, with_earlier, without_long
 from josh_pipeline.harvest.labels import disagreements, relabel
 from josh_pipeline.harvest.rows import Row, held_out
 from josh_pipeline.policies.chat import ChatRenderer
@@ -61,6 +62,7 @@ class Loop:
         work: folder for trainings and merged checkpoints.
         demonstrated: sources that the cold start used.
         played: how often each goal was searched before.
+        earlier: rows of the iterations before, the newest first, for ``harvest.replay``.
     """
 
     environment: Environment[Any]
@@ -69,6 +71,7 @@ class Loop:
     progress: Progress
     demonstrated: frozenset[str] = frozenset()
     played: Mapping[str, int] = field(default_factory=dict)
+    earlier: Sequence[Sequence[Row]] = ()
 
     def iterate(self, policy: Player, iteration: str, attempt: int = 1) -> Iteration:
         """Play one iteration: search, harvest, train, evaluate, promote."""
@@ -105,15 +108,16 @@ class Loop:
         # Train: a LoRA adapter on the base, from where the last one stopped.
         seed = derived_seed("training", settings.seed, iteration, attempt)
         result = train(
-            rows, policy.base, policy.adapter, self.work, settings.training, seed, self.progress,
-            settings.policy.quantization,
+            with_earlier(rows, self.earlier[: settings.harvest.replay]), policy.base, policy.adapter, self.work,
+            settings.training, seed, self.progress, settings.policy.quantization,
         )  # fmt: skip
         digest = policy_digest(policy.base_digest, result.digest)
         candidate = replace(policy, digest=digest, adapter=result.adapter)
 
         # Evaluate: both on the same held-out goals with the same users, greedily. Promote: unless it got worse.
         judged = evaluation_goals(playable(environment, tasks, "val"), settings.evaluation.val_goals)
-        before, after = (asyncio.run(self.play(player, judged)) for player in (policy, candidate))
+        played = undisturbed(*(asyncio.run(self.play(player, judged)) for player in (policy, candidate)))
+        before, after = ([episode.reward for episode in episodes] for episodes in played)
         change = paired_bootstrap(before, after, settings.evaluation.bootstrap)
         gate = Gate(
             change.n, sum(before) / change.n, sum(after) / change.n, change.diff, change.low, change.high,
@@ -129,11 +133,10 @@ class Loop:
         of_goal = {tree.goal_id: tree for tree in trees}
         return tuple(of_goal[goal.goal_id] for goal in goals)
 
-    async def play(self, player: Player, goals: Sequence[Task]) -> list[float]:
-        """Hold a greedy conversation a goal; returns their rewards."""
+    async def play(self, player: Player, goals: Sequence[Task]) -> list[Episode]:
+        """Hold a greedy conversation a goal."""
         async with self.table(player) as table:
-            episodes = await table.converse([(goal, 0) for goal in goals], self.progress)
-        return [episode.reward for episode in episodes]
+            return await table.converse([(goal, 0) for goal in goals], self.progress)
 
     def table(self, player: Player) -> AbstractAsyncContextManager[Table]:
         """Seat a policy with the environment's users."""

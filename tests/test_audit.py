@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from finished_home import copied, run_iteration, run_stages
-from tiny_loop import play_with
+from finished_home import SFT, copied, run_iteration, run_stages, step_of
+from tiny_loop import play_with, tiny_profile
 
 from josh_pipeline.audit.chain import audit_row
 from josh_pipeline.audit.context import Audit
@@ -17,9 +17,10 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.search.search import rollout_id
 from josh_pipeline.settings import KtoSettings
-from josh_pipeline.stages.registry import STAGES
-from josh_pipeline.store.digests import row_digest
+from josh_pipeline.stages.registry import STAGES, open_home, prepare
+from josh_pipeline.store.digests import generation_digest, generation_rows, row_digest
 from josh_pipeline.store.home import Home
+from josh_pipeline.store.lineage import history
 
 
 @pytest.fixture
@@ -304,6 +305,76 @@ def forged_generation(home: Home) -> str:
     return "adapter/001/1: Its digest does not follow"
 
 
+def settled(home: Home) -> None:
+    """Let content and digest of every generation follow from the rows as they are now, as a forger of all would."""
+    store = home.warehouse()
+    for written in history(store).values():
+        one, inputs = written.generation, {each.key: each.number for each in written.inputs}
+        with store.connection() as connection:
+            counts, content = generation_rows(connection, store.layout.stages[one.stage], one.scope, one.number)
+            digest = generation_digest(connection, one.stage, one.scope, one.number, written.run_id, inputs, content)
+            connection.execute(
+                "UPDATE generations SET rows = ?, content = ?, digest = ? "
+                "WHERE stage = ? AND scope = ? AND generation = ?",
+                [json.dumps(counts), content, digest, one.stage, one.scope, one.number],
+            )
+
+
+def wholly_forged(home: Home, table: str, change: str, where: str = "iteration = '001'") -> None:
+    """Alter rows, and let every digest above them follow."""
+    alter(home, f"UPDATE {table} SET {change} WHERE {where}")
+    with_right_digest(home, table, where)
+    settled(home)
+
+
+def forged_solvability(home: Home) -> str:
+    name = one(home, "SELECT goal_id FROM solvability WHERE solvable ORDER BY 1")
+    wholly_forged(home, "solvability", "solvable = false, reward = 0", f"goal_id = '{name}'")
+    return f"What the oracle got of goal {name} has another solvable"
+
+
+def forged_no_solvability(home: Home) -> str:
+    name = one(home, "SELECT goal_id FROM solvability ORDER BY 1")
+    alter(home, f"DELETE FROM solvability WHERE goal_id = '{name}'")
+    settled(home)
+    return f"What the oracle got of goal {name} is missing"
+
+
+def forged_interval(home: Home) -> str:
+    wholly_forged(home, "evaluations", "success_low = 0.999")
+    return "evaluations evaluation/001/1 after/test: Its success_low is 0.999"
+
+
+def forged_comparison(home: Home) -> str:
+    wholly_forged(home, "comparisons", "low = 0.5, high = 0.9")
+    return "comparisons evaluation/001/1 val/reward: Its low is 0.5"
+
+
+def forged_limit(home: Home) -> str:
+    wholly_forged(home, "drifts", "max_drift = 1000")
+    return "Its max_drift is 1000.0, and that of its settings is"
+
+
+def forged_refusal(home: Home) -> str:
+    wholly_forged(home, "promotions", "promoted = false", "iteration = '002'")
+    return "Its evaluation says that it is promoted, and it was refused"
+
+
+def forged_path(home: Home) -> str:
+    wholly_forged(home, "policies", "adapter_path = 'adapters/other'", "iteration = '002'")
+    return "Its adapter_path is adapters/other, and that of its promotion is"
+
+
+def forged_whole_tree(home: Home) -> str:
+    name = one(home, "SELECT rollout_id FROM current_trees WHERE iteration = '001' AND reward = 1 ORDER BY 1")
+    alter(home, f"UPDATE trees SET reward = 0.25 WHERE rollout_id = '{name}'")
+    with_right_digest(home, "trees", f"rollout_id = '{name}'")
+    alter(home, "UPDATE rollouts r SET tree_digest = t.digest FROM trees t WHERE t.rollout_id = r.rollout_id")
+    with_right_digest(home, "rollouts", "true")
+    settled(home)
+    return f"Tree {name}: reward 0.25 is stored, 1.0 is right"
+
+
 def left_out_generation(home: Home) -> str:
     alter(home, "DELETE FROM generations WHERE stage = 'policy' AND scope = '001' AND generation = 1")
     alter(home, "DELETE FROM policies WHERE iteration = '001' AND generation = 1")
@@ -318,7 +389,8 @@ def left_out_generation(home: Home) -> str:
         added_row, episode_reward, score, run_settings, generation, old_made_current, none_current,
         added_tree, added_nodes, added_conversation, added_goal, added_label, forged_reward, forged_list,
         forged_cost, forged_node, forged_row, forged_tree, forged_retry, forged_generation,
-        left_out_generation,
+        left_out_generation, forged_solvability, forged_no_solvability, forged_interval, forged_comparison,
+        forged_limit, forged_refusal, forged_path, forged_whole_tree,
     ],
 )  # fmt: skip
 def test_whatever_was_altered_is_named(tamper: Callable[[Home], str], home: Home) -> None:
@@ -380,6 +452,18 @@ def test_a_rerun_of_an_earlier_iteration_leaves_the_later_one_superseded_and_sou
     reasons = [one for one in found["findings"] if one["status"] == "superseded"]
     assert reasons and all("has replaced since" in one["message"] for one in reasons)
     assert audited(home).sound
+
+
+def test_a_byte_of_the_base_that_a_cold_start_was_merged_into_is_named(tmp_path: Path) -> None:
+    home = open_home(tmp_path / "home")
+    taught = {"conversations": 2, "epochs": 1}
+    settings = home.settings(str(tiny_profile(tmp_path, cold_start=taught, training=SFT)))
+    prepare(step_of(home, settings, "prepare"))
+    assert audited(home).sound
+    path = one(home, "SELECT base_path FROM base_models")
+    weights = next(home.absolute(path).glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x07")
+    assert f"The files in {path} have the digest" in said(audited(home))
 
 
 def test_every_stage_is_computed_anew() -> None:

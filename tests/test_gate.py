@@ -9,11 +9,11 @@ from josh_pipeline.core.environment import Role
 from josh_pipeline.core.errors import ErrorKind, UserError
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.evaluation.benchmark import Episode
-from josh_pipeline.evaluation.gate import Gate
+from josh_pipeline.evaluation.gate import Gate, undisturbed
 from josh_pipeline.evaluation.statistics import paired_bootstrap
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import load_settings
-from josh_pipeline.stages.evaluation import Side, compared, gate_of, undisturbed
+from josh_pipeline.stages.evaluation import Side, compared, gate_of
 from josh_pipeline.stages.stage import Step
 
 GATE = Gate(60, 0.55, 0.5, difference=-0.05, low=-0.12, high=0.02, drift=0.7, max_drift=1.5)
@@ -82,9 +82,9 @@ def outage(broken: int) -> dict[tuple[Side, Role], list[Episode]]:
 
 def test_an_outage_is_no_regression_and_too_long_a_one_is_no_decision() -> None:
     step = Step(None, None, load_settings("quickstart"), "run", SilentProgress())  # type: ignore[arg-type]
-    found = {(one.role, one.metric): one for one in compared(step, outage(2))}
+    found = {(one.role, one.metric): one for one in compared(step.settings, outage(2))}
     gate, test = found["val", "reward"], found["test", "reward"]
     assert (gate.n, gate.difference, test.n) == (8, 0.0, 10)
     assert test.difference < 0 and not gate_of(asdict(gate), 0.1, 1.5).regressed
     with pytest.raises(UserError, match="3 of the 10 validation goals"):
-        compared(step, outage(3))
+        compared(step.settings, outage(3))

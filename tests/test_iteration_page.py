@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 from finished_home import SFT, run_iteration, step_of
@@ -11,10 +12,12 @@ import josh_pipeline.iteration
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.environments.registry import environment_class
 from josh_pipeline.iteration import Loop, Player
+from josh_pipeline.settings import Settings
 from josh_pipeline.stages.policy import policy_of
 from josh_pipeline.stages.preferences import stored_rows
 from josh_pipeline.stages.registry import open_home, prepare
 from josh_pipeline.stages.rollouts import stored_trees
+from josh_pipeline.store.home import Home
 
 
 def test_a_page_without_a_store_gets_the_same_trees_rows_and_adapter_as_the_stages(
@@ -46,6 +49,70 @@ def test_a_page_without_a_store_gets_the_same_trees_rows_and_adapter_as_the_stag
     )
     assert (found.gate.before, found.gate.after, found.gate.n) == (reward["before"], reward["after"], reward["n"])
     assert found.policy.digest == policy_of(home.warehouse(), "002").policy_digest
+
+
+def page_of(home: Home, settings: Settings, **more: Any) -> Loop:
+    environment = environment_class(settings.environment.name).read(settings.environment, home.cache, SilentProgress())
+    return Loop(environment, settings, home.root / "work", SilentProgress(), **more)
+
+
+def player_of(home: Home, iteration: str) -> Player:
+    row = policy_of(home.warehouse(), iteration)
+    adapter = home.absolute(row.adapter_path) if row.adapter_path else None
+    return Player(row.policy_digest, home.absolute(row.base_path), row.base_digest, adapter)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training": {"method": "kto", "start": "base"}, "harvest": {"mode": "partial", "replay": 1}},
+        {"training": {"method": "sft"}, "harvest": {"mode": "paper", "replay": 2}},
+    ],
+    ids=["kto, partial, from the base, replayed", "sft, paper, replayed"],
+)
+def test_a_second_round_on_the_page_is_that_of_the_stages(
+    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    play_with(monkeypatch, lambda digest: 0.6)
+    home = open_home(tmp_path / "home")
+    training = {name: value for name, value in SFT.items() if name != "method"} | changes["training"]
+    settings = home.settings(str(tiny_profile(tmp_path, training=training, harvest=changes["harvest"])))
+    prepare(step_of(home, settings, "prepare"))
+    for key in ("000", "001", "002"):
+        run_iteration(home, settings, key, f"run-{key}")
+    store = home.warehouse()
+    first = stored_trees(store, "001")
+    loop = page_of(home, settings, played={tree.goal_id: 1 for tree in first}, earlier=[stored_rows(store, "001")])
+    found = loop.iterate(player_of(home, "002"), "002")
+    assert [tree.rollout_id for tree in found.trees] == [tree.rollout_id for tree in stored_trees(store, "002")]
+    assert [one.row_id for one in found.rows] == [one.row_id for one in stored_rows(store, "002")]
+    trained = store.rows("SELECT policy_digest, rows FROM current_trainings WHERE iteration = '002'")[0]
+    assert trained["rows"] > len(found.rows), "rows of 001 are trained on again"
+    assert found.candidate.digest == trained["policy_digest"]
+
+
+def test_a_second_attempt_on_the_page_is_that_of_the_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    play_with(monkeypatch, lambda digest: 0.8)
+    home = open_home(tmp_path / "home")
+    settings = home.settings(str(tiny_profile(tmp_path, training=SFT)))
+    prepare(step_of(home, settings, "prepare"))
+    base: set[str] = set()
+    play_with(monkeypatch, lambda digest: 0.9 if not base or digest in base else 0.0)
+    run_iteration(home, settings, "000", "run-000")
+    base.add(policy_of(home.warehouse(), "000").policy_digest)
+    run_iteration(home, settings, "001", "run-001")
+    first = stored_trees(home.warehouse(), "001")
+    assert not home.warehouse().rows("SELECT promoted FROM current_promotions WHERE iteration = '001'")[0]["promoted"]
+    run_iteration(home, settings, "001", "run-001-again")
+    row = policy_of(home.warehouse(), "001")
+    assert row.attempt == 2
+    loop = page_of(home, settings, played={tree.goal_id: 1 for tree in first})
+    found = loop.iterate(player_of(home, "001"), "001", attempt=2)
+    again = [tree.rollout_id for tree in stored_trees(home.warehouse(), "001")]
+    assert [tree.rollout_id for tree in found.trees] == again != [tree.rollout_id for tree in first]
+    trained = home.warehouse().rows("SELECT policy_digest FROM current_trainings WHERE iteration = '001'")[0]
+    assert found.candidate.digest == trained["policy_digest"]
+    assert not found.gate.passed and found.policy.digest == row.policy_digest
 
 
 def test_the_page_is_a_page():

@@ -1,6 +1,7 @@
 """A rerun of a part of an iteration: what no longer belongs together is refused, and named by the audit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from josh_pipeline.stages.labels import label_rewards
 from josh_pipeline.stages.policy import PolicyRow, policy_of, resolve_policy
 from josh_pipeline.stages.preferences import harvest_rows, training_rows
 from josh_pipeline.stages.promotion import promote
-from josh_pipeline.stages.registry import LOOP
+from josh_pipeline.stages.registry import BASELINE_LOOP, LOOP
 from josh_pipeline.stages.rollouts import roll_out, stored_trees, trees_of
 from josh_pipeline.stages.stage import Stage, Step
 from josh_pipeline.store.home import Home
@@ -220,6 +221,48 @@ def test_replayed_rows_are_checked_too(spoil: Callable[[str], str], home: Home) 
     with pytest.raises(UserError, match=r"iteration 001 again, or set harvest\.replay to 0\.$"):
         train_adapter(step, "002")
     train_adapter(step_of(home, home.settings(), "alone"), "002")
+
+
+def test_rows_of_an_iteration_that_is_on_another_line_now_are_not_replayed(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = home.settings()
+    agent = settings.policy.model_copy(update={"results": "full"})
+    elsewhere = step_of(home, settings.model_copy(update={"policy": agent}), "elsewhere")
+    assert settings.policy.results != "full"
+    iteration_on_another_line(elsewhere)
+    step = with_replay(home)
+    with pytest.raises(UserError, match=r"Iteration 001.*policy of iteration 002 again, or set harvest\.replay to 0"):
+        train_adapter(step, "002")
+    unchecked(monkeypatch)
+    monkeypatch.setattr(preferences, "policy_of", as_if_of(policy_of(step.warehouse, "002").line))
+    train_adapter(step, "002")
+    assert "it was trained on preferences/001 generation 2 again, which is of line" in said(audited(home))
+
+
+def iteration_on_another_line(step: Step) -> None:
+    """Make 000 and 001 again with settings of another line."""
+    for stage in BASELINE_LOOP:
+        stage.run(step, "000")
+    for stage in LOOP[: LOOP.index(preferences.STAGE) + 1]:
+        stage.run(step, "001")
+
+
+def as_if_of(line: str) -> Callable[..., PolicyRow]:
+    """Read policies as a release did that looked at no line."""
+    return lambda warehouse, iteration: replace(policy_of(warehouse, iteration), line=line)
+
+
+def test_rows_that_another_policy_harvested_are_not_replayed(home: Home) -> None:
+    resolved = policy_of(home.warehouse(), "001")
+    alter(home, f"UPDATE policies SET attempt = 2 WHERE iteration = '001' AND generation = {resolved.generation}")
+    alter(
+        home,
+        f"UPDATE generations SET inputs = replace(inputs::VARCHAR, '\"policy/001\":{resolved.generation}', "
+        "'\"policy/001\":1') WHERE scope = '001' AND stage = 'preferences'",
+    )
+    with pytest.raises(UserError, match=r"preference_pairs of iteration 001 was made with another policy"):
+        train_adapter(with_replay(home), "002")
 
 
 def test_rows_are_held_to_the_settings_that_they_are_trained_with(home: Home) -> None:

@@ -2,12 +2,12 @@
 
 import asyncio
 import copy
-from types import SimpleNamespace
 
 import pytest
 from fakes import PrizeWorld, TinyAgent, TinyUser, choosing, grow, said
 from fakes import ScriptedPolicy as Scripted
 
+from josh_pipeline.core.environment import Task
 from josh_pipeline.core.errors import RolloutError
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.progress import SilentProgress
@@ -18,6 +18,7 @@ from josh_pipeline.harvest.labels import disagreements, relabel
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.settings import EvaluationSettings
 
+TASK = Task("goal", "source", "", "val", "task", "A task", (), (), None)
 NO_REWARDS = (float("nan"), float("inf"), -0.1, 1.5, "much", None)
 
 
@@ -42,8 +43,7 @@ def valued(worth: object) -> Valued:
 def conversation_in(world: PrizeWorld) -> Episode:
     (episode,) = asyncio.run(
         evaluate(
-            [(SimpleNamespace(goal_id="goal"), 0)],  # type: ignore[type-var]
-            lambda goal: world, lambda goal, seed, meter: TinyUser(), said("GET a b", "here"), TinyAgent(),
+            [(TASK, 0)], lambda task: world, lambda *_: TinyUser(), said("GET a b", "here"), TinyAgent(),
             EvaluationSettings(), 1, 0, SilentProgress(), settings_digest="settings", ledger=Ledger(),
         )
     )  # fmt: skip

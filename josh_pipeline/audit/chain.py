@@ -78,7 +78,7 @@ class Chain:
         """Follow every link, down to the corpus and up to the promotions."""
         row = row_from_record(self.record)
         self._row(row)
-        trees, nodes = self._nodes(row)
+        trees, nodes = self._nodes()
         goal = None
         for tree in trees:
             found = self._tree(tree, row)
@@ -138,7 +138,7 @@ class Chain:
         self._note(link, row_faults(self.record))
         self._held(link, "row_nodes", self.written.generation, self.record["row_id"])
 
-    def _nodes(self, row: Row) -> tuple[tuple[Tree, ...], tuple[tuple[str, Node], ...]]:
+    def _nodes(self) -> tuple[tuple[Tree, ...], tuple[tuple[str, Node], ...]]:
         warehouse, record = self.context.warehouse, self.record
         found = warehouse.rows(
             "SELECT * FROM row_nodes WHERE iteration = ? AND generation = ? AND row_id = ? ORDER BY ALL",

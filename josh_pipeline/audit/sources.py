@@ -1,10 +1,14 @@
 """Corpus, goals, base and policy computed anew from what they were made from."""
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 from josh_pipeline.audit.context import Context, differences
 from josh_pipeline.core.content import content_id
 from josh_pipeline.policies.models import model_digest
 from josh_pipeline.policies.weights import policy_digest
-from josh_pipeline.stages.goals import task_records
+from josh_pipeline.stages.goals import oracle_verdicts, task_records
 from josh_pipeline.stages.policy import policy_row
 from josh_pipeline.store.lineage import Written
 
@@ -30,12 +34,14 @@ def check_corpus(context: Context, written: Written) -> None:
 
 
 def check_goals(context: Context, written: Written) -> None:
-    """Derive the tasks anew from the stored sources, and hold each to its row."""
+    """Derive the tasks anew from the stored sources, hold each to its row, and let the oracle play them anew."""
     source = written.input("corpus")
     environment = context.environment(written.generation, sources=True)
     if source is None or environment is None:
         return
-    right = {row["goal_id"]: row for row in task_records(environment, environment.tasks())}
+    tasks = environment.tasks()
+    _check_solvability(context, written, {row["goal_id"]: row for row in oracle_verdicts(environment, tasks)})
+    right = {row["goal_id"]: row for row in task_records(environment, tasks)}
     stored = {row["goal_id"]: row for row in context.rows("goals", written.generation)}
     context.audit.checked["goals derived again"] += len(right)
     for goal_id, row in right.items():
@@ -51,6 +57,18 @@ def check_goals(context: Context, written: Written) -> None:
     for goal_id in stored.keys() - right.keys():
         message = f"Goal {goal_id} does not follow from source {stored[goal_id]['source_id']} as it is stored "
         context.broken(f"goals {goal_id}", f"{message}in {source.key}.")
+
+
+def _check_solvability(context: Context, written: Written, right: Mapping[str, Mapping[str, Any]]) -> None:
+    stored = {row["goal_id"]: row for row in context.rows("solvability", written.generation)}
+    for goal_id in sorted(right.keys() | stored.keys()):
+        where, name = f"solvability {goal_id}", f"What the oracle got of goal {goal_id}"
+        if goal_id not in stored:
+            context.broken(where, f"{name} is missing.")
+        elif goal_id not in right:
+            context.broken(where, f"{name} does not follow: there is no oracle for it.")
+        else:
+            context.broken(where, *differences(name, stored[goal_id], right[goal_id]))
 
 
 def check_base(context: Context, written: Written) -> None:
@@ -69,6 +87,13 @@ def check_base(context: Context, written: Written) -> None:
     if row["adapter_digest"] is not None:
         check_folder(context, where, row["adapter_path"], row["adapter_digest"])
         expected = content_id("base", row["foundation_digest"], row["adapter_digest"])
+        merged = json.loads(row["record"]).get("base_files")
+        if merged is None:
+            context.audit.add(
+                "unchecked", where, f"An earlier release kept no digest of the files in {row['base_path']}."
+            )
+        else:
+            check_folder(context, where, row["base_path"], merged)
     if expected != row["base_digest"]:
         message = f"Base {row['base_digest']} is not its foundation with its cold start: that is {expected}."
         context.broken(where, message)
@@ -104,10 +129,10 @@ def check_policy(context: Context, written: Written) -> None:
         if not promotion["promoted"]:
             message = f"Iteration {promotion['iteration']} did not promote the policy of {row['iteration']}."
             context.broken(where, message)
-        columns = ("policy_digest", "adapter_digest", "base_digest")
+        columns = ("policy_digest", "adapter_digest", "adapter_path", "base_digest", "base_path")
         context.linked(where, row, promotion, columns, "promotion")
     elif base is not None:
-        context.linked(where, row, base, ("base_digest", "model"), "base")
+        context.linked(where, row, base, ("base_digest", "base_path", "model"), "base")
     if about is not None:
         context.linked(where, row, about, ("corpus_digest",), "corpus")
 

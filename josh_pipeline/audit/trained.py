@@ -1,23 +1,32 @@
 """Adapters, evaluations and promotions held against what they were made from."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from josh_pipeline.audit.context import BATCH, Context
 from josh_pipeline.audit.sources import check_folder, check_together
 from josh_pipeline.core.content import content_id
+from josh_pipeline.core.environment import Role
 from josh_pipeline.core.errors import RolloutError
 from josh_pipeline.core.world import World, judged
 from josh_pipeline.dialogue.conversation import made_again
 from josh_pipeline.evaluation.benchmark import Episode
+from josh_pipeline.evaluation.summary import score
 from josh_pipeline.harvest.harvest import with_earlier
 from josh_pipeline.harvest.rows import row_from_record
 from josh_pipeline.policies.weights import policy_digest
-from josh_pipeline.stages.playing import episode_from_record
+from josh_pipeline.stages.evaluation import GATE, Side, compared, score_record, stored_gate
+from josh_pipeline.stages.playing import episode_from_record, stored_episodes
 from josh_pipeline.stages.promotion import decided_digests, measured_digests
 from josh_pipeline.store.lineage import Written
 
+SCORED = ("n", "success_low", "success_high", "failures")
+"""Columns of ``evaluations`` beside the means."""
+COMPARED = ("n", "before", "after", "difference", "low", "high")
+"""Numbers of ``comparisons``."""
 TOLERANCE = 1e-9
 """Means are sums in another order: equal up to rounding."""
 
@@ -33,6 +42,7 @@ def check_adapter(context: Context, written: Written) -> None:
     check_manifest(context, where, row, manifest)
     check_rows_of(context, where, row, manifest, written)
     check_together(context, where, written)
+    check_replayed(context, where, written)
     own = written.input("preferences")
     if own is not None and own in context.known:
         # Trees, labels and rows too: what was harvested across policies was trained on here.
@@ -46,6 +56,16 @@ def check_adapter(context: Context, written: Written) -> None:
         context.linked(where, row, policy, ("base_digest",), "policy")
         if row["parent_digest"] not in (None, policy["adapter_digest"]):
             context.broken(where, f"It went on from adapter {row['parent_digest']}, which is not that of its policy.")
+
+
+def check_replayed(context: Context, where: str, written: Written) -> None:
+    """Hold rows of earlier iterations that were trained on again to the adapter's own line."""
+    own = context.row("policies", written.input("policy"))
+    for one in written.replayed():
+        behind = context.row("policies", context.known[one].input("policy")) if one in context.known else None
+        if own is not None and behind is not None and behind["line"] != own["line"]:
+            message = f"Its line is {own['line']}, and it was trained on {one.key} generation {one.number} again, "
+            context.broken(where, f"{message}which is of line {behind['line']}.")
 
 
 def check_labels_of(context: Context, harvest: Written) -> None:
@@ -119,7 +139,52 @@ def check_evaluation(context: Context, written: Written) -> None:
         part = ("side", "role", "goal_kind")
         ids = [one["episode_id"] for one in members if all(one[name] == row[name] for name in part)]
         _check_mean(context, where, row, ids)
+    _check_scores(context, written, members)
     _check_episodes(context, written, sorted({one["episode_id"] for one in members}))
+
+
+def _check_scores(context: Context, written: Written, members: Sequence[Mapping[str, Any]]) -> None:
+    """Compute the scores and the paired comparisons of an evaluation anew."""
+    settings, source = context.settings(written), context.ancestor(written, "goals")
+    environment = context.environment(source) if source is not None else None
+    if settings is None or environment is None or source is None:
+        return
+    ids = sorted({one["episode_id"] for one in members})
+    found = {episode.episode_id: episode for episode in stored_episodes(context.warehouse, ids)}
+    tasks = context.tasks(source, {episode.goal_id for episode in found.values()})
+    parts: dict[tuple[Side, Role], list[Episode]] = {}
+    for one in members:
+        if one["episode_id"] in found:
+            parts.setdefault((one["side"], one["role"]), []).append(found[one["episode_id"]])
+    stored = {(row["side"], row["role"]): row for row in context.rows("evaluations", written.generation)}
+    for part, row in stored.items():
+        right = score_record(score(parts[part], tasks, environment.fault), parts[part])
+        _check_numbers(context, f"evaluations {written.name} {'/'.join(part)}", row, right, SCORED)
+    compared_then = {(row["role"], row["metric"]): row for row in context.rows("comparisons", written.generation)}
+    again = compared(settings, parts) if any(side == "before" for side, _ in parts) else ()
+    for change in again:
+        where = f"comparisons {written.name} {change.role}/{change.metric}"
+        then = compared_then.pop((change.role, change.metric), None)
+        if then is None:
+            context.broken(where, "The comparison is missing.")
+        else:
+            _check_numbers(context, where, then, asdict(change), COMPARED)
+    for role, metric in compared_then:
+        context.broken(f"comparisons {written.name} {role}/{metric}", "No conversations were compared so.")
+    for row in context.rows("drifts", written.generation):
+        context.linked(f"drifts {written.name}", row, vars(settings.evaluation), ("max_drift",), "settings")
+        after = stored.get(("after", GATE))
+        if after is not None:
+            context.linked(f"drifts {written.name}", row, after, ("policy_digest",), "evaluation")
+
+
+def _check_numbers(
+    context: Context, where: str, row: Mapping[str, Any], right: Mapping[str, Any], columns: Sequence[str]
+) -> None:
+    for column in columns:
+        if not math.isclose(row[column], right[column], rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            message = f"Its {column} is {row[column]}, and its conversations give {right[column]}."
+            context.broken(where, message)
 
 
 def check_benchmark(context: Context, written: Written) -> None:
@@ -198,9 +263,19 @@ def check_promotion(context: Context, written: Written) -> None:
     policy = context.row("policies", written.input("policy"))
     trained = context.row("trainings", written.input("adapter"))
     if trained is not None:
-        context.linked(where, row, trained, ("policy_digest", "adapter_digest"), "training")
+        context.linked(where, row, trained, ("policy_digest", "adapter_digest", "adapter_path"), "training")
         if policy is not None and row["previous_digest"] != policy["policy_digest"]:
             message = f"It was held against policy {row['previous_digest']}, not against that of the iteration."
             context.broken(where, message)
     elif policy is not None:
-        context.linked(where, row, policy, ("policy_digest", "base_digest"), "policy")
+        context.linked(where, row, policy, ("policy_digest",), "policy")
+    if policy is not None:
+        context.linked(where, row, policy, ("attempt", "line", "base_digest", "base_path"), "policy")
+    right: bool | None = None
+    if trained is None:
+        right = True  # a base always stands
+    elif evaluation is not None and measured:
+        right = stored_gate(context.warehouse, evaluation).passed
+    if right not in (None, row["promoted"]):
+        decided, said = ("promoted" if one else "refused" for one in (right, row["promoted"]))
+        context.broken(where, f"Its evaluation says that it is {decided}, and it was {said}.")

@@ -120,7 +120,7 @@ async def evaluate(
     episodes: dict[tuple[str, int], Episode] = {}
 
     async def one(goal: T, trial: int) -> Episode:
-        """Hold a conversation; a failure of policy or user is kept in the episode, not raised."""
+        """Hold a conversation; a failure of policy, user or world is kept in the episode, not raised."""
         own, retry = episode_seed(seed, goal.goal_id, trial), (retries or {}).get((goal.goal_id, trial), 0)
         account = ledger.account()
         with at_fault(f"Making the world of goal {goal.goal_id}"):

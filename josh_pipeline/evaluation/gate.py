@@ -6,7 +6,14 @@ then stops one candidate in forty that is as good as before. Has it forgotten wh
 task? Where its drift from the foundation is above the limit in the settings.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from josh_pipeline.core.errors import ErrorKind
+from josh_pipeline.evaluation.benchmark import Episode
+
+NOT_THE_POLICY: tuple[ErrorKind, ...] = ("endpoint", "timeout", "user", "world", "budget")
+"""Failures that say nothing about a policy's words."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,13 @@ class Gate:
     def sentence(self) -> str:
         """Why the candidate is promoted or refused."""
         return f"{self.regression_sentence} {drift_sentence(self.drift, self.max_drift)}"
+
+
+def undisturbed(before: Sequence[Episode], after: Sequence[Episode]) -> tuple[list[Episode], list[Episode]]:
+    """Leave out the goals whose conversation, on either side, something else than the policy broke off."""
+    broken = {one.goal_id for one in (*before, *after) if one.failure in NOT_THE_POLICY}
+    first, second = ([one for one in side if one.goal_id not in broken] for side in (before, after))
+    return first, second
 
 
 def too_far(drift: float, max_drift: float) -> bool:

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from josh_pipeline.evaluation.gate import NOT_THE_POLICY
 from josh_pipeline.evaluation.statistics import paired_bootstrap
 from josh_pipeline.evaluation.summary import score_from
 from josh_pipeline.report.data import Decision, Metric, PolicyChange, PolicyDrift, PolicyScore
 from josh_pipeline.report.lines import Attempt, Line, all_lines, environment_of
 from josh_pipeline.report.words import goal_kind
 from josh_pipeline.stages.drift import drift_of
-from josh_pipeline.stages.evaluation import GATE, NOT_THE_POLICY
+from josh_pipeline.stages.evaluation import GATE
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.store.warehouse import Warehouse
 

@@ -27,16 +27,6 @@ def adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def json_text(kind: Any, value: Any) -> str:
-    """Return a value of a type as compact JSON."""
-    return _text(adapter(kind), value)
-
-
-def from_json(kind: Any, text: str) -> Any:
-    """Read what ``json_text`` wrote."""
-    return adapter(kind).validate_json(text)
-
-
 def _text(kind: TypeAdapter[Any], value: Any) -> str:
     return kind.dump_json(value, exclude_defaults=True, warnings="error").decode()
 

@@ -32,6 +32,7 @@ def make_base(step: Step, scope: str) -> Made:
     demonstrations: list[Demonstration] = []
     result: TrainingResult | None = None
     inputs = []
+    record: dict[str, Any] = {}
     row = _foundation_row(step)
     if settings.cold_start.conversations and settings.policy.endpoint is None:
         # Imported where they are used: torch and TRL take seconds, and the assets import this module.
@@ -54,11 +55,12 @@ def make_base(step: Step, scope: str) -> Made:
             "adapter_path": step.home.relative(adapter),
             "base_path": step.home.relative(base),
         }
+        record = result.record | {"base_files": model_digest(base)}
     row |= {
         "demonstrations": len(demonstrations),
         "tokens": result.tokens if result else 0,
         "seconds": result.seconds if result else 0.0,
-        "record": json.dumps(result.record if result else {}),
+        "record": json.dumps(record),
     }
     tables = {
         "base_models": [row],

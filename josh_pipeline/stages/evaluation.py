@@ -7,21 +7,19 @@ from typing import Any, Literal
 
 from josh_pipeline.core.content import canonical_json
 from josh_pipeline.core.environment import Role
-from josh_pipeline.core.errors import ErrorKind, UserError
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.evaluation.benchmark import Episode
-from josh_pipeline.evaluation.gate import Gate, drift_sentence, too_far
+from josh_pipeline.evaluation.gate import Gate, drift_sentence, too_far, undisturbed
 from josh_pipeline.evaluation.statistics import paired_bootstrap, paired_values
 from josh_pipeline.evaluation.summary import Score, score
+from josh_pipeline.settings import Settings
 from josh_pipeline.stages.drift import drift_record
 from josh_pipeline.stages.goals import evaluated_goals
 from josh_pipeline.stages.playing import environment_of, played_episodes, usage_facts
 from josh_pipeline.stages.policy import PolicyRow, candidate_of, policy_of
 from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict
 from josh_pipeline.store.layout import Members
-from josh_pipeline.store.warehouse import Generation
-
-NOT_THE_POLICY: tuple[ErrorKind, ...] = ("endpoint", "timeout", "user", "world", "budget")
-"""Failures that say nothing about a policy's words."""
+from josh_pipeline.store.warehouse import Generation, Warehouse
 
 Metric = Literal["reward", "success"]
 Side = Literal["before", "after"]
@@ -69,7 +67,7 @@ def evaluate_candidate(step: Step, iteration: str) -> Made:
     drift = drift_record(step, candidate)
     kind = environment.played
     scores = {part: score(found, every, environment.fault) for part, found in parts.items()}
-    comparisons = () if policy.is_baseline else compared(step, parts)
+    comparisons = () if policy.is_baseline else compared(step.settings, parts)
     tables = {
         "evaluation_episodes": [
             {"side": side, "role": role, "goal_kind": kind, "episode_id": episode.episode_id}
@@ -84,7 +82,7 @@ def evaluate_candidate(step: Step, iteration: str) -> Made:
         "comparisons": [asdict(one) | {"goal_kind": kind} for one in comparisons],
     }
     generation = step.warehouse.publish("evaluation", iteration, step.run_id, tables, inputs)
-    gate = stored_gate(step, generation) if comparisons else None
+    gate = stored_gate(step.warehouse, generation) if comparisons else None
     after = scores["after", "test"]
     return Made(
         generation,
@@ -142,11 +140,11 @@ def drift_limited(record: Mapping[str, Any]) -> Verdict:
     )
 
 
-def stored_gate(step: Step, evaluation: Generation) -> Gate:
+def stored_gate(warehouse: Warehouse, evaluation: Generation) -> Gate:
     """Return what decides on an iteration's candidate, as its evaluation wrote it down."""
-    comparisons = step.warehouse.written("comparisons", evaluation)
+    comparisons = warehouse.written("comparisons", evaluation)
     reward = next(row for row in comparisons if (row["role"], row["metric"]) == (GATE, "reward"))
-    drift = step.warehouse.written("drifts", evaluation)[0]
+    drift = warehouse.written("drifts", evaluation)[0]
     return gate_of(reward, drift["drift"], drift["max_drift"])
 
 
@@ -174,32 +172,29 @@ def score_record(one: Score, episodes: Sequence[Episode]) -> dict[str, Any]:
     }
 
 
-def compared(step: Step, parts: dict[tuple[Side, Role], list[Episode]]) -> tuple[Comparison, ...]:
-    """Compare both sides on each role's goals, pair by pair."""
+def compared(settings: Settings, parts: Mapping[tuple[Side, Role], Sequence[Episode]]) -> tuple[Comparison, ...]:
+    """Compare both sides on each role's goals, pair by pair.
+
+    Raises:
+        UserError: something else than the policy broke too many of the conversations that decide.
+    """
     roles: tuple[Role, ...] = (GATE, "test")
     metrics: tuple[Metric, ...] = ("reward", "success")
-    sides = {role: (parts["before", role], parts["after", role]) for role in roles}
+    sides = {role: (list(parts["before", role]), list(parts["after", role])) for role in roles}
     # A server that failed on one side only must neither refuse a candidate nor hide that it got worse.
     held = len(sides[GATE][0])
     sides[GATE] = undisturbed(*sides[GATE])
     broken = held - len(sides[GATE][0])
-    if broken > step.settings.search.max_failed_share * held:
+    if broken > settings.search.max_failed_share * held:
         raise UserError(
             f"{broken} of the {held} validation goals, which decide on the promotion, were broken off by "
             "something else than the policy. Mend that and run again: the other conversations are kept."
         )
-    return tuple(comparison(step, role, metric, *sides[role]) for role in roles for metric in metrics)
-
-
-def undisturbed(before: Sequence[Episode], after: Sequence[Episode]) -> tuple[list[Episode], list[Episode]]:
-    """Leave out the goals whose conversation, on either side, something else than the policy broke off."""
-    broken = {one.goal_id for one in (*before, *after) if one.failure in NOT_THE_POLICY}
-    first, second = ([one for one in side if one.goal_id not in broken] for side in (before, after))
-    return first, second
+    return tuple(comparison(settings, role, metric, *sides[role]) for role in roles for metric in metrics)
 
 
 def comparison(
-    step: Step, role: Role, metric: Metric, before: Sequence[Episode], after: Sequence[Episode]
+    settings: Settings, role: Role, metric: Metric, before: Sequence[Episode], after: Sequence[Episode]
 ) -> Comparison:
     """Compare one figure, goal by goal.
 
@@ -207,7 +202,7 @@ def comparison(
         ValueError: the two sides played different goals.
     """
     old, new = paired_values(*({one.goal_id: float(getattr(one, metric)) for one in side} for side in (before, after)))
-    found = paired_bootstrap(old, new, resamples=step.settings.evaluation.bootstrap)
+    found = paired_bootstrap(old, new, resamples=settings.evaluation.bootstrap)
     means = sum(old) / found.n, sum(new) / found.n
     return Comparison(role, metric, found.n, *means, found.diff, found.low, found.high)
 

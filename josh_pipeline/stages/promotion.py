@@ -29,7 +29,7 @@ def promote(step: Step, iteration: str) -> Made:
     if policy.is_baseline:
         promoted, reason = True, "The base is the first policy of its line."
     else:
-        gate = stored_gate(step, evaluation)
+        gate = stored_gate(step.warehouse, evaluation)
         promoted, reason = gate.passed, gate.sentence
     names = ("attempt", "line", "base_digest", "base_path", "policy_digest", "adapter_digest", "adapter_path")
     row = {name: getattr(candidate, name) for name in names} | {

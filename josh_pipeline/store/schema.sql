@@ -95,7 +95,8 @@ CREATE TABLE base_models (
     foundation_path VARCHAR NOT NULL, -- relative to the home where it lies in it
     adapter_digest VARCHAR, adapter_path VARCHAR, -- of the cold start; null where there is none
     base_path VARCHAR NOT NULL,
-    demonstrations BIGINT NOT NULL, tokens BIGINT NOT NULL, seconds DOUBLE NOT NULL, record JSON NOT NULL,
+    demonstrations BIGINT NOT NULL, tokens BIGINT NOT NULL, seconds DOUBLE NOT NULL,
+    record JSON NOT NULL, -- how the cold start was trained, and the digest of the merged files; {} where there is none
     digest VARCHAR NOT NULL
 );
 
