@@ -161,7 +161,7 @@ def no_goals(folder: Path) -> Path:
     [
         (["--corpus", "nowhere"], "no corpus at"),
         (["--corpus", "{broken}"], "is not a zip file"),
-        (["--corpus", "{no_goals}"], "no usable goal"),
+        (["--corpus", "{no_goals}"], "has no usable"),
         (["--model", "./no-such-model"], "no-such-model"),
         (["--profile", "no-such-profile"], "No profile 'no-such-profile'"),
         (["--profile", "{bad_profile}"], "search.beams"),
