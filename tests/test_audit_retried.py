@@ -9,14 +9,12 @@ from typing import Any
 import pytest
 from fakes import ScriptedPolicy, failing
 from finished_home import copied, run_stages
+from tampering import alter, audited, said
 from tiny_loop import answering, play_with
 
 from josh_pipeline.audit.chain import audit_row
-from josh_pipeline.audit.context import Audit
-from josh_pipeline.audit.whole import audit_home
 from josh_pipeline.cli.main import main
 from josh_pipeline.core.policy import Policy, Request
-from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.search.codec import tree_record
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import KtoSettings, Settings
@@ -27,19 +25,6 @@ from josh_pipeline.store.home import Home
 @pytest.fixture
 def home(finished: Home, tmp_path: Path) -> Home:
     return copied(finished, tmp_path)
-
-
-def audited(home: Home) -> Audit:
-    return audit_home(home, None, SilentProgress())[0]
-
-
-def said(audit: Audit) -> str:
-    return "\n".join(f"{finding.where}: {finding.message}" for finding in audit.of("broken"))
-
-
-def alter(home: Home, sql: str) -> None:
-    with home.warehouse().connection() as connection:
-        connection.execute(sql)
 
 
 def candidate(home: Home, iteration: str) -> str:

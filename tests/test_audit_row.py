@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from finished_home import copied, run_stages, step_of
+from tampering import alter
 
 from josh_pipeline.audit.chain import RowAudit, audit_row, source_use
 from josh_pipeline.audit.whole import audit_home
@@ -27,11 +28,6 @@ def row_of(home: Home, iteration: str = "001") -> str:
         "SELECT row_id FROM current_preference_rows WHERE iteration = ? ORDER BY position", [iteration]
     )
     return str(rows[0]["row_id"])
-
-
-def alter(home: Home, sql: str) -> None:
-    with home.warehouse().connection() as connection:
-        connection.execute(sql)
 
 
 def kinds(found: RowAudit) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from finished_home import copied, step_of
-from test_audit import alter, audited, one, said
+from tampering import alter, audited, one, said
 from tiny_loop import play_with
 
 from josh_pipeline.core.errors import UserError
