@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes import PrizeWorld, TinyAgent, TinyUser, said
+from fakes import PrizeWorld, ScriptedPolicy, TinyAgent, TinyUser, said
 from till import CHARGE, NAME, PoliteTill, Till, TillWorld
 
 from josh_pipeline.core.environment import EnvironmentSettings, Task, WantedCall, solved_by_oracle
-from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.errors import RolloutError, UserError
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Sampling
 from josh_pipeline.core.promises import check_playable, kept_tasks
@@ -155,6 +155,17 @@ def test_where_the_oracle_solves_nothing_the_search_says_so() -> None:
         rollout_goals([], 4, set(), 0, {})
 
 
+def failure_of(policy: ScriptedPolicy, user: User, world: World) -> RolloutError | None:
+    """Hold a short conversation and return what it failed with."""
+    limits = {"max_requests": 1, "max_messages": 4}
+    talk = asyncio.run(
+        converse(
+            policy, TinyAgent(), user, world, sampling=Sampling(0.0, 8), seed=lambda turn, request: request, **limits
+        )
+    )
+    return talk.failure
+
+
 class Odd(PrizeWorld):
     """Every call gives what no store can hold."""
 
@@ -163,14 +174,9 @@ class Odd(PrizeWorld):
 
 
 def test_a_result_that_json_cannot_hold_ends_its_conversation_alone() -> None:
-    talk = asyncio.run(
-        converse(
-            said("GET a"), TinyAgent(), TinyUser(), Odd("ab"), sampling=Sampling(0.0, 8), max_requests=1,
-            max_messages=4, seed=lambda turn, request: request,
-        )
-    )  # fmt: skip
-    assert talk.failure is not None and talk.failure.kind == "world"
-    assert talk.failure.message.startswith("The tool get gave a payload that JSON cannot hold")
+    failure = failure_of(said("GET a"), TinyUser(), Odd("ab"))
+    assert failure is not None and failure.kind == "world"
+    assert failure.message.startswith("The tool get gave a payload that JSON cannot hold")
 
 
 class Speechless:
@@ -181,11 +187,6 @@ class Speechless:
 
 
 def test_a_user_that_gives_no_reply_is_a_failure_of_the_user() -> None:
-    talk = asyncio.run(
-        converse(
-            said("hello"), TinyAgent(), Speechless(), PrizeWorld("a"), sampling=Sampling(0.0, 8), max_requests=1,
-            max_messages=4, seed=lambda turn, request: request,
-        )
-    )  # fmt: skip
-    assert talk.failure is not None and talk.failure.kind == "user"
-    assert talk.failure.message == "The user gave a str, and no UserReply with a text."
+    failure = failure_of(said("hello"), Speechless(), PrizeWorld("a"))
+    assert failure is not None and failure.kind == "user"
+    assert failure.message == "The user gave a str, and no UserReply with a text."
