@@ -72,8 +72,8 @@ def other_roles(task: Task) -> Task:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda task: replace(task, goal_id="sell"), r"1 goal ids name several tasks, the first is 'sell'"),
-        (other_roles, r"1 sources have tasks of several roles, the first is 'menu'"),
+        (lambda task: replace(task, goal_id="sell"), r"Goal id 'sell' names several tasks: let"),
+        (other_roles, r"Source 'menu' has tasks of several roles: give"),
     ],
 )
 def test_tasks_that_share_an_id_or_a_source_across_roles_are_refused_before_anything_is_played(

@@ -48,13 +48,10 @@ class Selling(Till):
 @pytest.mark.parametrize(
     ("tasks", "sentence"),
     [
-        ((TASKS[0], TASKS[0]), "1 goal ids name several tasks, the first is 'sell-tea'"),
+        ((TASKS[0], TASKS[0]), "Goal id 'sell-tea' names several tasks: let"),
         ((replace(TASKS[0], role="dev"),), "has the role 'dev': use train, val, test"),  # type: ignore[arg-type]
         ((replace(TASKS[0], kind="sale"),), "has the kind 'sale': name it in the kinds"),
-        (
-            (TASKS[0], replace(TASKS[0], goal_id="again", role="val")),
-            "1 sources have tasks of several roles, the first is 'tea'",
-        ),
+        ((TASKS[0], replace(TASKS[0], goal_id="again", role="val")), "Source 'tea' has tasks of several roles: give"),
         (("tea",), "holds a str: let it return instances of Task"),
         ((replace(TASKS[0], calls=(WantedCall("charge", {"amount": {3}}),)),), "Making the tasks failed .*set"),
     ],

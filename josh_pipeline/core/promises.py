@@ -42,17 +42,20 @@ def require_distinct(tasks: Sequence[Task]) -> None:
     ids = Counter(task.goal_id for task in tasks)
     if again := [name for name, number in ids.items() if number > 1]:
         raise UserError(
-            f"{len(again)} goal ids name several tasks, the first is {quoted(again[0])}: let goal_id name all that "
-            "a task is."
+            f"Goal id {quoted(again[0])} names several tasks{_as_with(again)}: let goal_id name all that a task is."
         )
     roles: dict[str, set[Role]] = {}
     for task in tasks:
         roles.setdefault(task.source_id, set()).add(task.role)
     if mixed := [name for name, found in roles.items() if len(found) > 1]:
         raise UserError(
-            f"{len(mixed)} sources have tasks of several roles, the first is {quoted(mixed[0])}: give all tasks of "
-            "a source one role, or what is trained on leaks into the evaluation."
+            f"Source {quoted(mixed[0])} has tasks of several roles{_as_with(mixed)}: give all tasks of a source one "
+            "role, or what is trained on leaks into the evaluation."
         )
+
+
+def _as_with(names: Sequence[str]) -> str:
+    return f", as with {len(names) - 1} more" if len(names) > 1 else ""
 
 
 def check_playable(environment: Environment[T], task: T) -> None:
