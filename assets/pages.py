@@ -9,6 +9,7 @@ import dagster as dg
 from matplotlib.figure import Figure
 
 from josh_pipeline.report.data import TrainingCurve
+from josh_pipeline.report.export_model import export_command
 from josh_pipeline.report.figures import (
     drift_by_policy,
     harvest_yield,
@@ -163,6 +164,14 @@ def evaluation_pages(step: Step, iteration: str) -> dict[str, Any]:
     return found
 
 
+def promotion_pages(step: Step, iteration: str) -> dict[str, Any]:
+    """Return the command that exports what was promoted; nothing for a refusal, or where nothing was trained."""
+    row = step.warehouse.rows("SELECT * FROM current_promotions WHERE iteration = ?", [iteration])[0]
+    if not row["promoted"] or row["adapter_digest"] is None:
+        return {}
+    return {"export the model": export_command(step.home, row["policy_digest"])}
+
+
 def curve_page(table: str, column: str, name: str) -> Callable[[Step, str], dict[str, Any]]:
     """Return what draws a training curve out of a table."""
 
@@ -181,6 +190,7 @@ PAGES_OF: Mapping[str, Callable[[Step, str], dict[str, Any]]] = {
     "preferences": harvest_pages,
     "adapter": curve_page("current_training_curves", "iteration", "training"),
     "evaluation": evaluation_pages,
+    "promotion": promotion_pages,
 }
 """Stage to what its asset shows beside its own words."""
 

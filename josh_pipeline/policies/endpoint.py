@@ -98,7 +98,7 @@ class EndpointPolicy:
         with failing_as("endpoint", "Asking the endpoint"):
             try:
                 return await self._ask(self._body(request, self._results_as))
-            except _Refused:
+            except _RefusedError:
                 orphans = not request.tools and any(message.role == "tool" for message in request.messages)
                 if not orphans or self._results_as == "user":
                     raise
@@ -213,7 +213,7 @@ def _retry_after(response: httpx.Response) -> float:
         return 0.0
 
 
-class _Refused(RolloutError):
+class _RefusedError(RolloutError):
     """The server does not take what was sent."""
 
 
@@ -221,7 +221,7 @@ def _refusal(response: httpx.Response) -> RolloutError:
     text = storable_text(" ".join(response.text.split())[:300])
     if "context" in text and ("length" in text or "maximum" in text):
         return RolloutError("context_length", text)
-    fault = _Refused if response.status_code in MALFORMED_STATUS else RolloutError
+    fault = _RefusedError if response.status_code in MALFORMED_STATUS else RolloutError
     return fault("endpoint", f"HTTP {response.status_code}: {text}")
 
 
