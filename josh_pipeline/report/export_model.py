@@ -125,11 +125,10 @@ def _write(found: Weights, partial: Path, out: Path) -> str | None:
 def _write_adapter(base: Path, adapter: Path, partial: Path, out: Path) -> str:
     """Write the adapter with a base that resolves: on the hub, or as a folder of the export."""
     _copy(adapter, partial / "adapter")
-    source = hub_revision(base)
-    if source is None:
+    # peft takes a path as it is, from wherever it runs: only an absolute one resolves.
+    source = hub_revision(base) or (str(out / "base"), None)
+    if source[1] is None:
         _copy(base, partial / "base")
-        # peft takes a path as it is, from wherever it runs: only an absolute one resolves.
-        source = str(out / "base"), None
     path = partial / "adapter" / "adapter_config.json"
     config = json.loads(path.read_text())
     config["base_model_name_or_path"], config["revision"] = source
