@@ -26,9 +26,9 @@ def command(options: argparse.Namespace) -> int:
 
     with alone(home.root / "ui.lock", f"Another josh ui serves {home.root}: use it, or stop it first."):
         home.warehouse()
-        prepare_instance(home)
+        workspace = prepare_instance(home)
         print(f"Dagster on {home.root}: http://{options.host}:{options.port}  (Ctrl-C stops it)", flush=True)
-        return serve(dagster_dev(options.host, options.port, Path(__file__).parents[1]))
+        return serve(dagster_dev(options.host, options.port, workspace))
 
 
 def refuse_taken(host: str, port: int) -> None:
@@ -43,14 +43,9 @@ def refuse_taken(host: str, port: int) -> None:
         raise UserError(f"Port {port} on {host} cannot be used ({reason}): choose another --port.") from None
 
 
-def dagster_dev(host: str, port: int, root: Path) -> list[str]:
-    """Return the command: with the checkout's workspace, or by module where the project is installed.
-
-    It is ``dagster dev`` with the pages of trees and reports beside Dagster's.
-    """
-    workspace = root / "workspace.yaml"
-    place = ["-w", str(workspace)] if workspace.is_file() else ["-m", "assets.definitions"]
-    return [sys.executable, "-m", "assets.serve", "dev", *place, "-h", host, "-p", str(port)]
+def dagster_dev(host: str, port: int, workspace: Path) -> list[str]:
+    """Return the command: ``dagster dev`` with the pages of trees and reports beside Dagster's."""
+    return [sys.executable, "-m", "assets.serve", "dev", "-w", str(workspace), "-h", host, "-p", str(port)]
 
 
 def serve(arguments: list[str]) -> int:
