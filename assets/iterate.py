@@ -72,7 +72,7 @@ def _one(step: Step, run: RunJob, say: Callable[[str], None]) -> tuple[str, bool
     key, is_baseline = coming_iteration(step)
     if is_baseline:
         say(f"Iteration {key}: evaluation of the base")
-        run("baseline", key, None)
+        run("baseline", None, None)
         key, _ = coming_iteration(step)
     if step.settings.policy.endpoint is not None:
         say(f"Iteration {key}: rollouts and harvest; an endpoint's weights cannot be trained here")

@@ -16,7 +16,6 @@ from dagster._core.nux import set_nux_seen
 from dagster._core.remote_origin import RemoteRepositoryOrigin
 from dagster._core.workspace.load_target import ModuleTarget
 
-from assets.factory import ITERATIONS
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.store.home import Home
@@ -43,7 +42,11 @@ def prepare_instance(home: Home) -> Path:
         The workspace to be served.
     """
     workspace = home.dagster / "workspace.yaml"
-    files = {"dagster.yaml": INSTANCE, "quiet.yaml": INSTANCE | QUIET, workspace.name: {"load_from": [{"python_module": LOCATION}]}}
+    files = {
+        "dagster.yaml": INSTANCE,
+        "quiet.yaml": INSTANCE | QUIET,
+        workspace.name: {"load_from": [{"python_module": LOCATION}]},
+    }
     for name, values in files.items():
         (home.dagster / name).write_text(yaml.safe_dump(values))
     os.environ["DAGSTER_HOME"] = str(home.dagster)
@@ -87,10 +90,10 @@ def run_job(
         warnings.simplefilter("ignore", dg.BetaWarning)
         from assets.definitions import definitions
 
-        if partition is not None:
-            instance.add_dynamic_partitions(str(ITERATIONS.name), [partition])
         repository = definitions(terminal).get_repository_def()
         job = repository.get_job(name)
+        if partition is not None:
+            instance.add_dynamic_partitions(job.partitions_def.name, [partition])
         selection = {dg.AssetKey(asset) for asset in assets} if assets else None
         place = job.get_tags_for_partition_key(partition, selection) if partition is not None else {}
         (location,) = ModuleTarget(**LOCATION, attribute=None, working_directory=None).create_origins()
