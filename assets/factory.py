@@ -52,7 +52,7 @@ def asset_of(stage: Stage) -> dg.AssetsDefinition:
             data_version=dg.DataVersion(done.version),
             metadata={
                 **found,
-                **_place(stage),
+                "dagster/table_name": _place(stage),
                 "dagster/partition_row_count" if partitions else "dagster/row_count": done.rows,
                 "generation": done.generation.number,
                 **shown,
@@ -105,12 +105,12 @@ def tables_of(stage: Stage) -> tuple[str, ...]:
 
 
 def _definition_metadata(stage: Stage) -> dict[str, Any]:
-    """Return where the rows lie, their columns, and the function that makes them."""
+    """Return where the rows lie, their columns and what those are made from, and the function that makes them."""
     schema = [
         dg.TableColumn(
             f"{name}.{column.name}",
             column.type,
-            description=column.about or None,
+            description=" ".join(filter(None, (column.about, _made_from(stage, f"{name}.{column.name}")))) or None,
             constraints=dg.TableColumnConstraints(nullable=not column.required),
         )
         for name in tables_of(stage)
@@ -120,24 +120,22 @@ def _definition_metadata(stage: Stage) -> dict[str, Any]:
         file_path=inspect.getfile(stage.make), line_number=inspect.getsourcelines(stage.make)[1]
     )
     return {
-        **_place(stage),
+        "dagster/table_name": _place(stage),
         "dagster/column_schema": dg.TableSchema(schema),
         "dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[code]),
     }
 
 
-def _place(stage: Stage) -> dict[str, Any]:
-    """Return where a stage's first table lies, and which columns of others its columns were made from."""
+def _place(stage: Stage) -> str:
+    """Say where a stage's first table lies."""
+    return f"josh.duckdb: {next(iter(stage.tables))}"
+
+
+def _made_from(stage: Stage, column: str) -> str:
+    """Say from which columns of other stages a column is made: Dagster's own column lineage is shown as JSON."""
     owners = {name: one.asset for one in BY_NAME.values() for name in tables_of(one)}
-    lineage = {
-        column: [
-            dg.TableColumnDep(asset_key=dg.AssetKey(owners[source.split(".")[0]]), column_name=source)
-            for source in sources
-        ]
-        for column, sources in stage.origins.items()
-    }
-    found: dict[str, Any] = {"dagster/table_name": f"josh.duckdb: {next(iter(stage.tables))}"}
-    return found | ({"dagster/column_lineage": dg.TableColumnLineage(lineage)} if lineage else {})
+    sources = [f"`{source}` ({owners[source.split('.')[0]]})" for source in stage.origins.get(column, ())]
+    return f"Made from {' and '.join(sources)}." if sources else ""
 
 
 SHOWN_FINDINGS = 50

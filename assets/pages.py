@@ -155,12 +155,17 @@ def evaluation_pages(step: Step, iteration: str) -> dict[str, Any]:
     resamples = step.settings.evaluation.bootstrap
     compared = [one for one in line_changes(step.warehouse, line, resamples) if one.role == "test"]
     drifts = line_drifts(step.warehouse, line)
-    found = {"success by iteration": figure(success_by_iteration(scores, ceiling))}
+    found = {**report_link(step, iteration), "success by iteration": figure(success_by_iteration(scores, ceiling))}
     if compared:
         found["differences"] = figure(paired_differences(compared))
     if any(one.drift for one in drifts):
         found["drift by iteration"] = figure(drift_by_policy(drifts))
     return found
+
+
+def report_link(step: Step, iteration: str) -> dict[str, Any]:
+    """Link to the report up to an iteration."""
+    return {"report": dg.MetadataValue.url(f"{PAGES}/report-{iteration}.html")}
 
 
 def curve_page(table: str, column: str, name: str) -> Callable[[Step, str], dict[str, Any]]:
@@ -181,6 +186,7 @@ PAGES_OF: Mapping[str, Callable[[Step, str], dict[str, Any]]] = {
     "preferences": harvest_pages,
     "adapter": curve_page("current_training_curves", "iteration", "training"),
     "evaluation": evaluation_pages,
+    "promotion": report_link,
 }
 """Stage to what its asset shows beside its own words."""
 
