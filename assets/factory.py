@@ -30,7 +30,7 @@ def asset_of(stage: Stage) -> dg.AssetsDefinition:
 
     @dg.asset(
         name=stage.asset,
-        group_name="iteration" if partitions else "environment",
+        group_name="environment" if not partitions else "iteration" if stage.in_loop else "benchmark",
         partitions_def=partitions,
         pool=LOOP_POOL if partitions else None,
         kinds=set(stage.kinds),
@@ -110,7 +110,7 @@ def _definition_metadata(stage: Stage) -> dict[str, Any]:
         dg.TableColumn(
             f"{name}.{column.name}",
             column.type,
-            description=" ".join(filter(None, (column.about, _made_from(stage, f"{name}.{column.name}")))) or None,
+            description="; ".join(filter(None, (column.about, _made_from(stage, f"{name}.{column.name}")))) or None,
             constraints=dg.TableColumnConstraints(nullable=not column.required),
         )
         for name in tables_of(stage)
@@ -135,7 +135,7 @@ def _made_from(stage: Stage, column: str) -> str:
     """Say from which columns of other stages a column is made: Dagster's own column lineage is shown as JSON."""
     owners = {name: one.asset for one in BY_NAME.values() for name in tables_of(one)}
     sources = [f"`{source}` ({owners[source.split('.')[0]]})" for source in stage.origins.get(column, ())]
-    return f"Made from {' and '.join(sources)}." if sources else ""
+    return f"made from {' and '.join(sources)}" if sources else ""
 
 
 SHOWN_FINDINGS = 50

@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 from served_ui import CHAIN, START_SECONDS, Ui, alive, descendants, served
 
 PAGE_SECONDS = 30.0
+RUNS = "{runsOrError{... on Runs{results{runId jobName assetSelection{path}}}}}"
 
 
 @pytest.fixture
@@ -47,6 +48,7 @@ def test_the_browser_shows_the_graph_materializes_a_partition_and_leads_to_figur
     follows_the_link_to_a_row(page, ui)
     materializes_a_partition(page, ui)
     sees_the_runs(page, ui)
+    runs_an_iteration_again(page, ui)
 
     started = descendants(ui.process.pid)
     assert len(started) >= 3, "Dagster's webserver, its daemon and a code server"
@@ -65,6 +67,10 @@ def sees_the_graph(page: Page, ui: Ui) -> None:
         short = re.compile(f"^{name}$|^{name[:6]}.*…{name[-11:]}$")
         expect(nodes.get_by_text(short)).to_be_visible()
     expect(page.get_by_text("Join the Dagster community")).to_have_count(0)
+    page.goto(f"{ui.url}/asset-groups")
+    for group in ("environment", "iteration", "benchmark"):
+        box = nodes.filter(has=page.get_by_text(group, exact=True))
+        expect(box).to_have_text(re.compile(rf"^{group}\s*\d$"))  # One count: what is materialized.
 
 
 def sees_an_iteration(page: Page, ui: Ui) -> None:
@@ -82,6 +88,8 @@ def sees_an_iteration(page: Page, ui: Ui) -> None:
 
     figure = rows.filter(has=page.get_by_text("success by iteration", exact=True))
     figure.get_by_text("Show Markdown").click()
+    link = rows.filter(has=page.get_by_text("report", exact=True)).get_by_role("link").first
+    expect(link).to_have_attribute("href", "/josh/report-001.html")
     image = page.locator("img[src^='data:image/png;base64,']")
     expect(image).to_be_visible()
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
@@ -134,9 +142,33 @@ def materializes_a_partition(page: Page, ui: Ui) -> None:
 def sees_the_runs(page: Page, ui: Ui) -> None:
     """The jobs that the command line ran are in the list, with their iteration, and succeeded."""
     page.goto(f"{ui.url}/runs")
-    for job, partition in (("iteration", "partition: 001"), ("baseline", "partition: 000"), ("prepare", "")):
+    for job, partition in (("iteration", "partition: 001"), ("baseline", ""), ("prepare", "")):
         named = page.locator("div").filter(has=page.get_by_role("link", name=job, exact=True))
         # The innermost element that holds the job and the box to tick: the run's line.
         run = named.filter(has=page.locator("input[type=checkbox]")).last
         expect(run).to_contain_text("Success")
         expect(run).to_contain_text(partition)
+
+
+def runs_an_iteration_again(page: Page, ui: Ui) -> None:
+    """A click on a run of the command line starts another; both are under their job and in the overview."""
+    (first,) = [
+        run["runId"]
+        for run in ui.ask(RUNS)["runsOrError"]["results"]
+        if (run["jobName"], run["assetSelection"]) == ("iteration", None)
+    ]
+    page.goto(f"{ui.url}/runs/{first}")
+    page.get_by_role("button", name="Re-execute all (*)").click()
+    page.wait_for_url(lambda url: "/runs/" in url and first not in url)
+    second = page.url.rsplit("/", 1)[1].partition("?")[0]
+    assert ui.wait_for(second) == "SUCCESS"
+    written = "SELECT stage FROM generations WHERE scope = '001' AND current AND run_id = ?"
+    assert len(ui.home.warehouse().rows(written, [second])) == len(CHAIN)
+
+    page.goto(f"{ui.url}/locations/josh/jobs/iteration/runs")
+    for run in (first, second):
+        named = page.locator("div").filter(has=page.locator(f"a[href$='/runs/{run}']"))
+        expect(named.filter(has=page.locator("input[type=checkbox]")).last).to_contain_text("Success")
+    page.goto(f"{ui.url}/overview/activity/timeline")
+    for job in ("prepare", "baseline", "iteration", "whole_goals"):
+        expect(page.get_by_role("link", name=job, exact=True)).to_be_visible()
