@@ -4,6 +4,8 @@ It is an asset of no stage: it runs the stages of a baseline in an iteration of 
 Dagster's, for nothing else is made in it.
 """
 
+from typing import Any
+
 import dagster as dg
 
 from assets.factory import LOOP_POOL, OWNERS, check_spec, report_renewed, told
@@ -30,7 +32,8 @@ READ = {name for stage in BASELINE_LOOP for name in stage.inputs} & {stage.name 
 )
 def base_evaluation(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Evaluate the base of the settings, and let it stand."""
-    metadata, checks = {}, []
+    metadata: dict[str, Any] = {}
+    checks = []
     with josh.step(context) as step:
         iteration = baseline_iteration(step)
         for stage in BASELINE_LOOP:

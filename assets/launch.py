@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -92,10 +92,12 @@ def run_job(
 
         repository = definitions(terminal).get_repository_def()
         job = repository.get_job(name)
-        if partition is not None:
-            instance.add_dynamic_partitions(job.partitions_def.name, [partition])
         selection = {dg.AssetKey(asset) for asset in assets} if assets else None
-        place = job.get_tags_for_partition_key(partition, selection) if partition is not None else {}
+        place: Mapping[str, str] = {}
+        if partition is not None:
+            assert isinstance(job.partitions_def, dg.DynamicPartitionsDefinition), f"{name} has no partitions"
+            instance.add_dynamic_partitions(str(job.partitions_def.name), [partition])
+            place = job.get_tags_for_partition_key(partition, selection)
         (location,) = ModuleTarget(**LOCATION, attribute=None, working_directory=None).create_origins()
         run = instance.create_run_for_job(
             job,

@@ -39,7 +39,7 @@ BACKFILL_STATUS = "query($id: String!){partitionBackfillOrError(backfillId:$id){
 
 @pytest.fixture(scope="module")
 def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
-    """Iteration 001 is done, 002 is open; the sensor may go on to 002."""
+    """Iteration 001 is done; the sensor may go on to 002."""
     folder = tmp_path_factory.mktemp("daemon")
     with (
         pytest.MonkeyPatch.context() as patch,
