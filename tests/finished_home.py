@@ -44,7 +44,10 @@ def finished_home(folder: Path, rounds: int = 2) -> Home:
         settings = home.settings(str(tiny_profile(folder, training=SFT)))
         home.remember_settings(settings)
         prepare(step_of(home, settings, "prepare"))
-        for number in range(rounds + 1):
+        run_iteration(home, settings, BASELINE, "run-0")
+        for number in range(1, rounds + 1):
+            # Resolved twice: a generation of the policy is one that another has replaced.
+            run_stages(home, settings, f"run-{number - 1}", f"{number:03d}", "policy")
             run_iteration(home, settings, f"{number:03d}", f"run-{number}")
     return home
 
