@@ -1,13 +1,14 @@
 """Assets, made from what the stages declare; and the audit, which is of no stage."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
 from assets.pages import PAGES_OF, judged, sample, table
 from assets.resources import JoshResource
-from josh_pipeline.audit.text import standing
+from josh_pipeline.audit.text import not_holding, standing
 from josh_pipeline.audit.whole import audit_home, store_digest
 from josh_pipeline.stages import promotion
 from josh_pipeline.stages.registry import BY_NAME
@@ -58,19 +59,33 @@ def asset_of(stage: Stage) -> dg.AssetsDefinition:
         open_iteration(context, done)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(done.version),
-            metadata={
-                **pages,
-                **_place(stage),
-                "dagster/partition_row_count" if partitioned else "dagster/row_count": done.rows,
-                "generation": done.generation.number,
-                **done.facts,
-                **{name: table(rows) for name, rows in done.tables.items() if rows},
-                **shown,
-            },
+            metadata=together(
+                pages,
+                _place(stage),
+                {"dagster/partition_row_count" if partitioned else "dagster/row_count": done.rows},
+                {"generation": done.generation.number},
+                done.facts,
+                {name: table(rows) for name, rows in done.tables.items() if rows},
+                shown,
+            ),
             check_results=[judged(check, done.verdicts[check.name]) for check in stage.checks],
         )
 
     return made
+
+
+def together(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Put parts of metadata into one.
+
+    Raises:
+        ValueError: two parts have a key in common, and one would hide the other.
+    """
+    found: dict[str, Any] = {}
+    for part in parts:
+        if twice := sorted(found.keys() & part.keys()):
+            raise ValueError(f"Two parts of the metadata are called {twice}: give one another name.")
+        found |= part
+    return found
 
 
 def open_iteration(context: dg.AssetExecutionContext, made: Made) -> None:
@@ -176,7 +191,7 @@ def audit(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.Materiali
         "generations": table(generations),
         **{f"checked: {what}": number for what, number in found.checked.items()},
     }
-    sentence = f"{len(broken)} links do not hold; the first: {broken[0].message}" if broken else "Every link holds."
+    sentence = f"{not_holding(len(broken))}; the first: {broken[0].message}" if broken else "Every link holds."
     return dg.MaterializeResult(
         data_version=dg.DataVersion(store_digest(known)),
         metadata=metadata | ({"findings": table(findings)} if findings else {}),

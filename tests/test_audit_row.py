@@ -94,10 +94,11 @@ def test_a_row_of_the_same_key_that_another_generation_wrote_says_nothing_of_the
     assert audit_row(home, row_of(home)).audit.sound
 
 
-def test_a_row_that_was_harvested_twice_answers_for_itself_alone(home: Home) -> None:
+def test_a_row_that_was_harvested_twice_answers_as_the_one_that_its_adapter_saw(home: Home) -> None:
     run_stages(home, home.settings(), "again", "001", "preferences")
-    alter(home, "UPDATE preference_rows SET policy_digest = 'x' WHERE iteration = '001' AND generation = 1")
-    assert audit_row(home, row_of(home)).audit.sound
+    alter(home, "UPDATE preference_rows SET policy_digest = 'x' WHERE iteration = '001' AND generation = 2")
+    found = audit_row(home, row_of(home))
+    assert found.audit.sound and found.harvested.number == 1 and "adapter" in kinds(found)
 
 
 def test_an_adapter_that_was_altered_shows_in_the_chain_of_its_rows(
