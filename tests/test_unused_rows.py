@@ -64,8 +64,8 @@ def test_the_report_tells_of_the_rows_that_the_adapter_saw_and_that_newer_ones_l
     assert sum(after.harvests[0].rows.values()) == trained
     assert after.unused == (SENTENCE,)
     text = report_page(after)
-    assert text.count("lie unused") == 1 and "harvested again (method kto)" in text
-    assert "lie unused" not in report_page(before)
+    assert text.count("lies unused") == 1 and "harvested again (method kto)" in text
+    assert "lies unused" not in report_page(before)
 
 
 def test_scores_say_in_one_line_that_newer_rows_lie_unused(
@@ -147,6 +147,18 @@ def test_used_rows_are_told_of_when_the_new_adapter_is_evaluated(harvested_again
     of_first = [(cost.round, cost.step) for cost in data.costs if cost.iteration == 1]
     assert ("other runs", "training") in of_first, "what was paid for the first adapter is told too"
     assert len(of_first) == len(set(of_first))
+
+
+def test_trees_that_no_row_came_from_yet_are_told_of_too(home: Home) -> None:
+    before, settings = load_report(home.warehouse()), home.settings()
+    fewer = settings.model_copy(update={"search": settings.search.model_copy(update={"goals": 6})})
+    run_stages(home, fewer, "fewer", "001", "rollouts")
+    after = load_report(home.warehouse())
+    assert after.harvests == before.harvests and after.tree == before.tree
+    assert after.unused == (
+        "Iteration 001's goals were searched again after its rows were harvested; the rows are from generation 1's "
+        "trees: rerun reward_labels and preference_pairs to use the new ones.",
+    )
 
 
 def test_a_rerun_that_harvests_the_same_rows_leaves_nothing_unused(home: Home) -> None:

@@ -1,41 +1,44 @@
-"""What was made anew in an iteration and is used by nothing yet: rows that no adapter saw, an unmeasured adapter."""
+"""What was made anew in an iteration and is used by nothing yet: trees, rows that no adapter saw, an adapter."""
 
 from josh_pipeline.stages.policy import policy_behind
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
+SAID = {
+    "preferences": "Iteration {iteration}'s goals were searched again after its rows were harvested; the rows are from "
+    "generation {older}'s trees: rerun {labels} and {preferences} to use the new ones.",
+    "adapter": "Iteration {iteration}'s rows were harvested again (method {method}) after its adapter was trained; the "
+    "adapter saw generation {older}'s rows: rerun {adapter} to use them.",
+    "evaluation": "Iteration {iteration}'s adapter was trained again after its evaluation, which measured that of "
+    "generation {older}: rerun {evaluation} to use it.",
+}
+"""Stage to what is said where a rerun has written something else since than it was made from."""
 REPLACED = (
-    "SELECT i.stage, n.generation AS newer, o.generation AS older FROM generation_inputs i "
+    "SELECT i.stage, i.input_stage AS source, o.generation AS older, n.generation AS newer FROM generation_inputs i "
     "JOIN generations o ON o.stage = i.input_stage AND o.scope = i.input_scope AND o.generation = i.input_generation "
     "JOIN generations n ON n.stage = i.input_stage AND n.scope = i.input_scope AND n.current "
-    "WHERE i.current AND i.scope = $iteration AND i.input_scope = i.scope AND n.content <> o.content "
-    "AND (i.stage, i.input_stage) IN (('adapter', 'preferences'), ('evaluation', 'adapter'))"
+    "WHERE i.current AND i.scope = ? AND i.input_scope = i.scope AND n.content <> o.content "
+    "AND (i.stage, i.input_stage) IN (('preferences', 'rollouts'), ('adapter', 'preferences'), ('evaluation', 'adapter')) "
+    "ORDER BY n.created_at"
 )
-"""What the current adapter and evaluation were made from, where a rerun has written something else since."""
 
 
 def unused(warehouse: Warehouse, iteration: str) -> tuple[str, ...]:
-    """Say which newer rows, or newer adapter, of an iteration lie unused; best nothing.
+    """Say which newer trees, rows or adapter of an iteration lie unused; best nothing.
 
     Another attempt that is under way is not meant: it goes on by itself.
     """
+    assets = {name: stage.asset for name, stage in warehouse.layout.stages.items()}
     sentences = []
-    for found in warehouse.rows(f"{REPLACED} ORDER BY i.stage", {"iteration": iteration}):
-        source = "preferences" if found["stage"] == "adapter" else "adapter"
-        newer, older = (Generation(source, iteration, found[name]) for name in ("newer", "older"))
+    for found in warehouse.rows(REPLACED, [iteration]):
+        newer, older = (Generation(found["source"], iteration, found[name]) for name in ("newer", "older"))
         behind = [policy_behind(warehouse, one) for one in (newer, older)]
         if behind[0] is None or behind[1] is None or behind[0].identity != behind[1].identity:
             continue
-        again = f"rerun {warehouse.layout.stages[found['stage']].asset} to use"
-        if found["stage"] == "adapter":
-            sentences.append(
-                f"Iteration {iteration}'s rows were harvested again (method {_method(warehouse, newer)}) after its "
-                f"adapter was trained; the adapter saw generation {older.number}'s rows: {again} them."
-            )
-        elif _candidate(warehouse, newer) != _candidate(warehouse, older):
-            sentences.append(
-                f"Iteration {iteration}'s adapter was trained again after its evaluation, which measured that of "
-                f"generation {older.number}: {again} it."
-            )
+        # The time that a training took is a part of its row, and makes no other adapter of it.
+        if found["source"] == "adapter" and _candidate(warehouse, newer) == _candidate(warehouse, older):
+            continue
+        method = _method(warehouse, newer) if found["source"] == "preferences" else ""
+        sentences.append(SAID[found["stage"]].format(iteration=iteration, older=older.number, method=method, **assets))
     return tuple(sentences)
 
 
