@@ -17,8 +17,8 @@ REPLACED = (
     "JOIN generations o ON o.stage = i.input_stage AND o.scope = i.input_scope AND o.generation = i.input_generation "
     "JOIN generations n ON n.stage = i.input_stage AND n.scope = i.input_scope AND n.current "
     "WHERE i.current AND i.scope = ? AND i.input_scope = i.scope AND n.content <> o.content "
-    "AND (i.stage, i.input_stage) IN (('preferences', 'rollouts'), ('adapter', 'preferences'), ('evaluation', 'adapter')) "
-    "ORDER BY n.created_at"
+    "AND (i.stage, i.input_stage) IN "
+    "(('preferences', 'rollouts'), ('adapter', 'preferences'), ('evaluation', 'adapter')) ORDER BY n.created_at"
 )
 
 
