@@ -1,13 +1,14 @@
 """Assets, made from what the stages declare; and the audit, which is of no stage."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
 from assets.pages import PAGES_OF, judged, sample, table
 from assets.resources import JoshResource
-from josh_pipeline.audit.text import standing
+from josh_pipeline.audit.text import not_holding, standing
 from josh_pipeline.audit.whole import audit_home, store_digest
 from josh_pipeline.stages import promotion
 from josh_pipeline.stages.registry import BY_NAME
@@ -50,13 +51,13 @@ def asset_of(stage: Stage) -> dg.AssetsDefinition:
         report_renewed(context, done, scope)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(done.version),
-            metadata={
-                **found,
-                "dagster/table_name": _place(stage),
-                "dagster/partition_row_count" if partitions else "dagster/row_count": done.rows,
-                "generation": done.generation.number,
-                **shown,
-            },
+            metadata=together(
+                found,
+                {"dagster/table_name": _place(stage)},
+                {"dagster/partition_row_count" if partitions else "dagster/row_count": done.rows},
+                {"generation": done.generation.number},
+                shown,
+            ),
             check_results=[judged(check, done.verdicts[check.name]) for check in stage.checks],
         )
 
@@ -80,7 +81,21 @@ def check_spec(check: Check, asset: str, partitions: dg.PartitionsDefinition[str
 def told(stage: Stage, step: Step, done: Made, scope: str) -> dict[str, Any]:
     """Return what a stage tells people: figures and links, facts and tables."""
     pages = PAGES_OF[stage.name](step, scope) if stage.name in PAGES_OF else {}
-    return {**pages, **done.facts, **{name: table(rows) for name, rows in done.tables.items() if rows}}
+    return together(pages, done.facts, {name: table(rows) for name, rows in done.tables.items() if rows})
+
+
+def together(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Put parts of metadata into one.
+
+    Raises:
+        ValueError: two parts have a key in common, and one would hide the other.
+    """
+    found: dict[str, Any] = {}
+    for part in parts:
+        if twice := sorted(found.keys() & part.keys()):
+            raise ValueError(f"Two parts of the metadata are called {twice}: give one another name.")
+        found |= part
+    return found
 
 
 def report_renewed(context: dg.AssetExecutionContext, made: Made, iteration: str) -> None:
@@ -183,7 +198,7 @@ def audit(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.Materiali
         "generations": table(generations),
         **{f"checked: {what}": number for what, number in found.checked.items()},
     }
-    sentence = f"{len(broken)} links do not hold; the first: {broken[0].message}" if broken else "Every link holds."
+    sentence = f"{not_holding(len(broken))}; the first: {broken[0].message}" if broken else "Every link holds."
     return dg.MaterializeResult(
         data_version=dg.DataVersion(store_digest(known)),
         metadata=metadata | ({"findings": table(findings)} if findings else {}),

@@ -20,7 +20,6 @@ from josh_pipeline.report.figures import (
 from josh_pipeline.report.lines import line_of_iteration
 from josh_pipeline.report.load import harvest_of, played_ceiling
 from josh_pipeline.report.load_scores import line_changes, line_drifts, line_scores
-from josh_pipeline.report.tree import telling_tree
 from josh_pipeline.report.words import shortened
 from josh_pipeline.stages.stage import Check, Step, Verdict
 
@@ -83,7 +82,7 @@ LINKED = (
     "JOIN current_policies p ON p.iteration = t.iteration "
     "LEFT JOIN current_goals g ON g.scope = p.goals_scope AND g.goal_id = t.goal_id "
     "WHERE t.iteration = ? GROUP BY t.rollout_id, t.reward, t.rounds, t.failure "
-    "ORDER BY t.reward DESC, nodes DESC, t.rollout_id"
+    "ORDER BY t.reward DESC, any_value(json_array_length(t.earned)) DESC, nodes DESC, t.rollout_id"
 )
 
 
@@ -92,10 +91,9 @@ def tree_links(step: Step, iteration: str) -> dict[str, Any]:
 
     Nothing where the iteration has no tree.
     """
-    rollout = telling_tree(step.warehouse, iteration)
-    if rollout is None:
-        return {}
     found = step.warehouse.rows(LINKED, [iteration])
+    if not found:
+        return {}
     rows = [
         {
             "tree": tree_link(row["rollout_id"]),
@@ -108,7 +106,7 @@ def tree_links(step: Step, iteration: str) -> dict[str, Any]:
         for row in found
     ]
     return {
-        "a telling tree": dg.MetadataValue.url(tree_address(rollout)),
+        "a telling tree": dg.MetadataValue.url(tree_address(found[0]["rollout_id"])),
         "trees": both_ends(rows, "trees: the best, then the worst"),
     }
 
@@ -135,7 +133,7 @@ def row_links(step: Step, iteration: str) -> dict[str, Any]:
 
 def harvest_pages(step: Step, iteration: str) -> dict[str, Any]:
     """Draw what the trees gave, and link to rows."""
-    yields = harvest_of(step.warehouse, iteration)
+    yields = harvest_of(step.warehouse, iteration, f"iteration {iteration}", "current")
     return {"harvest": figure(harvest_yield([yields])), **row_links(step, iteration)}
 
 

@@ -272,7 +272,7 @@ def report_data() -> ReportData:
         created="2026-01-31 12:00", profile="quickstart", seed=0, model="SmolLM2-135M-Instruct",
         corpus=CorpusFacts("sample-700", "built-in sample corpus", "Generated; free to use.", "ab12", 700),
         injected=InjectedFaults(96, Carelessness(0.5, 0.3, 0.15), 0.52),
-        ceiling=Ceiling(150, 146, ()), unread=None,
+        ceiling=Ceiling(150, 146, ()), unread=None, unused=(),
         scores=(
             policy_score("cold start", 0.25),
             policy_score("JOSH round 1", 0.55, promoted=True, trees=48, full_trees=20, rows=20),

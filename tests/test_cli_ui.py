@@ -5,14 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from served_ui import CHAIN, Ui, alive, descendants, served
+from served_ui import CHAIN, LAUNCH, Ui, alive, descendants, served
 
 RUNS = "{runsOrError{... on Runs{results{jobName status}}}}"
-LAUNCH = (
-    "mutation($p: ExecutionParams!){launchRun(executionParams:$p){__typename "
-    "... on LaunchRunSuccess{run{runId}} "
-    "... on PythonError{message} ... on RunConfigValidationInvalid{errors{message}}}}"
-)
 FIGURES = (
     "{assetNodes{assetKey{path} assetMaterializations{partition metadataEntries{label "
     "... on MarkdownMetadataEntry{mdStr}}}}}"

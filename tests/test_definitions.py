@@ -15,7 +15,7 @@ import assets
 import josh_pipeline.stages
 from assets.automation import next_round, weekly_retraining
 from assets.definitions import defs
-from assets.factory import ITERATIONS, LOOP_POOL, tables_of
+from assets.factory import ITERATIONS, LOOP_POOL, tables_of, together
 from assets.launch import INSTANCE, LOCATION
 from assets.serve import Webserver, put_in_place, started
 from josh_pipeline.stages.registry import STAGES
@@ -155,3 +155,9 @@ def test_dagster_starts_the_processes_in_whose_place_the_pages_are_put(monkeypat
     builds = dagster_webserver.app.create_app_from_workspace_process_context
     assert "DagsterWebserver" in builds.__code__.co_names
     assert (dagster._cli.dev.open_ipc_subprocess, dagster_webserver.app.DagsterWebserver) == (started, Webserver)
+
+
+def test_metadata_of_one_name_twice_is_refused_and_hides_nothing() -> None:
+    assert together({"drift": 0.5}, {"drift by iteration": "figure"}) == {"drift": 0.5, "drift by iteration": "figure"}
+    with pytest.raises(ValueError, match=r"called \['drift'\]"):
+        together({"drift": "figure"}, {"generation": 1}, {"drift": 0.5})

@@ -47,6 +47,7 @@ def test_the_browser_shows_the_graph_materializes_a_partition_and_leads_to_figur
     follows_the_link_to_a_tree(page, ui)
     follows_the_link_to_a_row(page, ui)
     materializes_a_partition(page, ui)
+    sees_that_newer_rows_lie_unused(page, ui)
     sees_the_runs(page, ui)
     runs_an_iteration_again(page, ui)
 
@@ -85,6 +86,11 @@ def sees_an_iteration(page: Page, ui: Ui) -> None:
     expect(reward).to_be_visible()
     assert float(reward.inner_text()) == pytest.approx(float(str(scores[0]["mean_reward"])), abs=1e-3)
     expect(page.get_by_role("cell", name="after", exact=True).first).to_be_visible()
+    drift = ui.home.warehouse().rows("SELECT drift FROM current_drifts WHERE iteration = '001'")[0]["drift"]
+    number = rows.filter(has=page.get_by_text("drift", exact=True)).get_by_role("cell").nth(1)
+    assert float(number.inner_text()) == pytest.approx(drift, abs=1e-3)
+    drawn = rows.filter(has=page.get_by_text("drift by iteration", exact=True))
+    expect(drawn.get_by_text("Show Markdown")).to_be_visible()
 
     figure = rows.filter(has=page.get_by_text("success by iteration", exact=True))
     figure.get_by_text("Show Markdown").click()
@@ -137,6 +143,21 @@ def materializes_a_partition(page: Page, ui: Ui) -> None:
         return bool(found) or None
 
     assert ui.wait_until(written, "the second generation of labels")
+
+
+def sees_that_newer_rows_lie_unused(page: Page, ui: Ui) -> None:
+    """After a rerun of the harvest alone with another method, its page and the report say what no adapter saw."""
+    config = {"resources": {"josh": {"config": {"settings": {"training": {"method": "kto"}}}}}}
+    assert ui.launch("001", ["preference_pairs"], config) == "SUCCESS"
+    told = "the adapter saw generation 1's rows: rerun lora_adapter to use them"
+    page.goto(f"{ui.url}/assets/preference_pairs?view=partitions&partition=001")
+    fact = page.get_by_role("row").filter(has=page.get_by_text("unused when this was written", exact=True))
+    expect(fact).to_contain_text(told)
+    page.goto(f"{ui.url}/josh/report.html")
+    expect(page.locator(".note.unused")).to_contain_text(
+        f"harvested again (method kto) after its adapter was trained; {told}"
+    )
+    expect(page.locator("#harvest")).to_contain_text("SFT golden conversations")
 
 
 def sees_the_runs(page: Page, ui: Ui) -> None:

@@ -16,6 +16,7 @@ from josh_pipeline.audit.whole import audit_home
 from josh_pipeline.cli.options import partition
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import TerminalProgress
+from josh_pipeline.core.words import number_of
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.stage import ITERATION_DIGITS
 from josh_pipeline.store.gc import find_waste, remove, undisturbed
@@ -74,7 +75,7 @@ def export(options: argparse.Namespace) -> int:
     folder = Path(options.out)
     formats = FORMATS if options.format is None else (options.format,)
     for file in export(open_home(options.home), partition(options.iteration), folder, formats):
-        print(f"{folder / file.name}  {file.rows:,} rows")
+        print(f"{folder / file.name}  {number_of(file.rows, 'row')}")
     print(folder / MANIFEST)
     return 0
 
@@ -93,9 +94,7 @@ def gc(options: argparse.Namespace) -> int:
         if not options.dry_run:
             remove(home, waste)
     verb = "Would remove" if options.dry_run else "Removed"
-    rows = sum(waste.rows.values())
-    print(
-        f"{verb} {len(waste.generations)} generations with {rows:,} rows, and {len(waste.files)} files or "
-        f"folders of {decimal(waste.size)}."
-    )
+    generations, rows = number_of(len(waste.generations), "generation"), number_of(sum(waste.rows.values()), "row")
+    files = number_of(len(waste.files), "file or folder", "files or folders")
+    print(f"{verb} {generations} with {rows}, and {files} of {decimal(waste.size)}.")
     return 0

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from josh_pipeline.cli.options import partition
 from josh_pipeline.report.data import PolicyScore
+from josh_pipeline.report.lines import all_lines
 from josh_pipeline.report.load import standing_ceiling
 from josh_pipeline.report.load_scores import home_scores
 from josh_pipeline.report.pages import write_page
@@ -21,6 +22,7 @@ from josh_pipeline.report.tree import load_drawn_tree
 from josh_pipeline.report.viewer import tree_page, tree_text
 from josh_pipeline.report.words import percent, rate_text
 from josh_pipeline.stages.registry import open_home
+from josh_pipeline.stages.unused import unused
 from josh_pipeline.store.home import Home
 
 PROMOTED = {True: "yes", False: "no", None: ""}
@@ -73,6 +75,9 @@ def print_scores(home: Home) -> None:
     if ceiling is not None:
         reached = f"{percent(ceiling.share)} of these {ceiling.n} goals"
         console.print(f"User ceiling: a perfect agent reaches {reached}.")
+    for line in all_lines(home.warehouse()):
+        for sentence in (one for row in line.rounds for one in unused(home.warehouse(), row.iteration)):
+            console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def score_record(score: PolicyScore) -> dict[str, Any]:

@@ -136,6 +136,8 @@ class HarvestYield:
         full, partial, none, failed: trees by reward; failed ones apart.
         rows: label of a row for people to its number.
         by_round: search round to the number of turns that gave (desirable, undesirable) rows.
+        alike: how many rows want exactly the calls of an evaluated goal, in a sentence; None where no goal
+            names its calls.
     """
 
     iteration: int
@@ -147,6 +149,7 @@ class HarvestYield:
     failed: int
     rows: Mapping[str, int]
     by_round: Mapping[int, tuple[int, int]]
+    alike: str | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,8 @@ class Cost:
     """What one step took.
 
     Attributes:
-        round: name of the iteration for people; empty for what came before the first round.
+        round: name of the iteration for people; empty for what came before the first round, ``other runs``
+            for what no score came from.
         step: ``cold start``, ``rollouts``, ``training`` or ``evaluation``.
         seconds: wall time; None where it was not recorded.
         usage: requests and tokens; of training the tokens of its rows count as sampled.
@@ -227,6 +231,7 @@ class ReportData:
         model: name of the foundation.
         ceiling: what a perfect agent reaches with this user on the goals of the evaluation.
         unread: why ceiling and injected faults are missing where the settings cannot be read; else None.
+        unused: what was made again and is not what the rest tells of, a sentence each.
         scores: in order of iteration; the cold start first.
         changes: each candidate against the policy before it, and the last against the first.
         decisions: of the gate, one for each attempt.
@@ -247,6 +252,7 @@ class ReportData:
     injected: InjectedFaults | None
     ceiling: Ceiling | None
     unread: str | None
+    unused: tuple[str, ...]
     scores: tuple[PolicyScore, ...]
     changes: tuple[PolicyChange, ...]
     decisions: tuple[Decision, ...]
