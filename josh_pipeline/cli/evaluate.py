@@ -12,6 +12,7 @@ from josh_pipeline.cli.options import quiet_libraries, settings_of
 from josh_pipeline.core.locks import at_work
 from josh_pipeline.core.progress import TerminalProgress
 from josh_pipeline.environments.registry import environment_class
+from josh_pipeline.evaluation.playing import require_endpoints
 from josh_pipeline.report.words import GoalKind, goal_kind, percent, rate_text
 from josh_pipeline.stages.benchmark import Benchmark, benchmark
 from josh_pipeline.stages.registry import open_home, prepare
@@ -23,6 +24,7 @@ def evaluate(options: argparse.Namespace) -> int:
     quiet_libraries()
     home = open_home(options.home)
     settings = settings_of(home, options)
+    require_endpoints(settings)
     environment = environment_class(settings.environment.name)
     plurals = {plural: kind for kind, plural in environment.kinds.items()}
     kind = plurals.get(options.goals, options.goals)

@@ -40,6 +40,7 @@ COMMANDS = (
                 metavar="CALLS.jsonl",
                 help='lines {"source_id" or "dialogue_id", "calls": [{"tool", "arguments"}]}; - for stdin',
             ),
+            argument("--strict", action="store_true", help="exit with 1 where a line cannot be replayed"),
             *ENVIRONMENT,
             SEMANTICS,
             HOME,
@@ -102,7 +103,7 @@ COMMANDS = (
                 "target",
                 nargs="?",
                 metavar="ITERATION or ROW",
-                help="what an iteration descends from, or the first digits of a row's id (default: all)",
+                help="what an iteration of the home descends from, else the first digits of a row's id (default: all)",
             ),
             argument(
                 "--source",

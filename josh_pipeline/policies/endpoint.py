@@ -80,8 +80,8 @@ class EndpointPolicy:
             async with asyncio.timeout(self._request_seconds):
                 response = await self._client.get(f"{self._url}/models")
         except (httpx.HTTPError, TimeoutError) as fault:
-            kind = type(fault).__name__
-            raise UserError(f"Nothing answers at {self._url} ({kind}): start the server, or mend --endpoint.") from None
+            reason = ": ".join(filter(None, (type(fault).__name__, str(fault))))
+            raise UserError(f"Nothing answers at {self._url} ({reason}): start the server, or mend the URL.") from None
         if response.status_code in {401, 403}:
             raise UserError(f"{self._url} refuses the key: set {KEY_VARIABLE} in the environment.")
 

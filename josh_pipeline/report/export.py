@@ -9,9 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from josh_pipeline.audit.whole import store_digest
 from josh_pipeline.core.content import canonical_json
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.files import writing
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.stages.preferences import stored_rows
 from josh_pipeline.store.home import Home
@@ -63,8 +66,7 @@ def export(home: Home, iteration: str | None, folder: Path, formats: Sequence[st
     if not iterations:
         raise UserError("There is nothing to export yet: run josh iterate first, or give another iteration.")
     files: list[ExportedFile] = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder / MANIFEST):
         if "parquet" in formats:
             files += export_tables(warehouse, iteration, folder)
         if "jsonl" in formats:
@@ -72,8 +74,6 @@ def export(home: Home, iteration: str | None, folder: Path, formats: Sequence[st
                 files += export_rows(warehouse, row["scope"], folder)
         manifest = json.dumps(manifest_of(home, iteration, formats, files), indent=1)
         (folder / MANIFEST).write_text(manifest)
-    except OSError as fault:
-        raise UserError(f"{folder} cannot be written to ({fault.strerror}): give another --out.") from None
     return files
 
 
@@ -98,7 +98,10 @@ def export_tables(warehouse: Warehouse, iteration: str | None, folder: Path) -> 
         path = folder / "tables" / f"{table}.parquet"
         quoted = str(path).replace("'", "''")
         with warehouse.connection() as connection:
-            rows = connection.execute(f"COPY ({query}) TO '{quoted}' (FORMAT parquet)").fetchall()[0][0]
+            try:
+                rows = connection.execute(f"COPY ({query}) TO '{quoted}' (FORMAT parquet)").fetchall()[0][0]
+            except duckdb.IOException as fault:
+                raise OSError(0, str(fault).splitlines()[0]) from None
         files.append(ExportedFile(f"tables/{table}.parquet", int(rows), file_digest(path)))
     return files
 

@@ -90,7 +90,7 @@ class Warehouse:
                 break
             except duckdb.IOException as fault:
                 if "lock" not in str(fault).lower():
-                    reason = str(fault).splitlines()[0].rstrip(".")
+                    reason = str(fault).splitlines()[0].rstrip(".!")
                     raise UserError(f"The store {self.path} cannot be opened: {reason}.") from None
                 if time.monotonic() > deadline:
                     raise UserError(
