@@ -1,10 +1,12 @@
 """What the command line says where somebody slips: one true sentence that says what to do, and nothing done."""
 
+import errno
 import json
 import re
 import time
 from pathlib import Path
 
+import duckdb
 import pytest
 from finished_home import copied, step_of
 from tiny_loop import play_with, tiny_profile
@@ -72,7 +74,7 @@ def test_a_report_of_an_iteration_that_is_not_there_names_those_that_are(
 
 
 def test_digits_that_are_no_iteration_of_the_home_begin_a_row_s_id(
-    finished: Home, capsys: pytest.CaptureFixture[str]
+    finished: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = ("--home", str(finished.root))
     ids = [row["row_id"] for row in finished.warehouse().rows("SELECT row_id FROM current_preference_rows")]
@@ -80,20 +82,17 @@ def test_digits_that_are_no_iteration_of_the_home_begin_a_row_s_id(
     prefix = next(one for one in digits if sum(row.startswith(one) for row in ids) == 1 and int(one) > 2)
     assert main(["audit", prefix, *home]) == 0
     assert f"row {prefix}" in capsys.readouterr().out
+    assert main(["audit", prefix, "--html", "row.html", *home]) == 0
+    assert capsys.readouterr().out == "row.html\n" and prefix in (tmp_path / "row.html").read_text()
     assert main(["audit", "1", "--json", *home]) == 0
     assert "links" not in json.loads(capsys.readouterr().out), "an iteration that is there comes first"
     nowhere = next(str(number) for number in range(100, 999) if not any(one.startswith(str(number)) for one in ids))
-    assert f"No training row begins with '{nowhere}', and no iteration is called so" in refused(
+    assert f"No training row begins with '{nowhere}': give an iteration of this home, or" in refused(
         capsys, "audit", nowhere, *home
     )
     assert f"No iteration is called '{nowhere}', and no policy begins so" in refused(
         capsys, "evaluate", "--policy", nowhere, *home
     )
-
-
-def test_a_page_of_digits_is_of_a_row(finished: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = refused(capsys, "audit", "001", "--html", "row.html", "--home", str(finished.root))
-    assert "training row" in said and not (tmp_path / "row.html").exists()
 
 
 def test_a_source_and_an_iteration_are_not_asked_for_together(
@@ -197,6 +196,27 @@ def test_scores_and_report_say_how_far_one_run_tells(
     entry = EXPERIMENTS.read_text().split("One seed is not one run\n")[1].split("\n## ")[0]
     ended = [float(line.split("|")[-2].split("%")[0]) for line in entry.splitlines() if line.startswith("| 2026")]
     assert len(ended) == 4 and f"up to {max(ended) - min(ended):.1f} points apart" in ONE_RUN
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (
+            duckdb.TransactionException("Failed to commit: No space left on device"),
+            "No space is left on the disk: free",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space is left on the disk: free some"),
+        (PermissionError(errno.EACCES, "Permission denied", "a/lock"), "a/lock is closed to you (Permission denied): "),
+    ],
+)
+def test_a_full_disk_and_a_closed_folder_are_told_wherever_they_are_met(
+    fault: Exception, said: str, finished: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("josh_pipeline.cli.home.find_waste", broken)
+    assert refused(capsys, "gc", "--dry-run", "--home", str(finished.root)).startswith(said)
 
 
 @pytest.mark.parametrize(

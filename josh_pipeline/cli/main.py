@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from josh_pipeline.cli.options import ENVIRONMENT, SEMANTICS, SETTINGS, positive
 from josh_pipeline.core.command import HOME, JSON, Command, argument
-from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.errors import UserError, machine_fault
 from josh_pipeline.environments.registry import brought_commands
 
 STDERR = 2
@@ -150,7 +150,9 @@ def main(arguments: Sequence[str] | None = None, extra: Sequence[Command] = ()) 
         The exit status: 0, or 1 after a mistake that the person can mend (argparse exits with 2), or
         130 after Ctrl-C.
     """
-    options = parser(extra).parse_args(arguments)
+    options, unknown = parser(extra).parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     atexit.register(silence)
     try:
         module, _, function = options.run.partition(":")
@@ -158,9 +160,6 @@ def main(arguments: Sequence[str] | None = None, extra: Sequence[Command] = ()) 
         status = run(options)
         sys.stdout.flush()
         return status
-    except UserError as fault:
-        print(f"josh: {fault}", file=sys.stderr)
-        return 1
     except BrokenPipeError:
         # The reader has had enough (josh goals | head): nothing more can be said, and nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -168,6 +167,12 @@ def main(arguments: Sequence[str] | None = None, extra: Sequence[Command] = ()) 
     except KeyboardInterrupt:
         print("josh: stopped; the same command goes on from here.", file=sys.stderr)
         return 130
+    except Exception as fault:
+        sentence = str(fault) if isinstance(fault, UserError) else machine_fault(fault)
+        if sentence is None:
+            raise
+        print(f"josh: {sentence}", file=sys.stderr)
+        return 1
 
 
 def silence() -> None:
@@ -192,7 +197,7 @@ def parser(extra: Sequence[Command] = ()) -> argparse.ArgumentParser:
             epilog=f"example:\n  {command.example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        made.set_defaults(run=command.run)
+        made.set_defaults(run=command.run, parser=made)  # whose usage says what the command does take
         for names, how in command.arguments:
             made.add_argument(*names, **how)
     return top

@@ -199,7 +199,8 @@ def _refusal(response: httpx.Response) -> RolloutError:
     text = storable_text(" ".join(response.text.split())[:300])
     if "context" in text and ("length" in text or "maximum" in text):
         return RolloutError("context_length", text)
-    return RolloutError("endpoint", f"HTTP {response.status_code}: {text}")
+    hint = " (is the URL right, up to its /v1, and the model's name?)" if response.status_code == 404 else ""
+    return RolloutError("endpoint", f"HTTP {response.status_code}: {text}{hint}")
 
 
 def _chat_messages(request: Request) -> list[dict[str, Any]]:

@@ -140,15 +140,17 @@ def known_home(path: str | Path | None, layout: Layout) -> Home:
         path: see ``home_at``.
 
     Raises:
-        UserError: there is none, or it cannot be looked into.
+        UserError: there is none.
     """
     home = Home(home_root(path), layout)
     try:
         home.store.stat()
     except OSError as fault:
-        missing = isinstance(fault, FileNotFoundError | NotADirectoryError)
-        found = f"There is no home at {home.root}" if missing else f"{home.root} cannot be read ({fault.strerror})"
-        raise UserError(f"{found}: run josh iterate first, or name a home with --home or JOSH_HOME.") from None
+        if not isinstance(fault, FileNotFoundError | NotADirectoryError):
+            raise
+        raise UserError(
+            f"There is no home at {home.root}: run josh iterate first, or name a home with --home or JOSH_HOME."
+        ) from None
     return home
 
 
