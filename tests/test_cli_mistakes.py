@@ -15,6 +15,7 @@ from assets.cli import run as main
 from josh_pipeline.report.words import ONE_RUN
 from josh_pipeline.settings import load_settings
 from josh_pipeline.stages.preferences import rows_sound
+from josh_pipeline.stages.registry import open_home
 from josh_pipeline.store.home import Home
 
 EXPERIMENTS = Path(__file__).parent.parent / "EXPERIMENTS.md"
@@ -61,6 +62,13 @@ def test_a_home_is_not_made_in_a_folder_of_something_else(tmp_path: Path, capsys
         said = refused(capsys, command, "--home", "program")
         assert said.startswith(f"{other} is no home, and holds other things ('app.py'): name a new or an empty folder")
     assert sorted(one.name for one in other.iterdir()) == ["app.py", "models"]
+
+
+def test_a_home_whose_store_was_removed_is_one_still(tmp_path: Path) -> None:
+    home = open_home(tmp_path / "home")
+    for left in ("adapters", "locks", "josh.version-3.duckdb", "iterate.lock", ".DS_Store"):
+        (home.root / left).touch()
+    assert open_home(home.root) == home
 
 
 def test_a_report_of_an_iteration_that_is_not_there_names_those_that_are(

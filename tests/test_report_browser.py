@@ -12,6 +12,7 @@ from report_samples import policy_change, policy_drift, policy_score, report_dat
 
 from josh_pipeline.report.data import Decision, ReportData
 from josh_pipeline.report.html import report_page
+from josh_pipeline.report.words import ONE_RUN
 
 SECTIONS = ("scores", "differences", "where", "drift", "harvest", "tree", "training", "examples", "settings")
 FIGURES = 8
@@ -106,3 +107,8 @@ def test_the_last_round_s_examples_are_open_and_the_earlier_ones_can_be_opened(p
     last = rounds.last
     last.locator("summary").click()
     assert last.locator(".pair").first.is_visible() is (rounds.count() > 1)
+
+
+def test_beside_the_scores_stands_how_far_one_run_tells(page: Page) -> None:
+    note = page.locator("#scores p").filter(has_text=ONE_RUN)
+    assert note.is_visible() and note.evaluate("one => one.scrollWidth <= one.clientWidth")

@@ -162,7 +162,9 @@ def _refuse_other(root: Path) -> None:
     """
     own = {place.name for place in vars(Home).values() if isinstance(place, Inside)} | {"settings", "locks"}
     others = sorted(
-        one.name for one in root.iterdir() if one.name not in own and one.suffix != ".lock" and one.name[0] != "."
+        one.name
+        for one in root.iterdir()
+        if not (one.name in own or one.suffix == ".lock" or one.name.startswith((".", "josh.")))
     )
     if others:
         raise UserError(
