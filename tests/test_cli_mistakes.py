@@ -111,6 +111,11 @@ def test_a_source_and_an_iteration_are_not_asked_for_together(
     assert said == "--source follows a source through all iterations: leave 001 out."
 
 
+def test_a_role_and_a_selection_are_not_asked_for_together(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "evaluate", "--split", "test-450", "--role", "val")
+    assert said == "--split is a selection of its own: leave --role out."
+
+
 def test_every_command_that_writes_a_file_makes_its_folders_or_says_why_not(
     finished: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from josh_pipeline.cli.options import quiet_libraries, settings_of
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.locks import at_work
 from josh_pipeline.core.progress import TerminalProgress
 from josh_pipeline.environments.registry import environment_class
@@ -28,7 +29,9 @@ def evaluate(options: argparse.Namespace) -> int:
     environment = environment_class(settings.environment.name)
     plurals = {plural: kind for kind, plural in environment.kinds.items()}
     kind = plurals.get(options.goals, options.goals)
-    selection = options.split or options.role
+    if options.split and options.role:
+        raise UserError("--split is a selection of its own: leave --role out.")
+    selection = options.split or options.role or "test"
     with at_work(home.root), TerminalProgress() as progress:
         step = start_step(home, settings, f"evaluate-{uuid.uuid4()}", progress)
         prepare(step)
