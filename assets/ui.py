@@ -40,7 +40,7 @@ def refuse_taken(host: str, port: int) -> None:
         # Python lengthens strerror by the address, which the sentence names already.
         said = str(fault.strerror) if isinstance(fault, OSError) else "no such port"
         reason, _, _ = said.partition(" (while attempting")
-        raise UserError(f"Port {port} on {host} cannot be used ({reason}): choose another --port.") from None
+        raise UserError(f"Port {port} on {host} cannot be used ({reason}): choose another --port or --host.") from None
 
 
 def dagster_dev(host: str, port: int, workspace: Path) -> list[str]:

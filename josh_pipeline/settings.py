@@ -383,10 +383,13 @@ def _profile(name: str) -> dict[str, Any]:
     """Read the values of a shipped profile or a YAML file, over those of the profile that it extends."""
     if name in profile_names():
         text = (files("josh_pipeline") / "profiles" / f"{name}.yaml").read_text()
-    elif Path(name).is_file():
-        text = Path(name).read_text()
     else:
-        raise UserError(f"No profile {name!r}: use one of {', '.join(profile_names())}, or a YAML file's path.")
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as fault:
+            reason = fault.strerror if isinstance(fault, OSError) else "it is no text"
+            known = ", ".join(profile_names())
+            raise UserError(f"No profile {name!r} ({reason}): use one of {known}, or a YAML file's path.") from None
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as fault:

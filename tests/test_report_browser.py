@@ -12,6 +12,7 @@ from report_samples import policy_change, policy_drift, policy_score, report_dat
 
 from josh_pipeline.report.data import Decision, ReportData
 from josh_pipeline.report.html import report_page
+from josh_pipeline.report.words import ONE_RUN
 
 SECTIONS = ("scores", "differences", "where", "drift", "harvest", "tree", "training", "examples", "settings")
 FIGURES = 8
@@ -127,3 +128,8 @@ def test_newer_rows_that_lie_unused_are_told_above_the_scores(browser: Browser, 
     page.set_content(report_page(data))
     assert page.locator(".note.unused").count() == 0
     page.close()
+
+
+def test_beside_the_scores_stands_how_far_one_run_tells(page: Page) -> None:
+    note = page.locator("#scores p").filter(has_text=ONE_RUN)
+    assert note.is_visible() and note.evaluate("one => one.scrollWidth <= one.clientWidth")

@@ -53,7 +53,7 @@ def test_scores_name_each_policy_once_with_what_it_was_trained_on(warehouse: War
 def test_the_report_tells_of_a_line_up_to_the_iteration_asked_for(warehouse: Warehouse) -> None:
     assert list(line_of_iteration(warehouse).candidates) == ["000", "001", "002"]
     assert list(line_of_iteration(warehouse, "001").candidates) == ["000", "001"]
-    with pytest.raises(UserError, match="Iteration 007 has been evaluated in this home yet"):
+    with pytest.raises(UserError, match="Iteration 007 has not been evaluated in this home: take one of 000, 001, 002"):
         line_of_iteration(warehouse, "007")
 
 

@@ -80,8 +80,8 @@ class EndpointPolicy:
             async with asyncio.timeout(self._request_seconds):
                 response = await self._client.get(f"{self._url}/models")
         except (httpx.HTTPError, TimeoutError) as fault:
-            kind = type(fault).__name__
-            raise UserError(f"Nothing answers at {self._url} ({kind}): start the server, or mend --endpoint.") from None
+            reason = ": ".join(filter(None, (type(fault).__name__, str(fault))))
+            raise UserError(f"Nothing answers at {self._url} ({reason}): start the server, or mend the URL.") from None
         if response.status_code in {401, 403}:
             raise UserError(f"{self._url} refuses the key: set {KEY_VARIABLE} in the environment.")
 
@@ -199,7 +199,8 @@ def _refusal(response: httpx.Response) -> RolloutError:
     text = storable_text(" ".join(response.text.split())[:300])
     if "context" in text and ("length" in text or "maximum" in text):
         return RolloutError("context_length", text)
-    return RolloutError("endpoint", f"HTTP {response.status_code}: {text}")
+    hint = " (is the URL right, up to its /v1, and the model's name?)" if response.status_code == 404 else ""
+    return RolloutError("endpoint", f"HTTP {response.status_code}: {text}{hint}")
 
 
 def _chat_messages(request: Request) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from josh_pipeline.report.load import load_report
 from josh_pipeline.report.pages import Bubble, page, write_page
 from josh_pipeline.report.tree_svg import dots
 from josh_pipeline.report.viewer import tree_page
-from josh_pipeline.report.words import nats, percent, rate_text
+from josh_pipeline.report.words import ONE_RUN, nats, percent, rate_text
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.store.warehouse import Warehouse
 
@@ -58,6 +58,7 @@ def report_page(data: ReportData) -> str:
             "verdict": verdict(data, overall),
             "cards": cards(data, overall),
             "notes": sorted({score.goals.note for score in data.scores if score.goals.note}),
+            "one_run": ONE_RUN,
             "resamples": data.settings.get("evaluation", {}).get("bootstrap", 10_000),
             "figures": report_figures(data),
             "figure_group": drawn_group(data.main),

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from josh_pipeline.core.content import canonical_json
-from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.files import writing
 from josh_pipeline.core.messages import Conversation, ends_turn
 from josh_pipeline.core.progress import duration
 from josh_pipeline.report.words import end_text, milestone_texts, nats, percent, sentences
@@ -82,15 +82,8 @@ def bubbles(conversation: Conversation, marked: Collection[int] = ()) -> tuple[B
 
 
 def write_page(path: Path, text: str) -> None:
-    """Put a page into its place whole, so that nobody opens half of one.
-
-    Raises:
-        UserError: the folder cannot be written to.
-    """
+    """Put a page into its place whole, so that nobody opens half of one; see ``writing``."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
-    except OSError as fault:
-        raise UserError(f"{path} cannot be written ({fault.strerror}): give another place.") from None

@@ -15,7 +15,7 @@ from josh_pipeline.stages.evaluation import breakdowns, score_record
 from josh_pipeline.stages.goals import ceiling_on
 from josh_pipeline.stages.playing import environment_of, played_episodes, usage_facts
 from josh_pipeline.stages.policy import PolicyRow, played_columns, policy_of, with_adapter
-from josh_pipeline.stages.stage import ITERATION_DIGITS, Made, Stage, Step, base_scope, iteration_key
+from josh_pipeline.stages.stage import Made, Stage, Step, base_scope, known_key
 from josh_pipeline.store.layout import Members
 from josh_pipeline.store.warehouse import Generation
 
@@ -168,8 +168,8 @@ def chosen_policy(step: Step, policy: str) -> PolicyRow:
             "SELECT iteration FROM current_promotions WHERE promoted ORDER BY iteration DESC LIMIT 1"
         )
         return candidate_row(step, found[0]["iteration"]) if found else base_row(step)
-    if policy.isdigit() and len(policy) <= ITERATION_DIGITS:
-        return candidate_row(step, iteration_key(int(policy)))
+    if (key := known_key(step.warehouse, policy)) is not None:
+        return candidate_row(step, key)
     # Lines may share a base, and then its digest stands in each of their baselines: it is one policy. What
     # a refused attempt trained is superseded by the next attempt, and can still be asked for.
     found = step.warehouse.rows(
@@ -180,8 +180,9 @@ def chosen_policy(step: Step, policy: str) -> PolicyRow:
         [policy],
     )
     if len(found) != 1:
-        number = "No policy of this home begins" if not found else f"{len(found)} policies begin"
-        raise UserError(f"{number} with {policy!r}: take one that josh scores --json prints.")
+        none = f"No iteration is called {policy!r}, and no policy begins so"
+        several = f"{len(found)} policies begin with {policy!r}"
+        raise UserError(f"{several if found else none}: take one that josh scores --json prints.")
     return candidate_row(step, found[0]["iteration"], found[0]["policy_digest"])
 
 

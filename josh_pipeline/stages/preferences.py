@@ -24,8 +24,11 @@ from josh_pipeline.store.warehouse import Generation, Warehouse
 from josh_pipeline.training.batches import RowTokenizer
 from josh_pipeline.training.methods import method_of
 
-NO_ROWS_ADVICE = "Raise search.goals or search.beam_size, try another --seed, or give the model a longer cold start."
-"""What to do where no tree earned enough."""
+
+def no_rows_advice(settings: Settings) -> str:
+    """Say what to do where no tree earned enough: an endpoint's model has no cold start."""
+    last = "raise cold_start.conversations" if settings.policy.endpoint is None else "take another model"
+    return f"Raise search.goals or search.beam_size, try another --seed, or {last}."
 
 
 def harvest_rows(step: Step, iteration: str) -> Made:
@@ -225,7 +228,7 @@ def rows_sound(step: Step, rows: Sequence[Row]) -> Verdict:
     """Say whether the rows may be trained on."""
     remarks = remarks_on(step, rows)
     blocking = [remark.message for remark in remarks if remark.blocking]
-    advice = [] if rows else [NO_ROWS_ADVICE]
+    advice = [] if rows else [no_rows_advice(step.settings)]
     found = [{"rule": one.rule, "blocking": one.blocking, "finding": one.message} for one in remarks]
     sentence = " ".join([*blocking, *advice]) or f"All {len(rows)} rows are sound."
     return Verdict(not blocking, sentence, {"rows": len(rows), "findings": found})

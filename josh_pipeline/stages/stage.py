@@ -83,6 +83,20 @@ def iteration_key(number: int) -> str:
     return f"{number:0{ITERATION_DIGITS}d}"
 
 
+def written_key(text: str) -> str | None:
+    """Return the partition key that somebody wrote as a number, with or without its zeros; else None."""
+    return text.lstrip("0").zfill(ITERATION_DIGITS) if text.isdecimal() else None
+
+
+def known_key(warehouse: Warehouse, text: str) -> str | None:
+    """Return the partition key of an iteration of a store; None where a text names none.
+
+    The first digits of an id may be digits only: what names an iteration that is there is one, all else an id.
+    """
+    key = written_key(text)
+    return key if warehouse.rows("SELECT 1 FROM generations WHERE scope = ? LIMIT 1", [key]) else None
+
+
 def corpus_scope(settings: Settings) -> str:
     """Name what an environment reads from outside."""
     environment = settings.environment

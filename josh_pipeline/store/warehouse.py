@@ -91,8 +91,11 @@ class Warehouse:
                 break
             except duckdb.IOException as fault:
                 if "lock" not in str(fault).lower():
-                    reason = str(fault).splitlines()[0].rstrip(".")
-                    raise UserError(f"The store {self.path} cannot be opened: {reason}.") from None
+                    reason = str(fault).splitlines()[0].rstrip(".!")
+                    raise UserError(
+                        f"The store {self.path} cannot be opened ({reason}): "
+                        "mend, restore or remove it, or use another --home."
+                    ) from None
                 if time.monotonic() > deadline:
                     raise UserError(
                         f"The store {self.path} has been in use by another process for "
