@@ -107,6 +107,7 @@ def test_on_paper_a_page_is_light_and_its_drawings_fit(browser: Browser, pages: 
     page.emulate_media(media="print", color_scheme="dark")
     page.set_viewport_size({"width": 720, "height": 1000})
     assert page.evaluate("getComputedStyle(document.documentElement).color") == "rgb(27, 36, 48)"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 720
     widths = page.evaluate("[...document.querySelectorAll('figure > svg, svg.tree')].map(s => s.clientWidth)")
     assert widths and max(widths) <= 720
     assert not page.locator(".viewer aside").is_visible()

@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from josh_pipeline.core.progress import duration
@@ -46,7 +47,7 @@ STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "text.color": INK,
-    "axes.prop_cycle": mpl.cycler(color=SERIES),  # legends of what has no bar yet
+    "axes.prop_cycle": cycler(color=SERIES),  # legends of what has no bar yet
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,
     "axes.labelsize": 9,
