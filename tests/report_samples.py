@@ -314,7 +314,7 @@ def report_data() -> ReportData:
             Example(2, "won", part, lost, won),
             Example(2, "lost", part, replace(won, policy="cold start"), replace(lost, policy="JOSH round 2")),
         ),
-        tree=drawn_tree(), tree_link="trees/5be0c7a1f4d2938e.html",
+        tree=drawn_tree(),
         settings=SETTINGS.model_dump(mode="json"),
         versions={"python": "3.11.9", "dagster": "1.13.27", "torch": "2.13.0"}, git_commit="0123abcd+",
     )  # fmt: skip

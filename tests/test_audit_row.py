@@ -136,7 +136,8 @@ def test_a_row_s_page_is_one_file_a_reviewer_can_read_offline(home: Home, tmp_pa
         assert "Let me think about it." in text, "a sibling"
         assert all(link.name in text for link in found.links)
         assert not re.search(r'(src|href)="http|url\(|@import', text), "it needs no network"
-        assert f"#box-{found.nodes[0][1].node_id}" in text, "the row's turn is outlined in the tree"
+        outlined = re.findall(r'class="node [a-z ]*own" id="box-(\w+)"', text)
+        assert set(outlined) == {node.node_id for _, node in found.nodes}, "the row's turns, in the tree"
 
 
 def test_a_page_of_a_broken_row_says_so(home: Home, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def follows_the_link_to_a_tree(page: Page, ui: Ui) -> None:
     expect(tree.get_by_role("heading", name="Search tree")).to_be_visible()
     rollout = tree.url.rsplit("/", 1)[1].removesuffix(".html")
     turns = ui.home.warehouse().rows("SELECT node_id FROM nodes WHERE rollout_id = ?", [rollout])
-    drawn = tree.locator("#tree .node").evaluate_all("boxes => boxes.map(box => box.dataset.node)")
+    drawn = tree.locator(".drawing .node").evaluate_all("boxes => boxes.map(box => box.dataset.node)")
     assert set(drawn) == {turn["node_id"] for turn in turns} != set()
     tree.close()
     missing = httpx.get(f"{ui.url}/josh/trees/none.html")
@@ -127,7 +127,7 @@ def follows_the_link_to_a_row(page: Page, ui: Ui) -> None:
     row = httpx.get(f"{ui.url}{link.get_attribute('href')}")
     assert row.status_code == 200 and str(link.inner_text()) in row.text
     report = httpx.get(f"{ui.url}/josh/report.html", timeout=60)
-    assert report.status_code == 200 and "trees/" in report.text
+    assert report.status_code == 200 and 'aria-label="Search tree ' in report.text
 
 
 def materializes_a_partition(page: Page, ui: Ui) -> None:

@@ -238,7 +238,6 @@ class ReportData:
         drifts: in order of iteration; the cold start first.
         examples: of each round, the last one first.
         tree: one search tree to draw.
-        tree_link: where its own page lies, relative to the report; None where it has none.
         settings: of the latest run, nested.
         versions: package to version.
         git_commit: None outside a checkout.
@@ -262,7 +261,6 @@ class ReportData:
     costs: tuple[Cost, ...]
     examples: tuple[Example, ...]
     tree: DrawnTree | None
-    tree_link: str | None
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
     git_commit: str | None

@@ -10,23 +10,20 @@ from josh_pipeline.report import figures
 from josh_pipeline.report.data import Cost, Example, PolicyChange, PolicyScore, ReportData
 from josh_pipeline.report.load import load_report
 from josh_pipeline.report.pages import Bubble, page, write_page
-from josh_pipeline.report.tree_svg import dots
-from josh_pipeline.report.viewer import tree_page
+from josh_pipeline.report.tree_svg import boxes
 from josh_pipeline.report.words import ONE_RUN, nats, percent, rate_text
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.store.warehouse import Warehouse
 
-TREES = "trees"
-"""The folder of the trees' pages, beside the report."""
 PolicyTable = tuple[str, str, list[tuple[str, str, list[str]]]]
 """Title, heading, and rows: each a name, a note on it, and a cell a policy."""
 
 
 def write_report(warehouse: Warehouse, folder: Path, iteration: str | None = None) -> Path:
-    """Write the report of a line of iterations, up to one of them, and the page of the tree that it shows.
+    """Write the report of a line of iterations, up to one of them.
 
     Args:
-        folder: where they are put; made where it does not exist.
+        folder: where it is put; made where it does not exist.
         iteration: partition key, which goes into the file's name: ``report-<iteration>.html``; None for
             the last one that was evaluated: ``report.html``.
 
@@ -36,11 +33,8 @@ def write_report(warehouse: Warehouse, folder: Path, iteration: str | None = Non
     Raises:
         UserError: nothing has been evaluated, not that iteration, or the folder cannot be written to.
     """
-    data = load_report(warehouse, iteration, TREES)
     report = folder / (f"report-{iteration}.html" if iteration else "report.html")
-    write_page(report, report_page(data))
-    if data.tree is not None:
-        write_page(folder / TREES / f"{data.tree.tree.rollout_id}.html", tree_page(data.tree))
+    write_page(report, report_page(load_report(warehouse, iteration)))
     return report
 
 
@@ -68,7 +62,7 @@ def report_page(data: ReportData) -> str:
             "spent": all_steps(data.costs),
             "priced": any(one.usage.cost for one in data.costs),
             "tree_round": _tree_round(data),
-            "tree_svg": dots(data.tree) if data.tree else "",
+            "tree_svg": boxes(data.tree) if data.tree else "",
             "examples": examples,
             "parting": parting,
             "setting_groups": setting_groups(data.settings).items(),

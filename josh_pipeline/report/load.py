@@ -36,13 +36,11 @@ PLURALS = {"golden conversation": "golden conversations", "pair": "pairs"}
 """Labels of rows that have one."""
 
 
-def load_report(warehouse: Warehouse, iteration: str | None = None, tree_folder: str | None = None) -> ReportData:
+def load_report(warehouse: Warehouse, iteration: str | None = None) -> ReportData:
     """Read everything that a report shows.
 
     Args:
         iteration: partition key of the last round to be told of; None for the last one evaluated.
-        tree_folder: where the page of the drawn tree lies, relative to the report, as
-            ``<rollout id>.html``; None where there is none.
 
     Raises:
         UserError: nothing has been evaluated, or not that iteration.
@@ -76,7 +74,6 @@ def load_report(warehouse: Warehouse, iteration: str | None = None, tree_folder:
         costs=tuple(line_costs(warehouse, line)),
         examples=tuple(line_examples(warehouse, line)),
         tree=tree,
-        tree_link=f"{tree_folder}/{tree.tree.rollout_id}.html" if tree and tree_folder else None,
         settings=json.loads(run["settings"]),
         versions=json.loads(run["packages"]),
         git_commit=run["git_commit"],

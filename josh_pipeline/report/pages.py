@@ -15,6 +15,7 @@ from josh_pipeline.core.content import canonical_json
 from josh_pipeline.core.files import writing
 from josh_pipeline.core.messages import Conversation, ends_turn
 from josh_pipeline.core.progress import duration
+from josh_pipeline.report.palette import variables
 from josh_pipeline.report.words import end_text, milestone_texts, nats, percent, sentences
 
 
@@ -53,7 +54,7 @@ def _templates() -> Environment:
 
 def page(template: str, values: Mapping[str, Any]) -> str:
     """Render a template; every value is escaped unless the template marks it safe."""
-    return _templates().get_template(template).render(css=template_text("base.css"), **values)
+    return _templates().get_template(template).render(css=variables() + template_text("style.css"), **values)
 
 
 def bubbles(conversation: Conversation, marked: Collection[int] = ()) -> tuple[Bubble, ...]:

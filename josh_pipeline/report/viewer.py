@@ -94,7 +94,7 @@ def load_row_page(warehouse: Warehouse, found: RowAudit) -> str:
     drawn = None
     if found.goal is not None and found.trees:
         drawn = load_drawn_tree(warehouse, found.trees[0].rollout_id, found.harvested)
-    row = found.row
+    row, own = found.row, [node.node_id for _, node in found.nodes]
     return page(
         "row.html.jinja",
         {
@@ -113,8 +113,8 @@ def load_row_page(warehouse: Warehouse, found: RowAudit) -> str:
             "siblings": siblings(found),
             "links": [(link, link_status(link)) for link in found.links],
             "drawn": drawn,
-            "svg": boxes(drawn) if drawn else "",
-            "node_ids": [node.node_id for _, node in found.nodes],
+            "svg": boxes(drawn, own) if drawn else "",
+            "node_ids": own,
         },
     )
 
