@@ -116,7 +116,14 @@ BOXES = Scale(column=152, row=112, width=142, height=74)
 LINE_CHARACTERS = 23
 """Characters of a 10 px line that fit into a box; more is cut by the box, never drawn over its edge."""
 BOX_LINES = 4
-SIGNS: Mapping[End, str] = {"failed": "×", "user_done": "–", "void": "–", "rounds_spent": "…", "budget_spent": "…"}
+SIGNS: Mapping[End, str] = {
+    "failed": "×",
+    "user_done": "–",
+    "void": "–",
+    "merged": "=",
+    "rounds_spent": "…",
+    "budget_spent": "…",
+}
 """What is written into the dot of a turn that ends so."""
 DOTS = Scale(column=64, row=38, width=20, height=20, top=8.0)
 
