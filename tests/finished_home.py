@@ -36,10 +36,10 @@ def step_of(home: Home, settings: Settings, run_id: str) -> Step:
     return start_step(home, settings, run_id, SilentProgress())
 
 
-def finished_home(folder: Path, rounds: int = 2) -> Home:
-    """Make the home, with a policy that searches 80 % of the time."""
+def finished_home(folder: Path, rounds: int = 2, right: float = 0.8) -> Home:
+    """Make the home, with policies that do the right thing so often."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        play_with(monkeypatch, lambda digest: 0.8)
+        play_with(monkeypatch, lambda digest: right)
         home = open_home(folder / "home")
         settings = home.settings(str(tiny_profile(folder, training=SFT)))
         home.remember_settings(settings)

@@ -94,6 +94,18 @@ COMMANDS = (
         ),
     ),
     Command(
+        "failures",
+        "josh_pipeline.cli.failures:failures",
+        "print what each goal that an iteration lost missed first, and why",
+        "josh failures 001",
+        (
+            argument("iteration", metavar="ITERATION", help="whose candidate, as it was evaluated"),
+            argument("--role", choices=("val", "test"), default="test", help="(default: test)"),
+            argument("--json", action="store_true", help="a JSON line for each goal"),
+            HOME,
+        ),
+    ),
+    Command(
         "audit",
         "josh_pipeline.cli.home:audit",
         "check every link from corpus to adapter, or follow one training row or source",

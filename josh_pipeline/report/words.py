@@ -14,6 +14,7 @@ from josh_pipeline.search.tree import End, Node
 ENDS: Mapping[End, tuple[str, str]] = {
     "solved": ("solved", "solved: the last reward was earned here"),
     "pruned": ("pruned", "pruned: another branch earned first"),
+    "merged": ("merged", "merged: its elder sibling said the same"),
     "void": ("void", "ended: nothing could be earned any more"),
     "user_done": ("user left", "ended: the user left"),
     "failed": ("failed", "failed"),
