@@ -225,8 +225,8 @@ class _Search:
         twins: list[_Branch] = []
         for leaf in leaves:
             if leaf.end is None:
-                twin = any(leaf.parent is elder.parent and leaf.messages == elder.messages for elder in elders)
-                (twins if twin else elders).append(leaf)
+                same = any(leaf.parent is elder.parent and leaf.messages == elder.messages for elder in elders)
+                (twins if same else elders).append(leaf)
         for twin in twins:
             twin.end = "merged"
         return twins
