@@ -27,7 +27,7 @@ from josh_pipeline.report.figures import (
     svg,
     won_and_lost,
 )
-from josh_pipeline.report.html import cards, headline, overall_change, parting, report_page
+from josh_pipeline.report.html import cards, headline, overall_change, parting, policy_tables, report_page
 from josh_pipeline.report.pages import bubbles
 from josh_pipeline.report.words import goal_kind
 from josh_pipeline.search.tree import Usage
@@ -314,3 +314,14 @@ def test_score_records_are_plain_json(data: ReportData) -> None:
     record = json.loads(json.dumps(score_record(data.scores[0])))
     assert (record["iteration"], record["promoted"], record["goals"]) == (0, None, "parts")
     assert record["low"] < record["success"] < record["high"]
+
+
+def test_the_report_says_what_each_policy_lost_and_why_the_most_frequent_first() -> None:
+    title, _, rows = next(table for table in policy_tables(report_data()) if table[0].startswith("What was lost"))
+    assert title == "What was lost, and why"
+    assert rows == [
+        ("search_hotel", "left an argument out", ["70", "60", "0"]),
+        ("search_hotel", "claimed, not made", ["42", "7", "0"]),
+    ]
+    unread = replace(report_data(), lost=())
+    assert not any(table[0].startswith("What was lost") for table in policy_tables(unread))

@@ -10,13 +10,20 @@ from rich.table import Table
 
 from josh_pipeline.cli.options import partition
 from josh_pipeline.evaluation.failures import counted
-from josh_pipeline.report.load_failures import LostGoals, lost_goals
+from josh_pipeline.report.data import LostGoals
+from josh_pipeline.report.lines import line_of_iteration
+from josh_pipeline.report.load_failures import lost_goals
 from josh_pipeline.stages.registry import read_home
+from josh_pipeline.stages.stage import recorded_run, recorded_settings
 
 
 def failures(options: argparse.Namespace) -> int:
     """Print a table of counts, or a JSON line for every lost goal."""
-    lost = lost_goals(read_home(options.home).warehouse(), str(partition(options.iteration)), options.role)
+    warehouse = read_home(options.home).warehouse()
+    line = line_of_iteration(warehouse, partition(options.iteration))
+    attempt = line.standing[-1]
+    settings = recorded_settings(recorded_run(warehouse, "evaluation", attempt.policy.iteration))
+    lost = lost_goals(warehouse, line, attempt, settings, options.role)
     if options.json:
         for one in lost.failures:
             print(json.dumps(asdict(one)))

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from josh_pipeline.core.environment import Carelessness, Task
+from josh_pipeline.core.environment import Carelessness, Role, Task
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.dialogue.demonstrations import Ceiling
 from josh_pipeline.evaluation.drift import Drift
+from josh_pipeline.evaluation.failures import Failure
 from josh_pipeline.evaluation.gate import too_far
 from josh_pipeline.evaluation.summary import Score
 from josh_pipeline.report.tree import DrawnTree
@@ -44,6 +45,22 @@ class PolicyScore:
     trees: int | None = None
     full_trees: int | None = None
     rows: int | None = None
+
+
+@dataclass(frozen=True)
+class LostGoals:
+    """The goals that a policy lost.
+
+    Attributes:
+        policy: its name for people.
+        n: conversations held.
+        failures: those without success, in the order of their goals.
+    """
+
+    policy: str
+    role: Role
+    n: int
+    failures: tuple[Failure, ...]
 
 
 @dataclass(frozen=True)
@@ -233,6 +250,7 @@ class ReportData:
         unread: why ceiling and injected faults are missing where the settings cannot be read; else None.
         unused: what was made again and is not what the rest tells of, a sentence each.
         scores: in order of iteration; the cold start first.
+        lost: what each policy lost on test goals, where the settings can be read.
         changes: each candidate against the policy before it, and the last against the first.
         decisions: of the gate, one for each attempt.
         drifts: in order of iteration; the cold start first.
@@ -253,6 +271,7 @@ class ReportData:
     unread: str | None
     unused: tuple[str, ...]
     scores: tuple[PolicyScore, ...]
+    lost: tuple[LostGoals, ...]
     changes: tuple[PolicyChange, ...]
     decisions: tuple[Decision, ...]
     drifts: tuple[PolicyDrift, ...]

@@ -20,6 +20,7 @@ from josh_pipeline.report.data import (
 )
 from josh_pipeline.report.lines import Line, line_of_iteration
 from josh_pipeline.report.load_costs import line_costs
+from josh_pipeline.report.load_failures import lost_goals
 from josh_pipeline.report.load_scores import line_changes, line_decisions, line_drifts, line_scores, outcomes
 from josh_pipeline.report.tree import NODE_LABEL, load_drawn_tree, telling_tree
 from josh_pipeline.settings import EvaluationSettings, Settings
@@ -66,6 +67,7 @@ def load_report(warehouse: Warehouse, iteration: str | None = None) -> ReportDat
         unread=unread,
         unused=tuple(sentence for row in line.rounds for sentence in unused(warehouse, row.iteration)),
         scores=tuple(line_scores(warehouse, line)),
+        lost=tuple(lost_goals(warehouse, line, one, settings) for one in line.attempts) if settings else (),
         changes=tuple(line_changes(warehouse, line, resamples)),
         decisions=tuple(line_decisions(warehouse, line)),
         drifts=tuple(line_drifts(warehouse, line)),
