@@ -11,10 +11,11 @@ from josh_pipeline.core.locks import alone
 from josh_pipeline.core.progress import SilentProgress, TerminalProgress
 from josh_pipeline.evaluation.playing import require_endpoints
 from josh_pipeline.policies.weights import require
+from josh_pipeline.report.export_model import export_command
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.policy import coming_iteration
-from josh_pipeline.stages.promotion import promoted
+from josh_pipeline.stages.promotion import newest_promotion, promoted
 from josh_pipeline.stages.registry import BY_NAME, missing_preparation, open_home, preparing
 from josh_pipeline.stages.stage import Step, corpus_scope
 from josh_pipeline.store.home import Home
@@ -32,12 +33,16 @@ def command(options: argparse.Namespace) -> int:
     require(settings.policy.quantization)
     require_endpoints(settings)
     with alone(home.root / "iterate.lock", f"Another josh iterate works in {home.root}: wait, or stop it."):
+        before = newest_promotion(home.warehouse())
         refused = iterate(home, settings, options.iterations, Console(stderr=True))
     # Imported where it is used: figures take half a second, and a mistake in the options should not.
     from josh_pipeline.report.html import write_report
 
     print_scores(home)
     print(f"Report: {write_report(home.warehouse(), home.reports)}")
+    newest = newest_promotion(home.warehouse())
+    if newest != before and newest is not None and newest["adapter_digest"] is not None:
+        print(f"Model: {export_command(home, newest['policy_digest'])}")
     return 1 if refused and options.require_promotion else 0
 
 

@@ -9,6 +9,7 @@ import dagster as dg
 from matplotlib.figure import Figure
 
 from josh_pipeline.report.data import TrainingCurve
+from josh_pipeline.report.export_model import export_command
 from josh_pipeline.report.figures import (
     drift_by_policy,
     harvest_yield,
@@ -166,6 +167,14 @@ def report_link(step: Step, iteration: str) -> dict[str, Any]:
     return {"report": dg.MetadataValue.url(f"{PAGES}/report-{iteration}.html")}
 
 
+def promotion_pages(step: Step, iteration: str) -> dict[str, Any]:
+    """Link to the report, and say the command that exports what was promoted, where something was trained."""
+    row = step.warehouse.rows("SELECT * FROM current_promotions WHERE iteration = ?", [iteration])[0]
+    if not row["promoted"] or row["adapter_digest"] is None:
+        return report_link(step, iteration)
+    return report_link(step, iteration) | {"export the model": export_command(step.home, row["policy_digest"])}
+
+
 def curve_page(table: str, column: str, name: str) -> Callable[[Step, str], dict[str, Any]]:
     """Return what draws a training curve out of a table."""
 
@@ -184,7 +193,7 @@ PAGES_OF: Mapping[str, Callable[[Step, str], dict[str, Any]]] = {
     "preferences": harvest_pages,
     "adapter": curve_page("current_training_curves", "iteration", "training"),
     "evaluation": evaluation_pages,
-    "promotion": report_link,
+    "promotion": promotion_pages,
 }
 """Stage to what its asset shows beside its own words."""
 

@@ -46,6 +46,7 @@ def test_the_browser_shows_the_graph_materializes_a_partition_and_leads_to_figur
     sees_an_iteration(page, ui)
     follows_the_link_to_a_tree(page, ui)
     follows_the_link_to_a_row(page, ui)
+    sees_how_the_model_is_exported(page, ui)
     materializes_a_partition(page, ui)
     sees_that_newer_rows_lie_unused(page, ui)
     sees_the_runs(page, ui)
@@ -128,6 +129,14 @@ def follows_the_link_to_a_row(page: Page, ui: Ui) -> None:
     assert row.status_code == 200 and str(link.inner_text()) in row.text
     report = httpx.get(f"{ui.url}/josh/report.html", timeout=60)
     assert report.status_code == 200 and 'aria-label="Search tree ' in report.text
+
+
+def sees_how_the_model_is_exported(page: Page, ui: Ui) -> None:
+    """The promotion's metadata holds the command line, to be copied."""
+    promoted = ui.home.warehouse().rows("SELECT policy_digest FROM current_promotions WHERE iteration = '001'")
+    page.goto(f"{ui.url}/assets/promotion?view=partitions&partition=001")
+    command = f"josh export --model {promoted[0]['policy_digest']} --out model --home {ui.home.root}"
+    expect(page.get_by_text(command, exact=True)).to_be_visible()
 
 
 def materializes_a_partition(page: Page, ui: Ui) -> None:

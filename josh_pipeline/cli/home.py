@@ -13,8 +13,9 @@ from rich.filesize import decimal
 from josh_pipeline.audit.chain import audit_row, source_use
 from josh_pipeline.audit.text import home_lines, home_record, row_lines, row_record, source_lines
 from josh_pipeline.audit.whole import audit_home
-from josh_pipeline.cli.options import partition
+from josh_pipeline.cli.options import partition, quiet_libraries
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.locks import at_work
 from josh_pipeline.core.progress import TerminalProgress
 from josh_pipeline.core.words import number_of
 from josh_pipeline.stages.registry import read_home
@@ -72,7 +73,9 @@ FORMATS = ("parquet", "jsonl")
 
 
 def export(options: argparse.Namespace) -> int:
-    """Write tables as Parquet and training rows as JSON lines, and print what was written."""
+    """Write tables and training rows, or a model, and print what was written."""
+    if options.model is not None:
+        return _export_model(options)
     from josh_pipeline.report.export import MANIFEST, export
 
     folder = Path(options.out)
@@ -80,6 +83,22 @@ def export(options: argparse.Namespace) -> int:
     for file in export(read_home(options.home), partition(options.iteration), folder, formats):
         print(f"{folder / file.name}  {number_of(file.rows, 'row')}")
     print(folder / MANIFEST)
+    return 0
+
+
+def _export_model(options: argparse.Namespace) -> int:
+    if options.iteration is not None or options.format is not None:
+        raise UserError("--model exports one policy: name it after --model, and leave ITERATION and --format out.")
+    # Imported where it is used: tables are exported without what loads models.
+    from josh_pipeline.report.export_model import export_model
+
+    quiet_libraries()
+    home = read_home(options.home)
+    with at_work(home.root):
+        made = export_model(home, options.model, Path(options.out))
+    print(f"{made.folder}  {made.name}, policy {made.policy.policy_digest}; its README.md says how it is served")
+    if made.base is not None:
+        print(f"{made.folder / 'adapter'}  adapter on {made.base}")
     return 0
 
 

@@ -131,12 +131,20 @@ COMMANDS = (
     Command(
         "export",
         "josh_pipeline.cli.home:export",
-        "write tables as Parquet and training rows as JSON lines for TRL, with a manifest",
-        "josh export 001 --out rows --format jsonl",
+        "write tables as Parquet and training rows as JSON lines for TRL, with a manifest; or a policy's model",
+        "josh export 001 --out rows --format jsonl\n  josh export --model --out model",
         (
             argument("iteration", nargs="?", metavar="ITERATION", help="(default: all)"),
             argument("--out", required=True, metavar="FOLDER", help="made where it does not exist"),
             argument("--format", choices=("parquet", "jsonl"), help="(default: both)"),
+            argument(
+                "--model",
+                nargs="?",
+                const="latest",
+                metavar="POLICY",
+                help="a model folder for transformers and vLLM instead: of an iteration, or of the digest of a "
+                "policy (default: the newest promoted one); --out is new or empty",
+            ),
             HOME,
         ),
     ),

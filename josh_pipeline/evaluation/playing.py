@@ -170,7 +170,8 @@ def playing_digest(settings: Settings, environment: Environment[Any], rules: Map
         environment.digest,
         environment.rules_digest,
         agent_digest(policy.agent, policy.results),
-        [policy.max_model_tokens, policy.quantization],
+        # An earlier version sent a text format's results to every endpoint as the user's.
+        [policy.max_model_tokens, policy.quantization, *(["results as a tool's"] if policy.endpoint else [])],
         user_name(settings, environment),
         settings.user.max_turns,
         dict(rules),

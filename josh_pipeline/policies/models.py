@@ -116,6 +116,14 @@ def model_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def hub_revision(folder: Path) -> tuple[str, str] | None:
+    """Return id and commit of a model that lies in the hub's cache; None for any other folder."""
+    cached = folder.parent.parent.name
+    if folder.parent.name != "snapshots" or not cached.startswith("models--"):
+        return None
+    return cached.removeprefix("models--").replace("--", "/"), folder.name
+
+
 def pad_id(folder: Path) -> int:
     """Return the padding token of a model folder, or its first end-of-sequence token."""
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,18 @@ def make_base(step: Step, scope: str) -> Made:
             "seconds": round(row["seconds"]),
         },
     )
+
+
+def base_files_digest(base: Mapping[str, Any]) -> str | None:
+    """Return the digest of the files that a base is served from; None where an earlier release kept none.
+
+    Args:
+        base: a row of ``base_models``.
+    """
+    if base["adapter_digest"] is None:
+        return str(base["foundation_digest"])
+    kept: str | None = json.loads(base["record"]).get("base_files")
+    return kept
 
 
 def settle(made: Path, place: Path, partial: Path) -> Path:

@@ -10,7 +10,7 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.stages.evaluation import stored_gate
 from josh_pipeline.stages.policy import candidate_of, made_with, policy_of, resolve_policy, successor
 from josh_pipeline.stages.stage import Made, Stage, Step, facts_of
-from josh_pipeline.store.warehouse import Generation
+from josh_pipeline.store.warehouse import Generation, Warehouse
 
 
 def promote(step: Step, iteration: str) -> Made:
@@ -79,6 +79,12 @@ def decided_digests(promotion: Mapping[str, Any]) -> set[tuple[str, str]]:
     if promotion["previous_digest"] is not None:
         sides.add(("before", promotion["previous_digest"]))
     return sides
+
+
+def newest_promotion(warehouse: Warehouse) -> dict[str, Any] | None:
+    """Return the row of the last iteration that promoted its policy; None where none has."""
+    found = warehouse.rows("SELECT * FROM current_promotions WHERE promoted ORDER BY iteration DESC LIMIT 1")
+    return found[0] if found else None
 
 
 def promoted(step: Step, iteration: str) -> tuple[bool, str]:
