@@ -11,23 +11,26 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.stages import benchmark, promotion
 from josh_pipeline.stages.policy import coming_iteration
-from josh_pipeline.stages.registry import BASELINE_LOOP, LOOP, PREPARATION, open_home
-from josh_pipeline.stages.stage import Stage, Step
+from josh_pipeline.stages.registry import LOOP, PREPARATION, open_home
+from josh_pipeline.stages.stage import BASELINE_ASSET, Stage, Step
 
 
-def _job(name: str, stages: Iterable[Stage], description: str) -> UnresolvedAssetJobDefinition:
-    selection = dg.AssetSelection.assets(*(stage.asset for stage in stages))
-    return dg.define_asset_job(name, selection=selection, description=description)
+def _job(name: str, assets: Iterable[str], description: str) -> UnresolvedAssetJobDefinition:
+    return dg.define_asset_job(name, selection=dg.AssetSelection.assets(*assets), description=description)
 
 
-iteration = _job("iteration", LOOP, "One whole iteration: rollouts, harvest, training, evaluation, promotion.")
+def _assets(stages: Iterable[Stage]) -> list[str]:
+    return [stage.asset for stage in stages]
+
+
+iteration = _job("iteration", _assets(LOOP), "One whole iteration: rollouts, harvest, training, evaluation, promotion.")
 JOBS = [
-    _job("prepare", PREPARATION, "Environment, goals and base: once an environment and model."),
-    _job("baseline", BASELINE_LOOP, "Evaluates the base in partition 000: the 'before' of iteration 001."),
+    _job("prepare", _assets(PREPARATION), "Environment, goals and base: once an environment and model."),
+    _job("baseline", [BASELINE_ASSET], "Evaluates the base: the 'before' of the first iteration that goes on from it."),
     iteration,
     _job(
         "whole_goals",
-        [benchmark.STAGE],
+        [benchmark.STAGE.asset],
         "The policy that stands after an iteration on the goals that published scores are of.",
     ),
 ]
@@ -54,7 +57,7 @@ def retraining(cron: str) -> dg.ScheduleDefinition:
         cron_schedule=cron,
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description="Mondays at 03:00, once switched on: the iteration that `josh iterate` would run next, "
-        "with the settings of the home's last run. That is the one the last promotion opened, or a new "
+        "with the settings of the home's last run. That is the one after the last promotion, or a new "
         "attempt at one that was refused or is unfinished. A tick that asks for nothing says why.",
     )
     def weekly_retraining(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -65,9 +68,7 @@ def retraining(cron: str) -> dg.ScheduleDefinition:
         except UserError as fault:
             return dg.SkipReason(str(fault))
         if is_baseline:
-            return dg.SkipReason(
-                f"Iteration {key} only evaluates the base: run the job baseline on it once, or josh iterate."
-            )
+            return dg.SkipReason("The base has not been evaluated: run the job baseline once, or josh iterate.")
         if busy := under_way(context.instance, key):
             return dg.SkipReason(busy)
         context.instance.add_dynamic_partitions(str(ITERATIONS.name), [key])
@@ -84,17 +85,22 @@ weekly_retraining = retraining(MONDAY_MORNING)
     job=iteration,
     default_status=dg.DefaultSensorStatus.STOPPED,
     minimum_interval_seconds=30,
-    description="Once switched on: after a promotion, runs the iteration that it opened, and so on while the "
-    "gate passes. It stops at iteration automation.max_iteration, and rests while its runs of the last 24 "
+    description="Once switched on: after a promotion, runs the iteration that goes on from it, and so on while "
+    "the gate passes. It stops at iteration automation.max_iteration, and rests while its runs of the last 24 "
     "hours took automation.hours_a_day hours (settings of the home's last run). What it waits for is the "
     "skip reason of its last tick.",
 )
 def next_round(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Request the iteration after the last promotion."""
-    event = context.instance.get_latest_materialization_event(dg.AssetKey(promotion.STAGE.asset))
+    found = [
+        context.instance.get_latest_materialization_event(dg.AssetKey(asset))
+        for asset in (BASELINE_ASSET, promotion.STAGE.asset)
+    ]
+    event = max((one for one in found if one is not None), key=lambda one: one.timestamp, default=None)
     if event is None or event.asset_materialization is None:
         return dg.SkipReason("Nothing has been promoted yet: run josh iterate once, or the jobs prepare and baseline.")
     done = event.asset_materialization
+    promoted = f"Iteration {done.partition}" if done.partition else "The base"
     if not done.metadata["promoted"].value:
         return dg.SkipReason(
             f"Iteration {done.partition} was not promoted. {done.metadata['reason'].value} "
@@ -104,7 +110,7 @@ def next_round(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipRe
     limits = open_home().settings().automation
     if int(following) > limits.max_iteration:
         return dg.SkipReason(
-            f"Iteration {done.partition} was promoted, and automation.max_iteration is "
+            f"{promoted} was promoted, and automation.max_iteration is "
             f"{limits.max_iteration}: raise it, or run {following} with josh iterate."
         )
     if busy := under_way(context.instance, following):
@@ -122,6 +128,7 @@ def next_round(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipRe
             f"Iteration {following} is next, but this sensor's runs took {hours:.1f} hours of the last 24, "
             f"and automation.hours_a_day is {limits.hours_a_day:g}: it goes on by itself when they are fewer."
         )
+    context.instance.add_dynamic_partitions(str(ITERATIONS.name), [following])
     return dg.RunRequest(partition_key=following, run_key=run_key)
 
 

@@ -216,6 +216,11 @@ def test_usage_faults_exit_with_two(capsys: pytest.CaptureFixture[str]) -> None:
         parser().parse_args(["evaluate", "--number", "none"])
     assert ended.value.code == 2
     assert "whole number" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["goals", "--sed", "3"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "josh goals: error: unrecognized arguments: --sed 3" in said and "[--split NAME]" in said
 
 
 def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(home: Path, tmp_path: Path) -> None:

@@ -334,6 +334,13 @@ def test_a_prompt_that_is_too_long_is_a_context_length_error_and_not_retried():
     assert len(server.bodies) == 1
 
 
+def test_a_server_without_the_place_or_the_model_is_told_with_what_may_be_wrong():
+    server = Server(lambda n: (404, {}, '{"detail":"Not Found"}'))
+    with pytest.raises(RolloutError, match=r"Not Found.*is the URL right, up to its /v1, and the model's name"):
+        ask(server)
+    assert len(server.bodies) == 1
+
+
 def test_arguments_that_are_no_object_reach_the_world_as_an_unknown_parameter():
     call = {"function": {"name": "search_hotel", "arguments": "not json"}}
     server = Server(lambda n: (200, {}, answer({"content": None, "tool_calls": [call, "junk"]})))

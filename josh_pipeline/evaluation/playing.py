@@ -1,5 +1,6 @@
 """Where goals are played: a policy, an environment, and users; searched as trees, or held as conversations."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -130,6 +131,24 @@ async def open_user_model(settings: Settings) -> AsyncIterator[Policy | None]:
 
     async with open_endpoint(settings.user.endpoint, settings.user.model, settings.search.in_flight) as model:
         yield model
+
+
+def require_endpoints(settings: Settings) -> None:
+    """Ask the endpoints of some settings once, before a run of minutes starts that needs them.
+
+    Raises:
+        UserError: one cannot be used, or does not answer.
+    """
+
+    async def ask() -> None:
+        async with open_user_model(settings):
+            if settings.policy.endpoint is not None:
+                from josh_pipeline.policies.endpoint import open_endpoint
+
+                async with open_endpoint(settings.policy.endpoint, settings.policy.model, in_flight=1):
+                    pass
+
+    asyncio.run(ask())
 
 
 def user_name(settings: Settings, environment: Environment[Any]) -> str:

@@ -82,8 +82,8 @@ class EndpointPolicy:
             async with asyncio.timeout(self._request_seconds):
                 response = await self._client.get(f"{self._url}/models")
         except (httpx.HTTPError, TimeoutError) as fault:
-            kind = type(fault).__name__
-            raise UserError(f"Nothing answers at {self._url} ({kind}): start the server, or mend --endpoint.") from None
+            reason = ": ".join(filter(None, (type(fault).__name__, str(fault))))
+            raise UserError(f"Nothing answers at {self._url} ({reason}): start the server, or mend the URL.") from None
         if response.status_code in {401, 403}:
             raise UserError(f"{self._url} refuses the key: set {KEY_VARIABLE} in the environment.")
 
@@ -221,8 +221,9 @@ def _refusal(response: httpx.Response) -> RolloutError:
     text = storable_text(" ".join(response.text.split())[:300])
     if "context" in text and ("length" in text or "maximum" in text):
         return RolloutError("context_length", text)
+    hint = " (is the URL right, up to its /v1, and the model's name?)" if response.status_code == 404 else ""
     fault = _RefusedError if response.status_code in MALFORMED_STATUS else RolloutError
-    return fault("endpoint", f"HTTP {response.status_code}: {text}")
+    return fault("endpoint", f"HTTP {response.status_code}: {text}{hint}")
 
 
 def _chat_messages(request: Request, results_as: Role) -> list[dict[str, Any]]:

@@ -57,7 +57,8 @@ def _from_hub(model: str) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as fault:
         reason = " ".join(str(fault).split())[:200]
         raise UserError(
-            f"Model {model!r} is neither 'smollm2', nor a folder, nor a model that the hub gives ({reason})."
+            f"Model {model!r} is neither 'smollm2', nor a folder, nor a model that the hub gives ({reason}): "
+            "give another --model."
         ) from None
 
 

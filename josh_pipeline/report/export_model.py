@@ -125,15 +125,16 @@ def _write(found: Weights, partial: Path, out: Path) -> str | None:
 def _write_adapter(base: Path, adapter: Path, partial: Path, out: Path) -> str:
     """Write the adapter with a base that resolves: on the hub, or as a folder of the export."""
     _copy(adapter, partial / "adapter")
-    # peft takes a path as it is, from wherever it runs: only an absolute one resolves.
-    source = hub_revision(base) or (str(out / "base"), None)
-    if source[1] is None:
+    name, revision = hub_revision(base) or (None, None)
+    if name is None:
         _copy(base, partial / "base")
+        # peft takes a path as it is, from wherever it runs: only an absolute one resolves.
+        name = str(out / "base")
     path = partial / "adapter" / "adapter_config.json"
     config = json.loads(path.read_text())
-    config["base_model_name_or_path"], config["revision"] = source
+    config |= {"base_model_name_or_path": name, "revision": revision}
     path.write_text(json.dumps(config, indent=2, sort_keys=True))
-    return source[0]
+    return name
 
 
 def _write_generation_config(base: Path, partial: Path) -> None:

@@ -16,7 +16,7 @@ from josh_pipeline.stages.goals import ceiling_on
 from josh_pipeline.stages.playing import environment_of, played_episodes, usage_facts
 from josh_pipeline.stages.policy import PolicyRow, played_columns, policy_of, with_adapter
 from josh_pipeline.stages.promotion import newest_promotion
-from josh_pipeline.stages.stage import ITERATION_DIGITS, Made, Stage, Step, base_scope, iteration_key
+from josh_pipeline.stages.stage import Made, Stage, Step, base_scope, known_key
 from josh_pipeline.store.layout import Members
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
@@ -186,8 +186,8 @@ def made_policy(warehouse: Warehouse, policy: str) -> PolicyRow | None:
     if policy == "latest":
         newest = newest_promotion(warehouse)
         return candidate_row(warehouse, newest["iteration"]) if newest is not None else None
-    if policy.isdigit() and len(policy) <= ITERATION_DIGITS:
-        return candidate_row(warehouse, iteration_key(int(policy)))
+    if (key := known_key(warehouse, policy)) is not None:
+        return candidate_row(warehouse, key)
     # Lines may share a base, and then its digest stands in each of their baselines: it is one policy. What
     # a refused attempt trained is superseded by the next attempt, and can still be asked for.
     found = warehouse.rows(
@@ -198,8 +198,9 @@ def made_policy(warehouse: Warehouse, policy: str) -> PolicyRow | None:
         [policy],
     )
     if len(found) != 1:
-        number = "No policy of this home begins" if not found else f"{len(found)} policies begin"
-        raise UserError(f"{number} with {policy!r}: take one that josh scores --json prints.")
+        none = f"No iteration is called {policy!r}, and no policy begins so"
+        several = f"{len(found)} policies begin with {policy!r}"
+        raise UserError(f"{several if found else none}: take one that josh scores --json prints.")
     return candidate_row(warehouse, found[0]["iteration"], found[0]["policy_digest"])
 
 

@@ -16,7 +16,6 @@ from josh_pipeline.policies.models import foundation, model_digest
 from josh_pipeline.search.selection import demonstration_goals
 from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.goals import played_goals
-from josh_pipeline.stages.policy import coming_iteration
 from josh_pipeline.stages.stage import Made, Stage, Step, base_scope, corpus_scope, facts_of, goals_scope
 
 if TYPE_CHECKING:
@@ -79,7 +78,6 @@ def make_base(step: Step, scope: str) -> Made:
     }
     generation = step.warehouse.publish("cold_start", scope, step.run_id, tables, inputs)
     step.home.remember_settings(step.settings)
-    coming, _ = coming_iteration(step)
     rewards = [one.reward for one in demonstrations]
     return Made(
         generation,
@@ -89,10 +87,8 @@ def make_base(step: Step, scope: str) -> Made:
         | {
             "demonstrations with full reward": sum(reward == 1.0 for reward in rewards),
             "mean reward of the demonstrations": round(sum(rewards) / len(rewards), 3) if rewards else 0.0,
-            "next iteration": coming,
             "seconds": round(row["seconds"]),
         },
-        opens=coming,
     )
 
 
