@@ -118,6 +118,16 @@ def serving(folder: Path) -> Iterator[str]:
         server.wait(60)
 
 
+def test_the_lines_for_transformers_in_the_docs_run_on_an_exported_model(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export_model(home, "latest", tmp_path / "model")
+    page = (Path(__file__).parent.parent / "docs" / "serve.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    exec(page.split("```python\n")[2].split("```")[0], {})
+    assert capsys.readouterr().out.strip()
+
+
 def gap(model: torch.nn.Module, renderer: ChatRenderer, asked: Answered, made: list[int]) -> float:
     """Return by how many nats the likelier of two answers is ahead, at the first token in which they differ."""
     stored = renderer.tokenizer(asked.answer, add_special_tokens=False)["input_ids"] + [renderer.stop_ids[-1]]
