@@ -19,6 +19,8 @@ from josh_pipeline.stages.registry import open_home
 STOP_SECONDS = 15.0
 """Dagster's processes get this long to end by themselves."""
 POLL_SECONDS = 0.3
+ANSWER_SECONDS = 30.0
+"""A server that has just started, on a busy machine, takes long for its first page."""
 
 
 def command(options: argparse.Namespace) -> int:
@@ -86,7 +88,7 @@ def answers(child: subprocess.Popen[bytes], url: str) -> bool:
     while child.poll() is None:
         try:
             # A proxy of the environment does not reach this machine's own ports.
-            httpx.get(url, trust_env=False)
+            httpx.get(url, trust_env=False, timeout=ANSWER_SECONDS)
             return True
         except httpx.TransportError:
             time.sleep(POLL_SECONDS)

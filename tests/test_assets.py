@@ -81,12 +81,13 @@ def test_a_better_candidate_is_promoted_and_the_next_iteration_goes_on_from_it(
     begun = loop.rows("SELECT * FROM current_policies WHERE iteration = '002'")[0]
     assert (begun["policy_digest"], begun["predecessor"]) == (candidate, "001")
 
-    exports = {}
-    for record in loop.instance.fetch_materializations(dg.AssetKey("promotion"), limit=2).records:
-        assert record.asset_materialization is not None
-        exports[record.partition_key] = record.asset_materialization.metadata.get("export the model")
-    assert exports["000"] is None, "nothing was trained yet"
-    assert exports["001"] is not None and f"josh export --model {candidate} " in str(exports["001"].value)
+    exports = []
+    for asset in ("base_evaluation", "promotion"):
+        event = loop.instance.get_latest_materialization_event(dg.AssetKey(asset))
+        assert event is not None and event.asset_materialization is not None
+        exports.append(event.asset_materialization.metadata.get("export the model"))
+    assert exports[0] is None, "nothing was trained yet"
+    assert exports[1] is not None and f"josh export --model {candidate} " in str(exports[1].value)
 
     scores = loop.rows("SELECT * FROM current_evaluations WHERE role = 'test' ORDER BY iteration, side DESC")
     assert [(row["iteration"], row["side"], row["n"]) for row in scores] == [
