@@ -22,7 +22,7 @@ from josh_pipeline.dialogue.agents import Reply
 from josh_pipeline.search.concurrency import Limiter
 from josh_pipeline.search.search import search
 from josh_pipeline.search.spending import Budget, Ledger
-from josh_pipeline.search.tree import Tree
+from josh_pipeline.search.tree import Node, Tree
 from josh_pipeline.settings import SearchSettings
 
 LEVERS = st.fixed_dictionaries(
@@ -285,3 +285,13 @@ def grow(
         )
     )
     return dataclasses.replace(tree, usage=dataclasses.replace(tree.usage, seconds=0.0))
+
+
+def in_round(tree: Tree, number: int) -> list[Node]:
+    """The nodes of a round."""
+    return [node for node in tree.nodes if node.round == number]
+
+
+def by_path(tree: Tree, *path: int) -> Node:
+    """The node at a path."""
+    return next(node for node in tree.nodes if node.path == path)
