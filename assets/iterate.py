@@ -9,13 +9,13 @@ from josh_pipeline.cli.options import quiet_libraries, settings_of
 from josh_pipeline.cli.show import print_scores
 from josh_pipeline.core.locks import alone
 from josh_pipeline.core.progress import SilentProgress, TerminalProgress
-from josh_pipeline.policies.weights import require
 from josh_pipeline.report.html import write_report
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.policy import coming_iteration
 from josh_pipeline.stages.promotion import promoted
 from josh_pipeline.stages.registry import BY_NAME, missing_preparation, open_home
+from josh_pipeline.stages.runnable import require_runnable
 from josh_pipeline.stages.stage import Step, corpus_scope
 from josh_pipeline.store.home import Home
 
@@ -29,7 +29,7 @@ def command(options: argparse.Namespace) -> int:
     quiet_libraries()
     home = open_home(options.home)
     settings = settings_of(home, options)
-    require(settings.policy.quantization)
+    require_runnable(settings)
     with alone(home.root / "iterate.lock", f"Another josh iterate works in {home.root}: wait, or stop it."):
         refused = iterate(home, settings, options.iterations, Console(stderr=True))
     print_scores(home)

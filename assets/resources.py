@@ -38,7 +38,9 @@ class Josh:
         with mistakes_told():
             progress = Tee(self.terminal, observing(context))
             home = open_home()
-            settings = home.settings(self.profile, dict(self.settings))
+            settings = home.settings(
+                self.profile, dict(self.settings), {(): "the launchpad"} if self.settings else None
+            )
             with at_work(home.root):
                 yield start_step(home, settings, context.run.run_id, progress)
 
