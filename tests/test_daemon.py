@@ -34,6 +34,7 @@ LAUNCH = (
     "... on LaunchRunSuccess{run{runId}} "
     "... on PythonError{message} ... on RunConfigValidationInvalid{errors{message}}}}"
 )
+AUTOMATION = {"max_iteration": 2, "retraining_cron": "* * * * *"}
 BACKFILL_STATUS = "query($id: String!){partitionBackfillOrError(backfillId:$id){... on PartitionBackfill{status}}}"
 
 
@@ -41,10 +42,7 @@ BACKFILL_STATUS = "query($id: String!){partitionBackfillOrError(backfillId:$id){
 def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     """Iteration 001 is done, 002 is open; the sensor may go on to 002."""
     folder = tmp_path_factory.mktemp("daemon")
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        served(folder, patch, scripted=True, automation={"max_iteration": 2}) as running,
-    ):
+    with pytest.MonkeyPatch.context() as patch, served(folder, patch, scripted=True, automation=AUTOMATION) as running:
         running.wait_until_ready()
         yield running
 

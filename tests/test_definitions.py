@@ -6,15 +6,16 @@ from pathlib import Path
 
 import dagster as dg
 import dagster._cli.dev
+import dagster._config.validate
 import dagster_webserver.app
 import pytest
 
 import josh_pipeline.stages
-from assets.automation import next_round, weekly_retraining
+from assets.automation import next_round, schedules
 from assets.definitions import defs
 from assets.factory import ITERATIONS, LOOP_POOL, tables_of
 from assets.launch import INSTANCE
-from assets.serve import Webserver, put_in_place, started
+from assets.serve import UNKNOWN_NAMES, Webserver, put_in_place, started
 from josh_pipeline.stages.registry import STAGES
 from josh_pipeline.store.schema import columns
 
@@ -111,8 +112,9 @@ def test_column_lineage_names_columns_that_exist_in_the_assets_that_hold_them() 
                     assert owner[dep.column_name.split(".")[0]] == dep.asset_key.to_user_string() != name
 
 
-def test_schedule_and_sensor_are_off_until_somebody_switches_them_on() -> None:
-    assert weekly_retraining.default_status == dg.DefaultScheduleStatus.STOPPED
+def test_schedules_and_sensor_are_off_until_somebody_switches_them_on() -> None:
+    assert [one.name for one in schedules()] == ["weekly_retraining", "weekly_audit"]
+    assert {one.default_status for one in schedules()} == {dg.DefaultScheduleStatus.STOPPED}
     assert next_round.default_status == dg.DefaultSensorStatus.STOPPED
 
 
@@ -126,7 +128,13 @@ def test_nothing_is_warned_of_where_the_definitions_are_loaded() -> None:
 def test_dagster_starts_the_processes_in_whose_place_the_pages_are_put(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dagster._cli.dev, "open_ipc_subprocess", None)
     monkeypatch.setattr(dagster_webserver.app, "DagsterWebserver", None)
+    for name in UNKNOWN_NAMES:
+        monkeypatch.setattr(dagster._config.validate, name, None)
     put_in_place()
+    for name in UNKNOWN_NAMES:
+        words = getattr(dagster._config.validate, name)
+        assert name in dagster._config.validate._check_for_extra_incoming_fields.__code__.co_names
+        assert words.__qualname__ == "suggesting.<locals>.told"
     starts = dagster._cli.dev.dev_command_impl.__code__
     assert "open_ipc_subprocess" in starts.co_names
     assert "dagster_webserver" in str(starts.co_consts)
