@@ -65,7 +65,8 @@ def josh_resource(terminal: Progress | None = None) -> dg.ResourceDefinition:
         str,
         is_required=False,
         description="A shipped profile (quickstart, ...), the path of a YAML file, or the digest of settings "
-        "that this home has kept. Left out: the settings of the last run in this home, else quickstart.",
+        "that this home has kept; settings are laid over it, so delete those that are to come from it. Left out: the "
+        "settings of the last run in this home, else quickstart.",
     )
     return dg.ResourceDefinition(
         made,

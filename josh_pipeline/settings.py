@@ -93,7 +93,7 @@ class ColdStartSettings(Section):
 
 
 class SearchSettings(Section):
-    """The JOSH search (spec: section 3 of the paper; its defaults are the paper's)."""
+    """The JOSH search (section 3 of the paper; its defaults are the paper's)."""
 
     goals: int = Field(926, ge=1, description="Training goals rolled out in an iteration.")
     beam_size: int = Field(8, ge=1, description="Branches that are alive at once in a tree.")

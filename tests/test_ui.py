@@ -7,11 +7,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from browser import chromium, executable
 from playwright.sync_api import Page, expect
 from served_ui import CHAIN, START_SECONDS, Ui, alive, descendants, served
 
 PAGE_SECONDS = 30.0
+RUNS = "{runsOrError{... on Runs{count}}}"
 
 
 @pytest.fixture
@@ -45,6 +47,8 @@ def test_the_browser_shows_the_graph_materializes_a_partition_and_leads_to_figur
     sees_an_iteration(page, ui)
     follows_the_link_to_a_tree(page, ui)
     follows_the_link_to_a_row(page, ui)
+    sees_what_the_next_tick_would_do(page, ui)
+    finds_the_homes_values_in_the_launchpad_and_is_told_what_was_meant(page, ui)
     materializes_a_partition(page, ui)
     sees_the_runs(page, ui)
 
@@ -114,6 +118,37 @@ def follows_the_link_to_a_row(page: Page, ui: Ui) -> None:
     assert row.status_code == 200 and str(link.inner_text()) in row.text
     report = httpx.get(f"{ui.url}/josh/report.html", timeout=60)
     assert report.status_code == 200 and "trees/" in report.text
+
+
+def sees_what_the_next_tick_would_do(page: Page, ui: Ui) -> None:
+    """The schedule's page says whose settings it goes on with; its preview which iteration, and with which."""
+    page.goto(f"{ui.url}/locations/josh/schedules/weekly_retraining")
+    expect(page.get_by_text("came to promotion, with what its launchpad said")).to_be_visible()
+    expect(page.get_by_text("profile tiny, model")).to_be_visible()
+    expect(page.get_by_text("At 03:00 AM UTC, only on Monday")).to_be_visible()
+    page.get_by_role("button", name="Preview tick result").click()
+    page.get_by_role("button", name="Continue").click()
+    result = page.get_by_role("dialog").filter(has=page.get_by_text("Requested runs (1)"))
+    result.get_by_role("button").first.click()
+    for tag in ("partition: 002", "josh/profile: tiny", "josh/method: sft", "josh/source: as stored"):
+        expect(page.get_by_text(tag, exact=True)).to_be_visible()
+    assert ui.ask(RUNS)["runsOrError"]["count"] == 4, "a preview launches nothing"
+
+
+def finds_the_homes_values_in_the_launchpad_and_is_told_what_was_meant(page: Page, ui: Ui) -> None:
+    """Picking an iteration fills in all settings of the last run; a misspelt one is told before it is launched."""
+    page.goto(f"{ui.url}/locations/josh/jobs/iteration/playground")
+    page.get_by_placeholder("Partition").fill("002")
+    page.keyboard.press("Enter")
+    editor = page.locator(".CodeMirror").first
+    editor.get_by_text("retraining_cron").wait_for()
+    offered = yaml.safe_load(str(editor.evaluate("editor => editor.CodeMirror.getValue()")))
+    last = ui.home.settings().model_dump(mode="json", exclude={"profile"})
+    assert offered == {"resources": {"josh": {"config": {"settings": last}}}}
+    editor.click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("resources: {josh: {config: {settings: {training: {learning_rat: 1.0e-4}}}}}")
+    expect(page.get_by_text("There is no learning_rat (did you mean learning_rate?)")).to_be_visible()
 
 
 def materializes_a_partition(page: Page, ui: Ui) -> None:
