@@ -11,6 +11,7 @@ from assets.launchpad import settings_field
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.locks import at_work
 from josh_pipeline.core.progress import Progress, SilentProgress, TaskState, ThrottledProgress
+from josh_pipeline.stages import adapter
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.stage import Step, start_step
 
@@ -41,6 +42,10 @@ class Josh:
             settings = home.settings(
                 self.profile, dict(self.settings), {(): "the launchpad"} if self.settings else None
             )
+            # Before the rollouts of the same run, not after them.
+            trained = dg.AssetKey(adapter.STAGE.asset) in context.job_def.asset_layer.selected_asset_keys
+            if trained and settings.policy.endpoint is not None:
+                raise UserError(adapter.WEIGHTS_ELSEWHERE)
             with at_work(home.root):
                 yield start_step(home, settings, context.run.run_id, progress)
 

@@ -79,6 +79,26 @@ def test_an_endpoints_policy_is_not_retrained(home: Home, instance: dg.DagsterIn
     assert "whose weights cannot be trained here" in str(scheduled(instance))
 
 
+def test_an_iteration_that_would_train_an_endpoints_policy_ends_before_its_rollouts(
+    home: Home, instance: dg.DagsterInstance
+) -> None:
+    settings = {"policy": {"endpoint": "http://localhost:1/v1"}}
+    instance.add_dynamic_partitions("iteration", ["003"])
+    result = (
+        assets.definitions.definitions()
+        .resolve_job_def("iteration")
+        .execute_in_process(
+            instance=instance,
+            partition_key="003",
+            run_config={"resources": {"josh": {"config": {"settings": settings}}}},
+            raise_on_error=False,
+        )
+    )
+    (failed,) = [event for event in result.all_events if event.is_step_failure]
+    assert failed.step_key == "policy"
+    assert "cannot be trained here" in str(failed.step_failure_data.user_failure_data.description)
+
+
 def test_a_source_that_has_changed_is_read_anew_where_it_is_asked_for(
     home: Home, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
