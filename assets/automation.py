@@ -29,11 +29,12 @@ def offered(key: str) -> dict[str, Any]:
     return run_config({"settings": open_home().settings().model_dump(mode="json", exclude={"profile"})})
 
 
-def _job(
-    name: str, stages: Iterable[Stage], description: str, *, iterations: bool = True
-) -> UnresolvedAssetJobDefinition:
-    selection = dg.AssetSelection.assets(*(stage.asset for stage in stages))
-    config: dg.PartitionedConfig[Any] | None = dg.PartitionedConfig(ITERATIONS, offered) if iterations else None
+def _job(name: str, stages: Iterable[Stage], description: str) -> UnresolvedAssetJobDefinition:
+    made = tuple(stages)
+    selection = dg.AssetSelection.assets(*(stage.asset for stage in made))
+    config: dg.PartitionedConfig[Any] | None = None
+    if any(stage.of_iterations for stage in made):
+        config = dg.PartitionedConfig(ITERATIONS, run_config_for_partition_key_fn=offered)
     return dg.define_asset_job(name, selection=selection, description=description, config=config)
 
 

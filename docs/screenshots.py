@@ -84,7 +84,7 @@ def take_launchpad(page: Page, url: str, iteration: str) -> None:
     page.get_by_placeholder("Partition").fill(iteration)
     page.keyboard.press("Enter")
     editor = page.locator(".CodeMirror").first
-    editor.get_by_text("beam_size").or_(editor.get_by_text("automation")).first.wait_for()
+    editor.get_by_text("retraining_cron").wait_for()  # All values of the home are offered first.
     editor.click()
     page.keyboard.press("Control+a")
     page.keyboard.insert_text(OTHER_SETTINGS)
