@@ -14,8 +14,8 @@ from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.settings import AutomationSettings, Settings
 from josh_pipeline.stages import benchmark, environment, goals, promotion
 from josh_pipeline.stages.policy import coming_iteration
-from josh_pipeline.stages.registry import BASELINE_LOOP, LAYOUT, LOOP, PREPARATION, open_home
-from josh_pipeline.stages.stage import Stage, Step
+from josh_pipeline.stages.registry import LAYOUT, LOOP, PREPARATION, open_home
+from josh_pipeline.stages.stage import BASELINE_ASSET, Stage, Step
 from josh_pipeline.store.home import Home
 
 
@@ -29,32 +29,39 @@ def offered(key: str) -> dict[str, Any]:
     return run_config({"settings": open_home().settings().model_dump(mode="json", exclude={"profile"})})
 
 
-def _job(name: str, stages: Iterable[Stage], description: str) -> UnresolvedAssetJobDefinition:
-    made = tuple(stages)
-    selection = dg.AssetSelection.assets(*(stage.asset for stage in made))
-    config: dg.PartitionedConfig[Any] | None = None
-    if any(stage.of_iterations for stage in made):
-        config = dg.PartitionedConfig(ITERATIONS, run_config_for_partition_key_fn=offered)
+def _job(name: str, assets: Iterable[str], description: str) -> UnresolvedAssetJobDefinition:
+    return dg.define_asset_job(name, selection=dg.AssetSelection.assets(*assets), description=description)
+
+
+def _of_iterations(name: str, stages: Iterable[Stage], description: str) -> UnresolvedAssetJobDefinition:
+    config = dg.PartitionedConfig[Any](ITERATIONS, run_config_for_partition_key_fn=offered)
+    selection = dg.AssetSelection.assets(*_assets(stages))
     return dg.define_asset_job(name, selection=selection, description=description, config=config)
+
+
+def _assets(stages: Iterable[Stage]) -> list[str]:
+    return [stage.asset for stage in stages]
 
 
 SOURCE = (environment.STAGE, goals.STAGE)
 """What is read of a source, and made of that alone."""
-iteration = _job("iteration", LOOP, "One whole iteration: rollouts, harvest, training, evaluation, promotion.")
-retraining = _job(
+iteration = _of_iterations(
+    "iteration", LOOP, "One whole iteration: rollouts, harvest, training, evaluation, promotion."
+)
+retraining = _of_iterations(
     "retraining",
     [*SOURCE, *LOOP],
     "What the schedule launches: one whole iteration; and before it dialogues and goals, where the source has changed.",
 )
-audit = dg.define_asset_job("whole_audit", selection="audit", description="Holds the whole home to what runs wrote.")
+audit = _job("whole_audit", ["audit"], "Holds the whole home to what runs wrote.")
 JOBS = [
-    _job("prepare", PREPARATION, "Environment, goals and base: once an environment and model."),
-    _job("baseline", BASELINE_LOOP, "Evaluates the base in partition 000: the 'before' of iteration 001."),
+    _job("prepare", _assets(PREPARATION), "Environment, goals and base: once an environment and model."),
+    _job("baseline", [BASELINE_ASSET], "Evaluates the base: the 'before' of the first iteration that goes on from it."),
     iteration,
     retraining,
     _job(
         "whole_goals",
-        [benchmark.STAGE],
+        [benchmark.STAGE.asset],
         "The policy that stands after an iteration on the goals that published scores are of.",
     ),
     audit,
@@ -129,8 +136,8 @@ def retraining_schedule(automation: AutomationSettings, loaded: str) -> dg.Sched
         cron_schedule=automation.retraining_cron,
         execution_timezone=automation.timezone,
         default_status=dg.DefaultScheduleStatus.STOPPED,
-        description="Once switched on: the iteration that josh iterate would run next, which is the one that the "
-        "last promotion opened, or a new attempt at one that was refused or is unfinished. 'Preview tick result' shows "
+        description="Once switched on: the iteration that josh iterate would run next, which is the one after "
+        "the last promotion, or a new attempt at one that was refused or is unfinished. 'Preview tick result' shows "
         "which, with which settings, or why nothing is asked for; the run's tags repeat it. The settings are those of "
         "the home's last run: of the last josh iterate, or of a run in this UI that made cold_start or came to "
         f"promotion, with what its launchpad said. Reruns of other single assets do not count. {loaded} The source is "
@@ -151,9 +158,7 @@ def retraining_schedule(automation: AutomationSettings, loaded: str) -> dg.Sched
                 "here: run josh iterate with a --profile that trains."
             )
         if is_baseline:
-            return dg.SkipReason(
-                f"Iteration {key} only evaluates the base: run the job baseline on it once, or josh iterate."
-            )
+            return dg.SkipReason("The base has not been evaluated: run the job baseline once, or josh iterate.")
         if busy := under_way(context.instance, key):
             return dg.SkipReason(busy)
         context.instance.add_dynamic_partitions(str(ITERATIONS.name), [key])
@@ -182,17 +187,22 @@ def audit_schedule(automation: AutomationSettings) -> dg.ScheduleDefinition:
     job=iteration,
     default_status=dg.DefaultSensorStatus.STOPPED,
     minimum_interval_seconds=30,
-    description="Once switched on: after a promotion, runs the iteration that it opened, and so on while the "
-    "gate passes. It stops at iteration automation.max_iteration, and rests while its runs of the last 24 "
+    description="Once switched on: after a promotion, runs the iteration that goes on from it, and so on while "
+    "the gate passes. It stops at iteration automation.max_iteration, and rests while its runs of the last 24 "
     "hours took automation.hours_a_day hours (settings of the home's last run). What it waits for is the "
     "skip reason of its last tick.",
 )
 def next_round(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Request the iteration after the last promotion."""
-    event = context.instance.get_latest_materialization_event(dg.AssetKey(promotion.STAGE.asset))
+    found = [
+        context.instance.get_latest_materialization_event(dg.AssetKey(asset))
+        for asset in (BASELINE_ASSET, promotion.STAGE.asset)
+    ]
+    event = max((one for one in found if one is not None), key=lambda one: one.timestamp, default=None)
     if event is None or event.asset_materialization is None:
         return dg.SkipReason("Nothing has been promoted yet: run josh iterate once, or the jobs prepare and baseline.")
     done = event.asset_materialization
+    promoted = f"Iteration {done.partition}" if done.partition else "The base"
     if not done.metadata["promoted"].value:
         return dg.SkipReason(
             f"Iteration {done.partition} was not promoted. {done.metadata['reason'].value} "
@@ -207,7 +217,7 @@ def next_round(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipRe
     limits = settings.automation
     if int(following) > limits.max_iteration:
         return dg.SkipReason(
-            f"Iteration {done.partition} was promoted, and automation.max_iteration is "
+            f"{promoted} was promoted, and automation.max_iteration is "
             f"{limits.max_iteration}: raise it, or run {following} with josh iterate."
         )
     if busy := under_way(context.instance, following):
@@ -225,6 +235,7 @@ def next_round(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipRe
             f"Iteration {following} is next, but this sensor's runs took {hours:.1f} hours of the last 24, "
             f"and automation.hours_a_day is {limits.hours_a_day:g}: it goes on by itself when they are fewer."
         )
+    context.instance.add_dynamic_partitions(str(ITERATIONS.name), [following])
     return request(home, settings, following, run_key)
 
 

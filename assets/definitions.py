@@ -5,6 +5,7 @@ import warnings
 import dagster as dg
 
 from assets.automation import JOBS, next_round, schedules
+from assets.baseline import base_evaluation
 from assets.factory import asset_of, audit
 from assets.resources import josh_resource
 from josh_pipeline.core.progress import Progress
@@ -14,7 +15,7 @@ with warnings.catch_warnings():
     # Code references are in beta and partitioned checks in preview: pyproject.toml pins the release for it.
     warnings.simplefilter("ignore", dg.BetaWarning)
     warnings.simplefilter("ignore", dg.PreviewWarning)
-    ASSETS = [*(asset_of(stage) for stage in STAGES), *dg.with_source_code_references([audit])]
+    ASSETS = [*(asset_of(stage) for stage in STAGES), *dg.with_source_code_references([base_evaluation, audit])]
 
 
 def definitions(terminal: Progress | None = None) -> dg.Definitions:

@@ -1,21 +1,22 @@
 """Assets, made from what the stages declare; and the audit, which is of no stage."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
 from assets.pages import PAGES_OF, judged, sample, table
 from assets.resources import JoshResource
-from josh_pipeline.audit.text import standing
+from josh_pipeline.audit.text import not_holding, standing
 from josh_pipeline.audit.whole import audit_home, store_digest
 from josh_pipeline.stages import promotion
 from josh_pipeline.stages.registry import BY_NAME
-from josh_pipeline.stages.stage import Made, Stage
+from josh_pipeline.stages.stage import BASELINE_ASSET, Check, Made, Stage, Step
 from josh_pipeline.store.schema import columns
 
 ITERATIONS = dg.DynamicPartitionsDefinition(name="iteration")
-"""Zero-padded keys. ``000`` holds the base policy's evaluation only: the 'before' of ``001``."""
+"""Zero-padded keys, each added when the iteration is run: what has not been begun is not missing."""
 
 LOOP_POOL = "loop"
 """One run of the loop at a time: an iteration needs what the one before promoted."""
@@ -25,69 +26,92 @@ OWNERS = ["team:josh"]
 
 def asset_of(stage: Stage) -> dg.AssetsDefinition:
     """Return the asset that makes a stage; in the graph it hangs below the stages that it reads."""
-    partitioned = stage.of_iterations
+    partitions = partitions_of(stage)
+    before = [BASELINE_ASSET] if any(BY_NAME[name].in_baseline for name in stage.earlier) else []
 
     @dg.asset(
         name=stage.asset,
-        group_name="iteration" if partitioned else "environment",
-        partitions_def=ITERATIONS if partitioned else None,
-        pool=LOOP_POOL if partitioned else None,
+        group_name="environment" if not partitions else "iteration" if stage.in_loop else "benchmark",
+        partitions_def=partitions,
+        pool=LOOP_POOL if partitions else None,
         kinds=set(stage.kinds),
         owners=OWNERS,
-        deps=[dg.AssetKey(BY_NAME[name].asset) for name in stage.inputs],
-        check_specs=[
-            dg.AssetCheckSpec(
-                check.name,
-                asset=stage.asset,
-                blocking=check.blocking,
-                partitions_def=ITERATIONS if partitioned else None,
-                description=check.about,
-            )
-            for check in stage.checks
-        ],
+        deps=[*(BY_NAME[name].asset for name in stage.inputs), *before],
+        check_specs=[check_spec(check, stage.asset, partitions) for check in stage.checks],
         metadata=_definition_metadata(stage),
         description=f"{stage.about} Tables {', '.join(f'`{name}`' for name in tables_of(stage))}.",
     )
     def made(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        iteration = context.partition_key if partitioned else None
+        iteration = context.partition_key if partitions else None
         with josh.step(context) as step:
             done = stage.run(step, iteration)
             scope = iteration or done.generation.scope
             shown = sample(step, stage.sample, [scope]) if stage.sample else {}
-            pages = PAGES_OF[stage.name](step, scope) if stage.name in PAGES_OF else {}
-        open_iteration(context, done)
+            found = told(stage, step, done, scope)
+        report_renewed(context, done, scope)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(done.version),
-            metadata={
-                **pages,
-                **_place(stage),
-                "dagster/partition_row_count" if partitioned else "dagster/row_count": done.rows,
-                "generation": done.generation.number,
-                **done.facts,
-                **{name: table(rows) for name, rows in done.tables.items() if rows},
-                **shown,
-            },
+            metadata=together(
+                found,
+                {"dagster/table_name": _place(stage)},
+                {"dagster/partition_row_count" if partitions else "dagster/row_count": done.rows},
+                {"generation": done.generation.number},
+                shown,
+            ),
             check_results=[judged(check, done.verdicts[check.name]) for check in stage.checks],
         )
 
     return made
 
 
-def open_iteration(context: dg.AssetExecutionContext, made: Made) -> None:
-    """Add the partition that a stage opened, and report the policy that was written for it."""
-    if made.opens is None:
+def partitions_of(stage: Stage) -> dg.DynamicPartitionsDefinition | None:
+    """Return the iterations of the loop, or those after which a stage outside of the loop was run; else None."""
+    if not stage.of_iterations:
+        return None
+    return ITERATIONS if stage.in_loop else dg.DynamicPartitionsDefinition(name=f"{stage.asset}_iteration")
+
+
+def check_spec(check: Check, asset: str, partitions: dg.PartitionsDefinition[str] | None = None) -> dg.AssetCheckSpec:
+    """Return a check of an asset as Dagster declares it."""
+    return dg.AssetCheckSpec(
+        check.name, asset=asset, blocking=check.blocking, partitions_def=partitions, description=check.about
+    )
+
+
+def told(stage: Stage, step: Step, done: Made, scope: str) -> dict[str, Any]:
+    """Return what a stage tells people: figures and links, facts and tables."""
+    pages = PAGES_OF[stage.name](step, scope) if stage.name in PAGES_OF else {}
+    return together(pages, done.facts, {name: table(rows) for name, rows in done.tables.items() if rows})
+
+
+def together(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Put parts of metadata into one.
+
+    Raises:
+        ValueError: two parts have a key in common, and one would hide the other.
+    """
+    found: dict[str, Any] = {}
+    for part in parts:
+        if twice := sorted(found.keys() & part.keys()):
+            raise ValueError(f"Two parts of the metadata are called {twice}: give one another name.")
+        found |= part
+    return found
+
+
+def report_renewed(context: dg.AssetExecutionContext, made: Made, iteration: str) -> None:
+    """Report the policy of a later iteration that a promotion wrote anew: another one makes what hangs on it stale."""
+    if made.renewed is None:
         return
-    context.instance.add_dynamic_partitions(str(ITERATIONS.name), [made.opens])
-    if made.opened_policy is not None:
-        context.log_event(
-            dg.AssetMaterialization(
-                BY_NAME["policy"].asset,
-                partition=made.opens,
-                description=f"Promoted by iteration {context.partition_key}.",
-                tags={"dagster/data_version": made.opened_policy},
-                metadata={"policy digest": made.opened_policy, "promoted by": context.partition_key},
-            )
+    later, digest = made.renewed
+    context.log_event(
+        dg.AssetMaterialization(
+            BY_NAME["policy"].asset,
+            partition=later,
+            description=f"Promoted by iteration {iteration}.",
+            tags={"dagster/data_version": digest},
+            metadata={"policy digest": digest, "promoted by": iteration},
         )
+    )
 
 
 def tables_of(stage: Stage) -> tuple[str, ...]:
@@ -96,12 +120,12 @@ def tables_of(stage: Stage) -> tuple[str, ...]:
 
 
 def _definition_metadata(stage: Stage) -> dict[str, Any]:
-    """Return where the rows lie, their columns, and the function that makes them."""
+    """Return where the rows lie, their columns and what those are made from, and the function that makes them."""
     schema = [
         dg.TableColumn(
             f"{name}.{column.name}",
             column.type,
-            description=column.about or None,
+            description="; ".join(filter(None, (column.about, _made_from(stage, f"{name}.{column.name}")))) or None,
             constraints=dg.TableColumnConstraints(nullable=not column.required),
         )
         for name in tables_of(stage)
@@ -111,24 +135,22 @@ def _definition_metadata(stage: Stage) -> dict[str, Any]:
         file_path=inspect.getfile(stage.make), line_number=inspect.getsourcelines(stage.make)[1]
     )
     return {
-        **_place(stage),
+        "dagster/table_name": _place(stage),
         "dagster/column_schema": dg.TableSchema(schema),
         "dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[code]),
     }
 
 
-def _place(stage: Stage) -> dict[str, Any]:
-    """Return where a stage's first table lies, and which columns of others its columns were made from."""
+def _place(stage: Stage) -> str:
+    """Say where a stage's first table lies."""
+    return f"josh.duckdb: {next(iter(stage.tables))}"
+
+
+def _made_from(stage: Stage, column: str) -> str:
+    """Say from which columns of other stages a column is made: Dagster's own column lineage is shown as JSON."""
     owners = {name: one.asset for one in BY_NAME.values() for name in tables_of(one)}
-    lineage = {
-        column: [
-            dg.TableColumnDep(asset_key=dg.AssetKey(owners[source.split(".")[0]]), column_name=source)
-            for source in sources
-        ]
-        for column, sources in stage.origins.items()
-    }
-    found: dict[str, Any] = {"dagster/table_name": f"josh.duckdb: {next(iter(stage.tables))}"}
-    return found | ({"dagster/column_lineage": dg.TableColumnLineage(lineage)} if lineage else {})
+    sources = [f"`{source}` ({owners[source.split('.')[0]]})" for source in stage.origins.get(column, ())]
+    return f"made from {' and '.join(sources)}" if sources else ""
 
 
 SHOWN_FINDINGS = 50
@@ -176,7 +198,7 @@ def audit(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.Materiali
         "generations": table(generations),
         **{f"checked: {what}": number for what, number in found.checked.items()},
     }
-    sentence = f"{len(broken)} links do not hold; the first: {broken[0].message}" if broken else "Every link holds."
+    sentence = f"{not_holding(len(broken))}; the first: {broken[0].message}" if broken else "Every link holds."
     return dg.MaterializeResult(
         data_version=dg.DataVersion(store_digest(known)),
         metadata=metadata | ({"findings": table(findings)} if findings else {}),

@@ -9,6 +9,7 @@ import dagster as dg
 from matplotlib.figure import Figure
 
 from josh_pipeline.report.data import TrainingCurve
+from josh_pipeline.report.export_model import export_command
 from josh_pipeline.report.figures import (
     drift_by_policy,
     harvest_yield,
@@ -20,7 +21,6 @@ from josh_pipeline.report.figures import (
 from josh_pipeline.report.lines import line_of_iteration
 from josh_pipeline.report.load import harvest_of, played_ceiling
 from josh_pipeline.report.load_scores import line_changes, line_drifts, line_scores
-from josh_pipeline.report.tree import telling_tree
 from josh_pipeline.report.words import shortened
 from josh_pipeline.stages.stage import Check, Step, Verdict
 
@@ -83,7 +83,7 @@ LINKED = (
     "JOIN current_policies p ON p.iteration = t.iteration "
     "LEFT JOIN current_goals g ON g.scope = p.goals_scope AND g.goal_id = t.goal_id "
     "WHERE t.iteration = ? GROUP BY t.rollout_id, t.reward, t.rounds, t.failure "
-    "ORDER BY t.reward DESC, nodes DESC, t.rollout_id"
+    "ORDER BY t.reward DESC, any_value(json_array_length(t.earned)) DESC, nodes DESC, t.rollout_id"
 )
 
 
@@ -92,10 +92,9 @@ def tree_links(step: Step, iteration: str) -> dict[str, Any]:
 
     Nothing where the iteration has no tree.
     """
-    rollout = telling_tree(step.warehouse, iteration)
-    if rollout is None:
-        return {}
     found = step.warehouse.rows(LINKED, [iteration])
+    if not found:
+        return {}
     rows = [
         {
             "tree": tree_link(row["rollout_id"]),
@@ -108,7 +107,7 @@ def tree_links(step: Step, iteration: str) -> dict[str, Any]:
         for row in found
     ]
     return {
-        "a telling tree": dg.MetadataValue.url(tree_address(rollout)),
+        "a telling tree": dg.MetadataValue.url(tree_address(found[0]["rollout_id"])),
         "trees": both_ends(rows, "trees: the best, then the worst"),
     }
 
@@ -135,7 +134,7 @@ def row_links(step: Step, iteration: str) -> dict[str, Any]:
 
 def harvest_pages(step: Step, iteration: str) -> dict[str, Any]:
     """Draw what the trees gave, and link to rows."""
-    yields = harvest_of(step.warehouse, iteration)
+    yields = harvest_of(step.warehouse, iteration, f"iteration {iteration}", "current")
     return {"harvest": figure(harvest_yield([yields])), **row_links(step, iteration)}
 
 
@@ -155,12 +154,25 @@ def evaluation_pages(step: Step, iteration: str) -> dict[str, Any]:
     resamples = step.settings.evaluation.bootstrap
     compared = [one for one in line_changes(step.warehouse, line, resamples) if one.role == "test"]
     drifts = line_drifts(step.warehouse, line)
-    found = {"success by iteration": figure(success_by_iteration(scores, ceiling))}
+    found = {**report_link(step, iteration), "success by iteration": figure(success_by_iteration(scores, ceiling))}
     if compared:
         found["differences"] = figure(paired_differences(compared))
     if any(one.drift for one in drifts):
         found["drift by iteration"] = figure(drift_by_policy(drifts))
     return found
+
+
+def report_link(step: Step, iteration: str) -> dict[str, Any]:
+    """Link to the report up to an iteration."""
+    return {"report": dg.MetadataValue.url(f"{PAGES}/report-{iteration}.html")}
+
+
+def promotion_pages(step: Step, iteration: str) -> dict[str, Any]:
+    """Link to the report, and say the command that exports what was promoted, where something was trained."""
+    row = step.warehouse.rows("SELECT * FROM current_promotions WHERE iteration = ?", [iteration])[0]
+    if not row["promoted"] or row["adapter_digest"] is None:
+        return report_link(step, iteration)
+    return report_link(step, iteration) | {"export the model": export_command(step.home, row["policy_digest"])}
 
 
 def curve_page(table: str, column: str, name: str) -> Callable[[Step, str], dict[str, Any]]:
@@ -181,6 +193,7 @@ PAGES_OF: Mapping[str, Callable[[Step, str], dict[str, Any]]] = {
     "preferences": harvest_pages,
     "adapter": curve_page("current_training_curves", "iteration", "training"),
     "evaluation": evaluation_pages,
+    "promotion": promotion_pages,
 }
 """Stage to what its asset shows beside its own words."""
 

@@ -7,9 +7,11 @@ search tree without naming a host, and what a page shows is read from the store 
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import dagster as dg
 import dagster._cli.dev
 import dagster._config.errors
 import dagster._config.validate
@@ -68,7 +70,7 @@ def row(home: Home, prefix: str) -> str:
 
 def report(home: Home, iteration: str) -> str:
     """The report up to an iteration; up to the last one where none is named."""
-    return report_page(load_report(home.warehouse(), iteration or None, "trees"))
+    return report_page(load_report(home.warehouse(), iteration or None))
 
 
 PAGE_ROUTES = [
@@ -124,6 +126,8 @@ def main(arguments: Sequence[str]) -> None:
         sys.argv = ["dagster-webserver", *rest]
         webserver_main()  # type: ignore[no-untyped-call]
     else:
+        # It says that `dg dev` supersedes it, which starts no webserver of ours.
+        warnings.simplefilter("ignore", dg.SupersessionWarning)
         sys.argv = ["dagster", role, *rest]
         dagster_main()  # type: ignore[no-untyped-call]
 

@@ -6,8 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import FrameType
+
+import httpx
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.locks import alone
@@ -15,6 +18,9 @@ from josh_pipeline.stages.registry import open_home
 
 STOP_SECONDS = 15.0
 """Dagster's processes get this long to end by themselves."""
+POLL_SECONDS = 0.3
+ANSWER_SECONDS = 30.0
+"""A server that has just started, on a busy machine, takes long for its first page."""
 
 
 def command(options: argparse.Namespace) -> int:
@@ -26,9 +32,9 @@ def command(options: argparse.Namespace) -> int:
 
     with alone(home.root / "ui.lock", f"Another josh ui serves {home.root}: use it, or stop it first."):
         home.warehouse()
-        prepare_instance(home)
-        print(f"Dagster on {home.root}: http://{options.host}:{options.port}  (Ctrl-C stops it)", flush=True)
-        return serve(dagster_dev(options.host, options.port, Path(__file__).parents[1]))
+        workspace = prepare_instance(home)
+        print(f"Starting Dagster on {home.root}", flush=True)
+        return serve(dagster_dev(options.host, options.port, workspace), f"http://{options.host}:{options.port}")
 
 
 def refuse_taken(host: str, port: int) -> None:
@@ -40,21 +46,24 @@ def refuse_taken(host: str, port: int) -> None:
         # Python lengthens strerror by the address, which the sentence names already.
         said = str(fault.strerror) if isinstance(fault, OSError) else "no such port"
         reason, _, _ = said.partition(" (while attempting")
-        raise UserError(f"Port {port} on {host} cannot be used ({reason}): choose another --port.") from None
+        raise UserError(f"Port {port} on {host} cannot be used ({reason}): choose another --port or --host.") from None
 
 
-def dagster_dev(host: str, port: int, root: Path) -> list[str]:
-    """Return the command: with the checkout's workspace, or by module where the project is installed.
+def dagster_dev(host: str, port: int, workspace: Path) -> list[str]:
+    """Return the command: ``dagster dev`` with the pages of trees and reports beside Dagster's.
 
-    It is ``dagster dev`` with the pages of trees and reports beside Dagster's.
+    It logs what goes wrong alone.
     """
-    workspace = root / "workspace.yaml"
-    place = ["-w", str(workspace)] if workspace.is_file() else ["-m", "assets.definitions"]
-    return [sys.executable, "-m", "assets.serve", "dev", *place, "-h", host, "-p", str(port)]
+    served = ["-m", "assets.serve", "dev", "-w", str(workspace), "-h", host, "-p", str(port)]
+    return [sys.executable, *served, "--log-level", "warning"]
 
 
-def serve(arguments: list[str]) -> int:
-    """Run a command in a process group of its own; end the whole group with this process."""
+def serve(arguments: list[str], url: str) -> int:
+    """Run a command in a process group of its own; end the whole group with this process.
+
+    Args:
+        url: printed once the command's server answers there.
+    """
 
     def stop(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -65,11 +74,25 @@ def serve(arguments: list[str]) -> int:
     # Dagster ignores the signals that its parent ignored, as a shell's background jobs do.
     child = subprocess.Popen(arguments, start_new_session=True, preexec_fn=default_signals)
     try:
+        if answers(child, url):
+            print(f"Open {url}  (Ctrl-C stops it)", flush=True)
         return child.wait()
     except KeyboardInterrupt:
         return 0
     finally:
         end_group(child)
+
+
+def answers(child: subprocess.Popen[bytes], url: str) -> bool:
+    """Wait until a server replies; False where its process ended before."""
+    while child.poll() is None:
+        try:
+            # A proxy of the environment does not reach this machine's own ports.
+            httpx.get(url, trust_env=False, timeout=ANSWER_SECONDS)
+            return True
+        except httpx.TransportError:
+            time.sleep(POLL_SECONDS)
+    return False
 
 
 def default_signals() -> None:

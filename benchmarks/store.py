@@ -191,7 +191,7 @@ def report_queries(home: Home) -> dict[str, Any]:
             return found
 
     began = time.monotonic()
-    load_report(Watched(home.store, home.layout), None, "trees")
+    load_report(Watched(home.store, home.layout))
     whole = time.monotonic() - began
     memory = peak()
     slowest = sorted(timed, reverse=True)[:3]

@@ -97,8 +97,17 @@ class SearchSettings(Section):
 
     goals: int = Field(926, ge=1, description="Training goals rolled out in an iteration.")
     beam_size: int = Field(8, ge=1, description="Branches that are alive at once in a tree.")
+    children: int = Field(2, ge=1, description="Children of a leaf at most, where the beam has room for them.")
+    merge_twins: bool = Field(
+        False, description="End a branch that says to the letter what its elder sibling says; others take its place."
+    )
+    redraws: int = Field(0, ge=0, description="How often a round draws another child where a twin was merged.")
+    restarts: int = Field(
+        0, ge=0, description="How often a tree whose leaves all ended goes on from its last reward, with new children."
+    )
     max_rounds: int = Field(15, ge=1, description="Agent turns of a branch at most.")
     temperature: float = Field(1.0, gt=0, description="Of sampling; siblings must differ.")
+    temperature_step: float = Field(0.0, ge=0, description="Added to the temperature for each elder sibling.")
     top_p: float = Field(1.0, gt=0, le=1, description="Share of the probability that is sampled from.")
     top_k: int = Field(0, ge=0, description="Likeliest tokens that are sampled from; 0: all.")
     max_tokens: int = Field(256, ge=1, description="New tokens a request.")
@@ -108,6 +117,12 @@ class SearchSettings(Section):
     )
     in_flight: int = Field(64, ge=1, description="Requests in flight at most, over all conversations.")
     max_failed_share: float = Field(0.2, ge=0, le=1, description="The step fails above this share.")
+
+    @model_validator(mode="after")
+    def _redraws_need_merging(self) -> Self:
+        if self.redraws and not self.merge_twins:
+            raise ValueError("redraws replace merged twins: set search.merge_twins to true")
+        return self
 
 
 class BudgetSettings(Section):
@@ -382,10 +397,11 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _failures_can_be_learned_from(self) -> Self:
-        if self.training.method in ("kto", "dpo") and self.search.beam_size == 1:
+        alone = min(self.search.beam_size, self.search.children) == 1 and not self.search.restarts
+        if alone and self.training.method in ("kto", "dpo"):
             raise ValueError(
                 f"{self.training.method} learns from branches that failed beside ones that worked: "
-                "set search.beam_size to 2 or more, or training.method to sft"
+                "set search.beam_size and search.children to 2 or more, or training.method to sft"
             )
         return self
 
@@ -444,10 +460,13 @@ def _profile(name: str) -> dict[str, Any]:
     """Read the values of a shipped profile or a YAML file, over those of the profile that it extends."""
     if name in profile_names():
         text = (files("josh_pipeline") / "profiles" / f"{name}.yaml").read_text()
-    elif Path(name).is_file():
-        text = Path(name).read_text()
     else:
-        raise UserError(f"No profile {name!r}: use one of {', '.join(profile_names())}, or a YAML file's path.")
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as fault:
+            reason = fault.strerror if isinstance(fault, OSError) else "it is no text"
+            known = ", ".join(profile_names())
+            raise UserError(f"No profile {name!r} ({reason}): use one of {known}, or a YAML file's path.") from None
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as fault:

@@ -2,6 +2,7 @@
 
 import os
 
+import hypothesis
 import pytest
 
 from josh_pipeline.store.home import Home
@@ -9,6 +10,10 @@ from josh_pipeline.store.home import Home
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests run side by side: threads of several torches on the same cores slow each other down manyfold.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

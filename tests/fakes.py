@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hypothesis import strategies as st
+
 from josh_pipeline.core.errors import ErrorKind, RolloutError
 from josh_pipeline.core.messages import Conversation, Message, ToolCall
 from josh_pipeline.core.policy import Completion, Policy, Request
@@ -22,6 +24,18 @@ from josh_pipeline.search.search import search
 from josh_pipeline.search.spending import Budget, Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import SearchSettings
+
+LEVERS = st.fixed_dictionaries(
+    {
+        "step_by": st.sampled_from(["turn", "action"]),
+        "children": st.integers(1, 4),
+        "merge_twins": st.just(True),
+        "redraws": st.integers(0, 2),
+        "restarts": st.integers(0, 2),
+        "temperature_step": st.sampled_from([0.0, 0.2]),
+    }
+) | st.fixed_dictionaries({"step_by": st.sampled_from(["turn", "action"])})
+"""Options of a search: all levers at once, or the paper's."""
 
 
 @dataclass

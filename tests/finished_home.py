@@ -36,15 +36,18 @@ def step_of(home: Home, settings: Settings, run_id: str) -> Step:
     return start_step(home, settings, run_id, SilentProgress())
 
 
-def finished_home(folder: Path, rounds: int = 2) -> Home:
-    """Make the home, with a policy that searches 80 % of the time."""
+def finished_home(folder: Path, rounds: int = 2, right: float = 0.8) -> Home:
+    """Make the home, with policies that do the right thing so often."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        play_with(monkeypatch, lambda digest: 0.8)
+        play_with(monkeypatch, lambda digest: right)
         home = open_home(folder / "home")
         settings = home.settings(str(tiny_profile(folder, training=SFT)))
         home.remember_settings(settings)
         prepare(step_of(home, settings, "prepare"))
-        for number in range(rounds + 1):
+        run_iteration(home, settings, BASELINE, "run-0")
+        for number in range(1, rounds + 1):
+            # Resolved twice: a generation of the policy is one that another has replaced.
+            run_stages(home, settings, f"run-{number - 1}", f"{number:03d}", "policy")
             run_iteration(home, settings, f"{number:03d}", f"run-{number}")
     return home
 

@@ -1,6 +1,7 @@
 """Made-up trees and results that the tests of the report draw."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from josh_pipeline.dialogue.demonstrations import Ceiling
 from josh_pipeline.environments.toolwoz.environment import ToolWoz
 from josh_pipeline.environments.toolwoz.goal import DomainTask, Goal, GroundTruthCall
 from josh_pipeline.evaluation.drift import Drift
+from josh_pipeline.evaluation.failures import Failure
 from josh_pipeline.evaluation.statistics import wilson
 from josh_pipeline.evaluation.summary import Breakdown, Score
 from josh_pipeline.report.data import (
@@ -21,6 +23,7 @@ from josh_pipeline.report.data import (
     Example,
     HarvestYield,
     InjectedFaults,
+    LostGoals,
     Played,
     PolicyChange,
     PolicyDrift,
@@ -217,6 +220,15 @@ def policy_score(name: str, success: float, n: int = 150, kind: str = "part", **
     return replace(blank, **changes)
 
 
+def lost_goals(policy: str, reasons: Mapping[str, int]) -> LostGoals:
+    failures = tuple(
+        Failure(f"goal{n}", f"MUL{n}", f"episode{n}", 0, "search_hotel", why, "area", "the user left")
+        for why, number in reasons.items()
+        for n in range(number)
+    )
+    return LostGoals(policy, "test", 150, failures)
+
+
 def policy_change(before: str, after: str, change: tuple[float, float, float], **changes: Any) -> PolicyChange:
     blank = PolicyChange(
         iteration=1, before=before, after=after, goals=goal_kind("part", ToolWoz), role="test",
@@ -272,7 +284,7 @@ def report_data() -> ReportData:
         created="2026-01-31 12:00", profile="quickstart", seed=0, model="SmolLM2-135M-Instruct",
         corpus=CorpusFacts("sample-700", "built-in sample corpus", "Generated; free to use.", "ab12", 700),
         injected=InjectedFaults(96, Carelessness(0.5, 0.3, 0.15), 0.52),
-        ceiling=Ceiling(150, 146, ()), unread=None,
+        ceiling=Ceiling(150, 146, ()), unread=None, unused=(),
         scores=(
             policy_score("cold start", 0.25),
             policy_score("JOSH round 1", 0.55, promoted=True, trees=48, full_trees=20, rows=20),
@@ -280,6 +292,10 @@ def report_data() -> ReportData:
             policy_score("cold start", 0.22, n=60, role="val"),
             policy_score("JOSH round 1", 0.5, n=60, role="val", promoted=True),
             policy_score("JOSH round 2", 0.17, n=90, kind="whole", promoted=True),
+        ),
+        lost=(
+            lost_goals("cold start", {"left an argument out": 70, "claimed, not made": 42}),
+            lost_goals("JOSH round 1", {"left an argument out": 60, "claimed, not made": 7}),
         ),
         changes=(
             policy_change("cold start", "JOSH round 1", (0.21, 0.30, 0.39)),
@@ -314,7 +330,7 @@ def report_data() -> ReportData:
             Example(2, "won", part, lost, won),
             Example(2, "lost", part, replace(won, policy="cold start"), replace(lost, policy="JOSH round 2")),
         ),
-        tree=drawn_tree(), tree_link="trees/5be0c7a1f4d2938e.html",
+        tree=drawn_tree(),
         settings=SETTINGS.model_dump(mode="json"),
         versions={"python": "3.11.9", "dagster": "1.13.27", "torch": "2.13.0"}, git_commit="0123abcd+",
     )  # fmt: skip

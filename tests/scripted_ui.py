@@ -9,9 +9,9 @@ from assets.cli import run
 real_command = ui.dagster_dev
 
 
-def scripted(host: str, port: int, root: Path) -> list[str]:
+def scripted(host: str, port: int, workspace: Path) -> list[str]:
     """The same command, with the workspace that lies beside this file."""
-    return real_command(host, port, Path(__file__).parent)
+    return real_command(host, port, Path(__file__).with_name("workspace.yaml"))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,11 @@ START_SECONDS = 120.0
 SCRIPTED = Path(__file__).with_name("scripted_ui.py")
 READY = "{repositoriesOrError{... on RepositoryConnection{nodes{location{name}}}}}"
 SELECTOR = {"repositoryLocationName": "josh", "repositoryName": "__repository__"}
+LAUNCH = (
+    "mutation($p: ExecutionParams!){launchRun(executionParams:$p){__typename "
+    "... on LaunchRunSuccess{run{runId}} "
+    "... on PythonError{message} ... on RunConfigValidationInvalid{errors{message}}}}"
+)
 STATUS = "query($id: ID!){runOrError(runId:$id){... on Run{status}}}"
 
 
@@ -63,6 +68,15 @@ class Ui:
                 pass
             time.sleep(0.5)
         raise AssertionError("The UI did not come up.")
+
+    def launch(self, key: str, assets: list[str], config: dict[str, Any]) -> str:
+        """Materialize assets of a partition as the launchpad does, and return how the run ended."""
+        params = {
+            "selector": {**SELECTOR, "jobName": "iteration", "assetSelection": [{"path": [a]} for a in assets]},
+            "runConfigData": config,
+            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": key}]},
+        }
+        return self.wait_for(self.ask(LAUNCH, p=params)["launchRun"]["run"]["runId"])
 
     def wait_for(self, run_id: str) -> str:
         def ended() -> str | None:

@@ -206,7 +206,7 @@ TAMPERINGS: Mapping[str, Callable[[Home], str]] = {
         "<name>", "DELETE FROM goals WHERE goal_id = '<name>'", "SELECT goal_id FROM trees ORDER BY 1"
     ),
     "entity": Tampering(
-        "Of table entities, 1 rows are missing", "DELETE FROM entities WHERE collection = 'hotel' AND position = 3"
+        "It lacks 1 row of table entities", "DELETE FROM entities WHERE collection = 'hotel' AND position = 3"
     ),
     "deleted_node": Tampering(
         "<name>",
@@ -226,7 +226,7 @@ TAMPERINGS: Mapping[str, Callable[[Home], str]] = {
     ),
     "generation": Tampering("rollouts/002/1", "DELETE FROM generations WHERE stage = 'rollouts' AND scope = '002'"),
     "left_out_generation": Tampering(
-        "policy/001/2: Only 1 generations up to it are listed",
+        "policy/001/2: It is number 2, and the store lists only 1 generation",
         "DELETE FROM generations WHERE stage = 'policy' AND scope = '001' AND generation = 1; "
         "DELETE FROM policies WHERE iteration = '001' AND generation = 1",
     ),

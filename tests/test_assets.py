@@ -61,25 +61,33 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
     yield from open_loop(tmp_path, monkeypatch)
 
 
-def test_a_better_candidate_is_promoted_and_opens_the_next_iteration(
+def test_a_better_candidate_is_promoted_and_the_next_iteration_goes_on_from_it(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = str(loop.rows("SELECT base_digest FROM current_base_models")[0]["base_digest"])
     play_with(monkeypatch, lambda digest: 0.5 if digest == base else 0.9)
     assert coming_iteration(loop.step) == ("000", True)
-    loop.run("baseline", "000")
+    loop.run("baseline")
     assert coming_iteration(loop.step) == ("001", False)
     loop.run("iteration", "001")
 
     promotions = loop.rows("SELECT iteration, promoted, policy_digest FROM current_promotions ORDER BY 1")
     assert [row["promoted"] for row in promotions] == [True, True]
     candidate = promotions[1]["policy_digest"]
-    opened = loop.rows("SELECT * FROM current_policies WHERE iteration = '002'")[0]
-    assert (opened["policy_digest"], opened["predecessor"]) == (candidate, "001")
-    assert loop.instance.get_dynamic_partitions("iteration") == ["000", "001", "002"]
-    reported = loop.instance.get_latest_materialization_event(dg.AssetKey("policy"))
-    assert reported is not None and reported.asset_materialization is not None
-    assert reported.asset_materialization.partition == "002"
+    assert coming_iteration(loop.step) == ("002", False)
+    assert loop.instance.get_dynamic_partitions("iteration") == ["001"], "what has not begun is not missing"
+    assert loop.rows("SELECT iteration FROM policies ORDER BY 1") == [{"iteration": "000"}, {"iteration": "001"}]
+    loop.run("iteration", "002", ["policy"])
+    begun = loop.rows("SELECT * FROM current_policies WHERE iteration = '002'")[0]
+    assert (begun["policy_digest"], begun["predecessor"]) == (candidate, "001")
+
+    exports = []
+    for asset in ("base_evaluation", "promotion"):
+        event = loop.instance.get_latest_materialization_event(dg.AssetKey(asset))
+        assert event is not None and event.asset_materialization is not None
+        exports.append(event.asset_materialization.metadata.get("export the model"))
+    assert exports[0] is None, "nothing was trained yet"
+    assert exports[1] is not None and f"josh export --model {candidate} " in str(exports[1].value)
 
     scores = loop.rows("SELECT * FROM current_evaluations WHERE role = 'test' ORDER BY iteration, side DESC")
     assert [(row["iteration"], row["side"], row["n"]) for row in scores] == [
@@ -106,12 +114,12 @@ def test_a_worse_candidate_is_refused_and_the_next_attempt_plays_other_goals(
 ) -> None:
     base = str(loop.rows("SELECT base_digest FROM current_base_models")[0]["base_digest"])
     play_with(monkeypatch, lambda digest: 0.8 if digest == base else 0.0)
-    loop.run("baseline", "000")
+    loop.run("baseline")
     loop.run("iteration", "001")
 
     promotion = loop.rows("SELECT * FROM current_promotions WHERE iteration = '001'")[0]
     assert not promotion["promoted"] and "a regression" in str(promotion["reason"])
-    assert loop.instance.get_dynamic_partitions("iteration") == ["000", "001"]
+    assert loop.instance.get_dynamic_partitions("iteration") == ["001"]
     assert coming_iteration(loop.step) == ("001", False)
     first = {tree.goal_id for tree in stored_trees(loop.home.warehouse(), "001")}
 
@@ -127,7 +135,7 @@ def test_a_rerun_of_rollouts_plays_no_tree_again_and_supersedes_the_generation(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     play_with(monkeypatch, lambda digest: 0.8)
-    loop.run("baseline", "000")
+    loop.run("baseline")
     loop.run("iteration", "001", ["policy", "beam_rollouts"])
     before = loop.rows("SELECT rollout_id, run_id FROM trees ORDER BY ALL")
     loop.run("iteration", "001", ["beam_rollouts"])
@@ -147,7 +155,7 @@ def test_a_spent_budget_leaves_an_iteration_with_what_it_has_and_a_larger_one_go
         loop.run("iteration", "001", ["policy", "beam_rollouts"])
 
     play_with(monkeypatch, lambda digest: 0.3)
-    loop.run("baseline", "000")
+    loop.run("baseline")
     with_budget(10_000)
     spent = "sum(prompt_tokens + completion_tokens)"
     first = loop.rows(f"SELECT count(*) AS n, {spent} AS tokens FROM current_trees")[0]
@@ -166,16 +174,20 @@ def test_an_iteration_that_comes_too_early_says_what_to_materialize_first(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     play_with(monkeypatch, lambda digest: 0.8)
-    with pytest.raises(UserError, match="Materialize iteration 002 before 003"):
+    with pytest.raises(UserError, match="Materialize base_evaluation before iteration 001"):
+        loop.run("iteration", "001")
+    loop.run("baseline")
+    with pytest.raises(UserError, match="Materialize iteration 002 before iteration 003"):
         loop.run("iteration", "003")
-    loop.run("baseline", "000")
+    with pytest.raises(UserError, match="'2' names no iteration: iterations are numbers of three digits, like 002"):
+        loop.run("iteration", "2")
     with pytest.raises(UserError, match="holds the evaluation of the base only"):
         loop.run("iteration", "000", ["beam_rollouts"])
 
 
 def test_a_harvest_without_a_row_stops_the_run_and_says_what_to_do(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     play_with(monkeypatch, lambda digest: 0.0)
-    loop.run("baseline", "000")
+    loop.run("baseline")
     with pytest.raises(UserError, match=r"rows_sound failed.*Raise search\.goals"):
         loop.run("iteration", "001")
     assert not loop.rows("SELECT * FROM trainings")
@@ -183,7 +195,7 @@ def test_a_harvest_without_a_row_stops_the_run_and_says_what_to_do(loop: Loop, m
 
 def test_an_altered_reward_stops_the_run_at_the_labels(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     play_with(monkeypatch, lambda digest: 0.8)
-    loop.run("baseline", "000")
+    loop.run("baseline")
     loop.run("iteration", "001", ["policy", "beam_rollouts"])
     with loop.home.warehouse().connection() as connection:
         connection.execute("UPDATE trees SET reward = 0.25 WHERE reward = 1.0")
@@ -197,8 +209,9 @@ def test_replayed_rows_train_the_next_round_too_and_the_audit_follows_them(
 ) -> None:
     for loop in open_loop(tmp_path, monkeypatch, harvest={"mode": "partial", "replay": 1}):
         play_with(monkeypatch, lambda digest: 0.8)
-        for job, iteration in (("baseline", "000"), ("iteration", "001"), ("iteration", "002")):
-            loop.run(job, iteration)
+        loop.run("baseline")
+        for iteration in ("001", "002"):
+            loop.run("iteration", iteration)
         own = loop.rows("SELECT iteration, count(*) AS n FROM current_preference_rows GROUP BY 1 ORDER BY 1")
         trained = loop.rows("SELECT rows FROM current_trainings ORDER BY iteration")
         assert trained[0]["rows"] == own[0]["n"]
@@ -214,17 +227,26 @@ def test_settings_of_another_corpus_start_a_line_of_their_own_in_the_same_home(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     play_with(monkeypatch, lambda digest: 0.8)
-    loop.run("baseline", "000")
+    loop.run("baseline")
+    first = loop.settings, loop.digest
     other = loop.home.settings(loop.digest, {"environment": {"corpus": {"sample_dialogues": 100}}})
     loop.settings, loop.digest = other, loop.home.keep_settings(other)
     assert loop.prepare() == ["multiwoz_dialogues", "toolwoz_goals"]
-    assert coming_iteration(loop.step) == ("002", True), "001 was opened by the first line"
+    assert coming_iteration(loop.step) == ("001", True), "the first line has not begun 001"
+    loop.run("baseline")
+    loop.run("baseline")
+    lines = loop.rows("SELECT iteration, generation, predecessor FROM current_policies ORDER BY 1")
+    assert [(row["iteration"], row["generation"], row["predecessor"]) for row in lines] == [
+        ("000", 1, None), ("001", 2, None),
+    ], "another run of the asset evaluates the same base again"  # fmt: skip
+    loop.settings, loop.digest = first
+    assert coming_iteration(loop.step) == ("002", False)
 
 
 def test_a_rerun_whose_policy_changed_never_mixes_old_rows_in(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     play_with(monkeypatch, lambda digest: 0.8)
     harvest = ["policy", "beam_rollouts", "reward_labels", "preference_pairs"]
-    loop.run("baseline", "000")
+    loop.run("baseline")
     loop.run("iteration", "001")
     loop.run("iteration", "002", harvest)
     old = policies_of_rows(loop)
@@ -234,6 +256,9 @@ def test_a_rerun_whose_policy_changed_never_mixes_old_rows_in(loop: Loop, monkey
     loop.digest = loop.home.keep_settings(loop.settings)
     loop.run("iteration", "001", ["lora_adapter", "benchmark_evaluation", "promotion"])
     assert policies_of_rows(loop) == old, "a rerun of 001 leaves the rows of 002 as they were, but stale"
+    reported = loop.instance.get_latest_materialization_event(dg.AssetKey("policy"))
+    assert reported is not None and reported.asset_materialization is not None
+    assert reported.asset_materialization.partition == "002"
     loop.run("iteration", "002", harvest)
     (new,) = policies_of_rows(loop)
     assert {new} == {row["policy_digest"] for row in loop.rows(

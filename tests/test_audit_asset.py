@@ -4,7 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from finished_home import copied
+from finished_home import copied, run_stages
 
 from assets.factory import audit
 from assets.resources import Josh
@@ -42,3 +42,15 @@ def test_an_altered_home_fails_the_check_and_names_what_is_broken(
     assert not check.passed and "links do not hold" in str(check.description)
     findings = result.asset_materializations_for_node("audit")[0].metadata["findings"].records
     assert {one.data["status"] for one in findings} == {"broken"}
+
+
+def test_what_descends_from_a_replaced_harvest_is_shown_as_superseded(
+    finished: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = copied(finished, tmp_path)
+    run_stages(home, home.settings(), "again", "001", "preferences")
+    result = materialized(home, monkeypatch)
+    shown = result.asset_materializations_for_node("audit")[0].metadata["generations"].records
+    status = {one.data["generation"]: one.data["status"] for one in shown}
+    names = ("adapter/001/1", "evaluation/001/1", "promotion/001/1", "policy/002/2", "promotion/002/1")
+    assert {status[name] for name in names} == {"superseded"} and status["rollouts/001/1"] == "sound"

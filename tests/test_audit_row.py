@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from finished_home import copied, run_stages, step_of
+from finished_home import SFT, copied, run_stages, step_of
 from tampering import alter
+from tiny_loop import tiny_profile
 
 from josh_pipeline.audit.chain import RowAudit, audit_row, source_use
 from josh_pipeline.audit.whole import audit_home
@@ -14,7 +15,7 @@ from josh_pipeline.cli.main import main
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.settings import KtoSettings
-from josh_pipeline.stages.registry import BY_NAME
+from josh_pipeline.stages.registry import BY_NAME, open_home, prepare
 from josh_pipeline.store.home import Home
 
 
@@ -94,10 +95,11 @@ def test_a_row_of_the_same_key_that_another_generation_wrote_says_nothing_of_the
     assert audit_row(home, row_of(home)).audit.sound
 
 
-def test_a_row_that_was_harvested_twice_answers_for_itself_alone(home: Home) -> None:
+def test_a_row_that_was_harvested_twice_answers_as_the_one_that_its_adapter_saw(home: Home) -> None:
     run_stages(home, home.settings(), "again", "001", "preferences")
-    alter(home, "UPDATE preference_rows SET policy_digest = 'x' WHERE iteration = '001' AND generation = 1")
-    assert audit_row(home, row_of(home)).audit.sound
+    alter(home, "UPDATE preference_rows SET policy_digest = 'x' WHERE iteration = '001' AND generation = 2")
+    found = audit_row(home, row_of(home))
+    assert found.audit.sound and found.harvested.number == 1 and "adapter" in kinds(found)
 
 
 def test_an_adapter_that_was_altered_shows_in_the_chain_of_its_rows(
@@ -134,7 +136,8 @@ def test_a_row_s_page_is_one_file_a_reviewer_can_read_offline(home: Home, tmp_pa
         assert "Let me think about it." in text, "a sibling"
         assert all(link.name in text for link in found.links)
         assert not re.search(r'(src|href)="http|url\(|@import', text), "it needs no network"
-        assert f"#box-{found.nodes[0][1].node_id}" in text, "the row's turn is outlined in the tree"
+        outlined = re.findall(r'class="node [a-z ]*own" id="box-(\w+)"', text)
+        assert set(outlined) == {node.node_id for _, node in found.nodes}, "the row's turns, in the tree"
 
 
 def test_a_page_of_a_broken_row_says_so(home: Home, tmp_path: Path) -> None:
@@ -166,3 +169,44 @@ def test_a_source_is_followed_to_the_adapters_and_evaluations_that_saw_it(
     assert adapters[0]["adapter_digest"] in capsys.readouterr().out
     with pytest.raises(UserError, match="No goal of this home comes from 'NONE'"):
         source_use(store, "NONE")
+
+
+def test_a_search_that_earned_nothing_saw_its_source(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    store = home.warehouse()
+    unused = "SELECT goal_id, source_id FROM goals WHERE role = 'val' ORDER BY goal_id LIMIT 1"
+    goal = store.rows(unused)[0]
+    poor = f"'{goal['goal_id']}' AS goal_id, 0 AS reward"
+    for name in ("listed", "left"):
+        alter(home, f"INSERT INTO trees SELECT * REPLACE ('{name}' AS rollout_id, {poor}) FROM trees LIMIT 1")
+    alter(home, "INSERT INTO rollouts SELECT * REPLACE ('listed' AS rollout_id) FROM current_rollouts LIMIT 1")
+    iteration = store.rows("SELECT iteration FROM rollouts WHERE rollout_id = 'listed'")[0]["iteration"]
+    assert [one["rollout_id"] for one in source_use(store, goal["source_id"]).searches] == ["listed", "left"]
+    assert main(["audit", "--dialogue", goal["source_id"], "--home", str(home.root)]) == 0
+    out = capsys.readouterr().out
+    assert "Adapters that were trained on it: 0" in out and "Searches of it: 2" in out
+    assert f"  listed  iteration {iteration}: policy " in out and "reward 0.000, 0 rows" in out
+    assert "  left  no iteration: its step did not end: policy " in out
+
+
+def test_a_base_saw_what_it_was_demonstrated_before_anything_is_trained_on_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = open_home(tmp_path / "home")
+    taught = {"conversations": 2, "epochs": 1}
+    settings = home.settings(str(tiny_profile(tmp_path, cold_start=taught, training=SFT)))
+    prepare(step_of(home, settings, "prepare"))
+    store = home.warehouse()
+    shown = store.rows("SELECT source_id FROM demonstrations ORDER BY position")[0]["source_id"]
+    base = store.rows("SELECT base_digest, scope FROM base_models")[0]
+    assert main(["audit", "--dialogue", shown, "--home", str(home.root)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert "Adapters that were trained on it: 0" in out and "Bases that it was demonstrated to: 1" in out
+    assert f"  {base['base_digest']}  cold_start {base['scope']} generation 1 (current)" in out
+
+
+def test_an_adapter_of_a_replaced_harvest_is_superseded_in_the_uses_of_a_source(home: Home) -> None:
+    store = home.warehouse()
+    name = store.rows("SELECT source_id FROM row_lineage WHERE iteration = '001' ORDER BY 1")[0]["source_id"]
+    assert {one["status"] for one in source_use(store, name).adapters} == {"current"}
+    run_stages(home, home.settings(), "again", "001", "preferences")
+    assert {one["status"] for one in source_use(store, name).adapters} == {"superseded"}

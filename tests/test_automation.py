@@ -38,7 +38,7 @@ def promote(instance: dg.DagsterInstance, key: str, following: str | None) -> No
         told = {"promoted": following is not None, "reason": "Reward fell.", "next iteration": following or ""}
         return dg.MaterializeResult(metadata=told)
 
-    instance.add_dynamic_partitions("iteration", [key, *([following] if following else [])])
+    instance.add_dynamic_partitions("iteration", [key])
     dg.materialize([reported], instance=instance, partition_key=key)
 
 
@@ -80,10 +80,32 @@ def test_the_sensor_waits_for_a_first_promotion(home: Home, instance: dg.Dagster
     assert "Nothing has been promoted yet" in str(sensed(instance))
 
 
-def test_the_sensor_asks_for_what_a_promotion_opened_once_a_promotion(home: Home, instance: dg.DagsterInstance) -> None:
+def test_after_the_base_was_evaluated_the_sensor_asks_for_the_first_iteration(
+    home: Home, instance: dg.DagsterInstance
+) -> None:
+    def evaluate_base(following: str) -> None:
+        @dg.asset(name="base_evaluation")
+        def reported() -> dg.MaterializeResult:
+            return dg.MaterializeResult(metadata={"promoted": True, "reason": "", "next iteration": following})
+
+        dg.materialize([reported], instance=instance)
+
+    evaluate_base("001")
+    asked = sensed(instance)
+    assert isinstance(asked, dg.RunRequest) and asked.partition_key == "001"
+    promote(instance, "001", "002")
+    evaluate_base("003")  # of settings of another line
+    allow(home, max_iteration=2)
+    assert str(sensed(instance)).startswith("The base was promoted, and automation.max_iteration is 2")
+
+
+def test_the_sensor_asks_for_what_goes_on_from_a_promotion_once_a_promotion(
+    home: Home, instance: dg.DagsterInstance
+) -> None:
     promote(instance, "001", "002")
     first = sensed(instance)
     assert isinstance(first, dg.RunRequest) and first.partition_key == "002"
+    assert instance.get_dynamic_partitions("iteration") == ["001", "002"], "a partition from when it is asked for"
     again = sensed(instance)
     assert isinstance(again, dg.RunRequest) and again.run_key == first.run_key
     promote(instance, "001", "002")

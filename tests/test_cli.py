@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -83,10 +84,15 @@ def test_iterate_ends_with_scores_and_a_report_that_scores_and_report_repeat(
     profile = str(tiny_profile(tmp_path))
     assert main(["iterate", "--profile", profile, "--seed", "3"]) == 0
     out = capsys.readouterr().out
-    report = Path(out.split("Report: ")[1].strip())
+    *_, report_line, model_line = out.splitlines()
+    report = Path(report_line.removeprefix("Report: "))
     assert "<html" in report.read_text()
     assert "base" in out and "round 1" in out
     assert "a perfect agent reaches 100.0 % of these 12 goals" in out
+    command = shlex.split(model_line.removeprefix("Model: josh "))
+    command[command.index("--out") + 1] = str(tmp_path / "exported")
+    assert main(command) == 0
+    assert (tmp_path / "exported" / "adapter").is_dir() and "round 1" in capsys.readouterr().out
 
     assert main(["scores", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -210,6 +216,11 @@ def test_usage_faults_exit_with_two(capsys: pytest.CaptureFixture[str]) -> None:
         parser().parse_args(["evaluate", "--number", "none"])
     assert ended.value.code == 2
     assert "whole number" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["goals", "--sed", "3"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "josh goals: error: unrecognized arguments: --sed 3" in said and "[--split NAME]" in said
 
 
 def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(home: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """A policy behind an OpenAI-compatible endpoint is evaluated and harvested; its weights are elsewhere."""
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -61,7 +63,8 @@ def test_an_endpoint_is_evaluated_and_its_rows_are_kept_but_nothing_is_trained(
     monkeypatch.setenv("DAGSTER_HOME", "")
     profile = str(tiny_profile(tmp_path))
     assert main(["iterate", "--profile", profile, "--endpoint", endpoint, "--model", "m"]) == 0
-    assert "cannot be trained here" in " ".join(capsys.readouterr().err.split())
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("The weights of 'm' are at an endpoint and cannot be trained here: it is evaluated, and one")
     warehouse = open_home().warehouse()
     assert Model.paths == {"/v1/chat/completions"}
     assert warehouse.rows("SELECT count(*) > 0 AS some FROM current_preference_rows") == [{"some": True}]
@@ -73,3 +76,17 @@ def test_an_endpoint_is_evaluated_and_its_rows_are_kept_but_nothing_is_trained(
     found = json.loads(capsys.readouterr().out)
     policies = warehouse.rows("SELECT policy_digest FROM current_policies WHERE iteration = '000'")
     assert policies == [{"policy_digest": found["policy"]}]
+
+
+def test_the_conversation_from_python_in_the_docs_is_held_as_it_is_printed_there(endpoint: str) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "serve.md").read_text()
+    script = page.split("```python\n")[1].split("```")[0]
+    typed = "I'm looking for a museum.\nThanks.\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script, endpoint, "m"], input=typed, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert "\n".join(said[:3]) in page, "the system message"
+    roles = {line.split(":")[0] for line in said[3:]}
+    assert "assistant" in roles <= {"assistant", "tool"}

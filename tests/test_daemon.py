@@ -29,18 +29,13 @@ STALE = (
     '{assetNodeOrError(assetKey:{path:["NAME"]}){... on AssetNode{staleStatus(partition:"KEY") '
     'staleCauses(partition:"KEY"){reason key{path}}}}}'
 )
-LAUNCH = (
-    "mutation($p: ExecutionParams!){launchRun(executionParams:$p){__typename "
-    "... on LaunchRunSuccess{run{runId}} "
-    "... on PythonError{message} ... on RunConfigValidationInvalid{errors{message}}}}"
-)
 AUTOMATION = {"max_iteration": 2, "retraining_cron": "* * * * *"}
 BACKFILL_STATUS = "query($id: String!){partitionBackfillOrError(backfillId:$id){... on PartitionBackfill{status}}}"
 
 
 @pytest.fixture(scope="module")
 def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
-    """Iteration 001 is done, 002 is open; the sensor may go on to 002."""
+    """Iteration 001 is done; the sensor may go on to 002."""
     folder = tmp_path_factory.mktemp("daemon")
     with pytest.MonkeyPatch.context() as patch, served(folder, patch, scripted=True, automation=AUTOMATION) as running:
         running.wait_until_ready()
@@ -91,24 +86,14 @@ def stale(ui: Ui, asset: str, key: str) -> str:
     return " ".join([node["staleStatus"], *(cause["reason"] for cause in node["staleCauses"])])
 
 
-def launch(ui: Ui, key: str, assets: list[str], config: dict[str, Any]) -> str:
-    """Materialize assets of a partition as the launchpad does, and return how the run ended."""
-    params = {
-        "selector": {**SELECTOR, "jobName": "iteration", "assetSelection": [{"path": [a]} for a in assets]},
-        "runConfigData": config,
-        "executionMetadata": {"tags": [{"key": "dagster/partition", "value": key}]},
-    }
-    return ui.wait_for(ui.ask(LAUNCH, p=params)["launchRun"]["run"]["runId"])
-
-
 def test_a_rerun_with_other_settings_shows_what_is_downstream_as_stale(ui: Ui) -> None:
     assert stale(ui, "reward_labels", "001") == "FRESH"
     config = {"resources": {"josh": {"config": {"settings": {"search": {"goals": 6}}}}}}
-    assert launch(ui, "001", ["beam_rollouts"], config) == "SUCCESS"
+    assert ui.launch("001", ["beam_rollouts"], config) == "SUCCESS"
     shown = stale(ui, "reward_labels", "001")
     assert shown.startswith("STALE") and "data version" in shown
     assert stale(ui, "beam_rollouts", "001") == "FRESH"
-    assert launch(ui, "001", ["beam_rollouts"], {}) == "SUCCESS"
+    assert ui.launch("001", ["beam_rollouts"], {}) == "SUCCESS"
     assert stale(ui, "reward_labels", "001") == "FRESH", "the same trees as before, so the labels hold"
 
 

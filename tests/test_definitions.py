@@ -1,5 +1,6 @@
 """The Dagster layer as loaded: the graph, its checks, its columns, and what is on by default."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -9,18 +10,20 @@ import dagster._cli.dev
 import dagster._config.validate
 import dagster_webserver.app
 import pytest
+from dagster._core.workspace.load_target import WorkspaceFileTarget, get_origins_from_toml
 
+import assets
 import josh_pipeline.stages
 from assets.automation import next_round, schedules
 from assets.definitions import defs
-from assets.factory import ITERATIONS, LOOP_POOL, tables_of
-from assets.launch import INSTANCE
+from assets.factory import ITERATIONS, LOOP_POOL, tables_of, together
+from assets.launch import INSTANCE, LOCATION
 from assets.serve import UNKNOWN_NAMES, Webserver, put_in_place, started
 from josh_pipeline.stages.registry import STAGES
 from josh_pipeline.store.schema import columns
 
 LOOP = {
-    "policy": {"toolwoz_goals", "cold_start"},
+    "policy": {"toolwoz_goals", "cold_start", "base_evaluation"},
     "beam_rollouts": {"policy"},
     "reward_labels": {"policy", "beam_rollouts"},
     "preference_pairs": {"policy", "beam_rollouts", "reward_labels"},
@@ -29,8 +32,14 @@ LOOP = {
     "promotion": {"policy", "lora_adapter", "benchmark_evaluation"},
     "toolwoz_benchmark": {"promotion"},
 }
-ENVIRONMENT = {"multiwoz_dialogues": set(), "toolwoz_goals": {"multiwoz_dialogues"}, "cold_start": {"toolwoz_goals"}}
+ENVIRONMENT = {
+    "multiwoz_dialogues": set(),
+    "toolwoz_goals": {"multiwoz_dialogues"},
+    "cold_start": {"toolwoz_goals"},
+    "base_evaluation": {"toolwoz_goals", "cold_start"},
+}
 AUDIT = {"audit": {"promotion"}}
+GROUPS = {"audit": "audit", "toolwoz_benchmark": "benchmark"}
 TABLES = {stage.asset: tables_of(stage) for stage in STAGES}
 ORIGINS = {column: sources for stage in STAGES for column, sources in stage.origins.items()}
 
@@ -48,22 +57,22 @@ def test_what_the_graph_draws_is_what_stages_declare_to_read() -> None:
     of_stage = {stage.name: stage for stage in STAGES}
     for stage in STAGES:
         drawn = {dep.asset_key.to_user_string() for dep in specs()[stage.asset].deps}
-        assert drawn == {of_stage[name].asset for name in stage.inputs}
+        before = {"base_evaluation"} if "promotion" in stage.earlier else set()
+        assert drawn == {of_stage[name].asset for name in stage.inputs} | before
 
 
 def test_assets_are_grouped_described_and_owned() -> None:
     for name, spec in specs().items():
-        group = "environment" if name in ENVIRONMENT else "iteration" if name in LOOP else "audit"
-        assert spec.group_name == group
+        assert spec.group_name == GROUPS.get(name, "environment" if name in ENVIRONMENT else "iteration")
         assert spec.description and len(spec.description) > 80, name
         assert spec.owners and spec.kinds
 
 
 def test_everything_in_the_loop_is_partitioned_by_iteration_and_runs_one_at_a_time() -> None:
     for name, spec in specs().items():
-        assert (spec.partitions_def == ITERATIONS) == (name in LOOP)
+        assert (spec.partitions_def == ITERATIONS) == (name in LOOP and name != "toolwoz_benchmark")
     graph = defs.resolve_asset_graph()
-    assert all(graph.get(dg.AssetKey(name)).pools == {LOOP_POOL} for name in LOOP)
+    assert all(graph.get(dg.AssetKey(name)).pools == {LOOP_POOL} for name in [*LOOP, "base_evaluation"])
     assert INSTANCE["concurrency"]["pools"] == {"granularity": "run", "default_limit": 1}
 
 
@@ -87,9 +96,11 @@ CHECKS = {
 
 def test_what_must_never_be_trained_on_blocks_and_the_rest_warns() -> None:
     graph = defs.resolve_asset_graph()
-    checks = {key.name: graph.get_check_spec(key) for key in graph.asset_check_keys}
-    assert {name: checks[name].blocking for name in CHECKS} == CHECKS
-    assert all(check.description and len(check.description) > 60 for check in checks.values())
+    checks = [graph.get_check_spec(key) for key in graph.asset_check_keys]
+    assert {check.name: check.blocking for check in checks} == CHECKS
+    assert all(check.description and len(check.description) > 60 for check in checks)
+    of_base = {check.name for check in checks if check.asset_key.to_user_string() == "base_evaluation"}
+    assert of_base == {"no_regression", "drift"}
 
 
 def test_the_page_of_every_asset_lists_its_columns_and_links_to_its_code() -> None:
@@ -101,15 +112,26 @@ def test_the_page_of_every_asset_lists_its_columns_and_links_to_its_code() -> No
         assert Path(reference.file_path).parent == Path(josh_pipeline.stages.__file__).parent
 
 
-def test_column_lineage_names_columns_that_exist_in_the_assets_that_hold_them() -> None:
+def test_a_column_says_from_which_columns_of_other_assets_it_is_made() -> None:
     owner = {table: name for name, tables in TABLES.items() for table in tables}
     known = {f"{table}.{one.name}" for table in owner for one in columns()[table]}
     assert {*ORIGINS, *(source for sources in ORIGINS.values() for source in sources)} <= known
-    for name, spec in specs().items():
-        if "dagster/column_lineage" in spec.metadata:
-            for deps in spec.metadata["dagster/column_lineage"].deps_by_column.values():
-                for dep in deps:
-                    assert owner[dep.column_name.split(".")[0]] == dep.asset_key.to_user_string() != name
+    for stage in STAGES:
+        schema = specs()[stage.asset].metadata["dagster/column_schema"].columns
+        told = {one.name: str(one.description).partition("made from ")[2] for one in schema}
+        assert {name: sources for name, sources in told.items() if sources} == {
+            column: " and ".join(f"`{source}` ({owner[source.split('.')[0]]})" for source in sources)
+            for column, sources in stage.origins.items()
+        }
+    # Dagster's own form of it is shown as JSON where it is not Dagster+.
+    assert not any("dagster/column_lineage" in spec.metadata for spec in specs().values())
+
+
+def test_whatever_serves_the_definitions_calls_their_location_as_runs_of_the_command_line_do() -> None:
+    root = Path(assets.__file__).parents[1]
+    with contextlib.chdir(root):
+        served = [*WorkspaceFileTarget(["workspace.yaml"]).create_origins(), *get_origins_from_toml("pyproject.toml")]
+    assert {origin.location_name for origin in served} == {LOCATION["location_name"]}
 
 
 def test_schedules_and_sensor_are_off_until_somebody_switches_them_on() -> None:
@@ -141,3 +163,9 @@ def test_dagster_starts_the_processes_in_whose_place_the_pages_are_put(monkeypat
     builds = dagster_webserver.app.create_app_from_workspace_process_context
     assert "DagsterWebserver" in builds.__code__.co_names
     assert (dagster._cli.dev.open_ipc_subprocess, dagster_webserver.app.DagsterWebserver) == (started, Webserver)
+
+
+def test_metadata_of_one_name_twice_is_refused_and_hides_nothing() -> None:
+    assert together({"drift": 0.5}, {"drift by iteration": "figure"}) == {"drift": 0.5, "drift by iteration": "figure"}
+    with pytest.raises(ValueError, match=r"called \['drift'\]"):
+        together({"drift": "figure"}, {"generation": 1}, {"drift": 0.5})

@@ -46,56 +46,65 @@ def opened(home: Home, name: str) -> Any:
 def test_a_stopped_experiment_prints_what_it_has_and_goes_on_from_there(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    beams = script("beams")
-    monkeypatch.setattr(beams, "BEAMS", (1, 2))
-    measured = beams.Beams.measured
-    tried: list[int] = []
+    searches = script("searches")
+    measured = searches.Searches.measured
+    tried: list[str] = []
 
-    def stopping(self: Any, beam: int) -> dict[str, Any]:
-        tried.append(beam)
+    def stopping(self: Any, search: str) -> dict[str, Any]:
+        tried.append(search)
         if len(tried) == 2:
             raise KeyboardInterrupt
         if len(tried) == 3:
             raise UserError("Nothing answers.")
-        found: dict[str, Any] = measured(self, beam)
+        found: dict[str, Any] = measured(self, search)
         return found
 
-    monkeypatch.setattr(beams.Beams, "measured", stopping)
-    command = ["--home", str(home.root)]
-    assert beams.main(command) == 130
+    monkeypatch.setattr(searches.Searches, "measured", stopping)
+    one, two = "beam_size: 1", "beam_size: 2, merge_twins: true, restarts: 1"
+    command = ["--home", str(home.root), "--search", one, "--search", two]
+    assert searches.main(command) == 130
     said = capsys.readouterr()
-    assert "beams: stopped; the same command goes on from here." in said.err
-    assert "\n| 1 | 8 |" in said.out and "Unfinished: beam 2." in said.out
-    assert beams.main(command) == 1
+    assert "searches: stopped; the same command goes on from here." in said.err
+    assert f"\n| {one} | 8 |" in said.out and f"Unfinished: {two}." in said.out
+    assert searches.main(command) == 1
     said = capsys.readouterr()
-    assert "beams: Nothing answers." in said.err and "Unfinished: beam 2." in said.out
-    assert beams.main(command) == 0
+    assert "searches: Nothing answers." in said.err and f"Unfinished: {two}." in said.out
+    assert searches.main(command) == 0
     said = capsys.readouterr()
-    assert "\n| 1 | 8 |" in said.out and "\n| 2 | 8 |" in said.out and "Unfinished" not in said.out
-    assert tried == [1, 2, 2, 2]
+    assert f"\n| {one} | 8 |" in said.out and f"\n| {two} | 8 |" in said.out and "Unfinished" not in said.out
+    assert tried == [one, two, two, two]
 
 
 def test_an_experiment_runs_with_the_settings_that_its_iteration_was_searched_with(home: Home) -> None:
-    settings = opened(home, "beams").settings
+    settings = opened(home, "searches").settings
     assert (settings.seed, settings.search.max_rounds) == (0, 3)
     with pytest.raises(UserError, match="no rollouts of 007"):
-        script("common").opened(home, "beams", "007", SilentProgress())
+        script("common").opened(home, "searches", "007", SilentProgress())
 
 
 def test_lines_of_another_attempt_or_of_before_a_rerun_are_left_alone(home: Home) -> None:
-    beams = script("beams")
-    step = opened(home, "beams")
-    first = beams.Beams(step, "001")
-    first.keep({"beam": 1})
-    assert list(beams.Beams(step, "001").results) == [1]
-    assert first.file == home.root / "experiments" / "beams-001.jsonl"
+    searches = script("searches")
+    step = opened(home, "searches")
+    first = searches.Searches(step, "001", ())
+    first.keep({"search": "beam_size: 1"})
+    assert list(searches.Searches(step, "001", ()).results) == ["beam_size: 1"]
+    assert first.file == home.root / "experiments" / "searches-001.jsonl"
     line = json.loads(first.file.read_text())
     others = ({"rollouts": 7}, {"policy": "another"})
     with first.file.open("a") as sink:
         for beam, other in enumerate(others, start=2):
-            sink.write(json.dumps(line | other | {"beam": beam}) + "\n")
-        sink.write('{"beam": 4}\n')
-    assert list(beams.Beams(step, "001").results) == [1]
+            sink.write(json.dumps(line | other | {"search": f"beam_size: {beam}"}) + "\n")
+        sink.write('{"search": "beam_size: 4"}\n')
+    assert list(searches.Searches(step, "001", ()).results) == ["beam_size: 1"]
+
+
+@pytest.mark.parametrize(
+    ("search", "why"),
+    [("beams: 2", "there is no such setting"), ("beam_size: 0", "greater than or equal to 1"), ("a: {", "write it as")],
+)
+def test_a_search_that_cannot_be_is_refused_before_anything_is_searched(home: Home, search: str, why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        script("searches").Searches(opened(home, "searches"), "001", [search])
 
 
 def test_the_control_arm_is_as_large_as_the_golden_one_where_long_rows_are_left_out(

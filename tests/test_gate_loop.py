@@ -22,7 +22,7 @@ def test_a_better_candidate_that_drifted_too_far_is_refused_as_a_result(
 ) -> None:
     base = str(loop.rows("SELECT base_digest FROM current_base_models")[0]["base_digest"])
     play_with(monkeypatch, lambda digest: 0.5 if digest == base else 0.9)
-    loop.run("baseline", "000")
+    loop.run("baseline")
     loop.run("iteration", "001")
 
     drifts = loop.rows("SELECT * FROM current_drifts ORDER BY iteration")
@@ -53,11 +53,11 @@ def test_what_was_measured_and_counted_of_a_policy_is_not_measured_again(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     play_with(monkeypatch, lambda digest: 0.8)
-    loop.run("baseline", "000")
+    loop.run("baseline")
     before = loop.rows("SELECT * EXCLUDE (generation) FROM current_drifts")
     spent = loop.rows("SELECT requests, prompt_tokens, completion_tokens, seconds FROM episodes ORDER BY ALL")
     assert all(int(str(row["requests"])) > 0 and float(str(row["seconds"])) > 0 for row in spent)
-    loop.run("baseline", "000", ["benchmark_evaluation"])
+    loop.run("baseline")
     assert loop.rows("SELECT * EXCLUDE (generation) FROM current_drifts") == before
     assert loop.rows("SELECT DISTINCT generation FROM current_drifts") == [{"generation": 2}]
     again = loop.rows("SELECT requests, prompt_tokens, completion_tokens, seconds FROM episodes ORDER BY ALL")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finished_home import SFT, run_iteration, step_of
+from finished_home import SFT, run_iteration, run_stages, step_of
 from tiny_loop import play_with, tiny_profile
 
 import josh_pipeline.iteration
@@ -48,6 +48,7 @@ def test_a_page_without_a_store_gets_the_same_trees_rows_and_adapter_as_the_stag
         "SELECT before, after, n FROM current_comparisons WHERE role = 'val' AND metric = 'reward'"
     )
     assert (found.gate.before, found.gate.after, found.gate.n) == (reward["before"], reward["after"], reward["n"])
+    run_stages(home, settings, "run-002", "002", "policy")
     assert found.policy.digest == policy_of(home.warehouse(), "002").policy_digest
 
 

@@ -77,8 +77,7 @@ def test_every_setting_is_in_the_launchpad_with_a_description() -> None:
 
 
 def test_a_setting_that_is_left_out_stays_and_null_unsets_one(home: Path) -> None:
-    home.mkdir()
-    profile = home / "mine.yaml"
+    profile = home.with_name("mine.yaml")
     profile.write_text("budget: {max_tokens: 5}\nsearch: {goals: 3}\n")
     assert launched({"profile": str(profile), "settings": {"search": {"beam_size": 2}}}) == []
     josh = Josh(str(profile), {"budget": {"max_tokens": None}})

@@ -109,7 +109,7 @@ def test_the_paper_profile_runs_one_iteration_with_kto_and_an_llm_user(
     with instance_of(home) as instance:
         missing = missing_preparation(Step(home, home.warehouse(), settings, "", SilentProgress()))
         run_job(instance, "prepare", digest, None, [stage.asset for stage in missing])
-        run_job(instance, "baseline", digest, "000", None)
+        run_job(instance, "baseline", digest)
         run_job(instance, "iteration", digest, "001", None)
 
     rows = home.warehouse().rows

@@ -254,13 +254,8 @@ def as_if_of(line: str) -> Callable[..., PolicyRow]:
 
 
 def test_rows_that_another_policy_harvested_are_not_replayed(home: Home) -> None:
-    resolved = policy_of(home.warehouse(), "001")
+    resolved = resolve_policy(step_of(home, home.settings(), "again"), "001")
     alter(home, f"UPDATE policies SET attempt = 2 WHERE iteration = '001' AND generation = {resolved.generation}")
-    alter(
-        home,
-        f"UPDATE generations SET inputs = replace(inputs::VARCHAR, '\"policy/001\":{resolved.generation}', "
-        "'\"policy/001\":1') WHERE scope = '001' AND stage = 'preferences'",
-    )
     with pytest.raises(UserError, match=r"preference_pairs of iteration 001 was made with another policy"):
         train_adapter(with_replay(home), "002")
 

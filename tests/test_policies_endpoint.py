@@ -70,13 +70,17 @@ class Dripping(Server):
 
 
 def ask(server: Server, request: Request = HELLO, seconds: float = 5) -> Completion:
-    async def run() -> Completion:
+    return ask_all(server, [request], seconds)[0]
+
+
+def ask_all(server: Server, requests: list[Request], seconds: float = 5) -> list[Completion]:
+    async def run() -> list[Completion]:
         listener = await asyncio.start_server(server.connection, "127.0.0.1", 0)
         port = listener.sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{port}/v1"
         policy = EndpointPolicy(url, "m", 4, first_delay=0.001, request_seconds=seconds)
         try:
-            return await policy.complete(request)
+            return [await policy.complete(request) for request in requests]
         finally:
             await policy.close()
             listener.close()
@@ -107,11 +111,40 @@ def test_tool_calls_are_read_and_sent_back_with_matching_ids():
     assert sent[1]["tool_calls"][0]["id"] == sent[2]["tool_call_id"]
 
 
-def test_results_without_api_calls_are_sent_as_the_users_because_servers_refuse_orphans():
+ORPHAN = Request(
+    (Message("user", "a"), Message("assistant", '{"name": "x"}'), Message("tool", "[]")), (), Sampling(0.0, 16), 0
+)
+"""A text format's request: a result that follows no call of the API."""
+
+
+def roles(server: Server) -> list[list[str]]:
+    return [[message["role"] for message in body["messages"]] for body in server.bodies]
+
+
+def test_a_text_formats_results_are_a_tools_as_the_template_that_it_was_trained_through_renders_them():
     server = Server(lambda n: (200, {}, answer({"content": "ok"})))
-    history = (Message("user", "a"), Message("assistant", '{"name": "x"}'), Message("tool", "[]"))
-    ask(server, Request(history, (), Sampling(0.0, 16), 0))
-    assert [m["role"] for m in server.bodies[0]["messages"]] == ["user", "assistant", "user"]
+    ask(server, ORPHAN)
+    assert roles(server) == [["user", "assistant", "tool"]]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_that_refuses_results_without_a_call_gets_them_as_the_users_from_then_on(status: int):
+    def reply(n: int) -> tuple[int, dict[str, str], str]:
+        refused = roles(server)[-1][-1] == "tool"
+        return (status, {}, "must be a response to a preceding message") if refused else (
+            200, {}, answer({"content": "ok"})
+        )  # fmt: skip
+
+    server = Server(reply)
+    assert [one.text for one in ask_all(server, [ORPHAN, ORPHAN])] == ["ok", "ok"]
+    assert [sent[-1] for sent in roles(server)] == ["tool", "user", "user"]
+
+
+def test_a_request_that_is_refused_either_way_fails_with_what_the_server_said():
+    server = Server(lambda n: (400, {}, "no such model"))
+    with pytest.raises(RolloutError, match="HTTP 400: no such model"):
+        ask(server, ORPHAN)
+    assert len(server.bodies) == 2
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -298,6 +331,13 @@ def test_a_prompt_that_is_too_long_is_a_context_length_error_and_not_retried():
     with pytest.raises(RolloutError) as failure:
         ask(server)
     assert failure.value.kind == "context_length"
+    assert len(server.bodies) == 1
+
+
+def test_a_server_without_the_place_or_the_model_is_told_with_what_may_be_wrong():
+    server = Server(lambda n: (404, {}, '{"detail":"Not Found"}'))
+    with pytest.raises(RolloutError, match=r"Not Found.*is the URL right, up to its /v1, and the model's name"):
+        ask(server)
     assert len(server.bodies) == 1
 
 

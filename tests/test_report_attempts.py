@@ -101,3 +101,22 @@ def test_a_second_line_counts_its_own_rounds(step: Step) -> None:
     text = report_page(data)
     assert "searched in JOSH round 1 by" in text
     assert not re.search(r"JOSH round [3-9]", text)
+
+
+def test_all_tries_of_a_tree_and_a_conversation_count_to_what_it_cost(step: Step) -> None:
+    warehouse = step.warehouse
+
+    def prompts(name: str) -> list[int]:
+        return [c.usage.prompt_tokens for c in load_report(warehouse).costs if (c.iteration, c.step) == (2, name)]
+
+    (searched,), (played,) = prompts("rollouts"), prompts("evaluation")
+    with warehouse.connection() as connection:
+        for table, key, listed in (
+            ("trees", "rollout_id", "rollout_id = 'tree-002'"),
+            ("episodes", "episode_id", "starts_with(episode_id, 'two-')"),
+        ):
+            connection.execute(
+                f"INSERT INTO {table} SELECT * REPLACE ('cut-' || {key} AS {key}, 'budget' AS failure, "
+                f"1000 AS prompt_tokens) FROM {table} WHERE {listed} ORDER BY {key} LIMIT 1"
+            )
+    assert (prompts("rollouts"), prompts("evaluation")) == ([searched + 1000], [played + 1000])

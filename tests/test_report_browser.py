@@ -12,6 +12,7 @@ from report_samples import policy_change, policy_drift, policy_score, report_dat
 
 from josh_pipeline.report.data import Decision, ReportData
 from josh_pipeline.report.html import report_page
+from josh_pipeline.report.words import ONE_RUN
 
 SECTIONS = ("scores", "differences", "where", "drift", "harvest", "tree", "training", "examples", "settings")
 FIGURES = 8
@@ -106,3 +107,29 @@ def test_the_last_round_s_examples_are_open_and_the_earlier_ones_can_be_opened(p
     last = rounds.last
     last.locator("summary").click()
     assert last.locator(".pair").first.is_visible() is (rounds.count() > 1)
+
+
+UNUSED = "Iteration 001's rows were harvested again (method kto) after its adapter was trained: rerun lora_adapter."
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_newer_rows_that_lie_unused_are_told_above_the_scores(browser: Browser, width: int) -> None:
+    alike = "7 of 36 rows come from goals that want exactly the calls of an evaluated goal."
+    data = report_data()
+    told = replace(data, unused=(UNUSED,), harvests=tuple(replace(one, alike=alike) for one in data.harvests))
+    page = browser.new_page(viewport={"width": width, "height": 850})
+    page.set_content(report_page(told))
+    banner, scores = page.locator(".note.unused"), page.locator("section#scores")
+    assert banner.is_visible() and UNUSED in banner.inner_text()
+    above, below = banner.bounding_box(), scores.bounding_box()
+    assert above is not None and below is not None and above["y"] + above["height"] <= below["y"]
+    assert scores.get_by_text(alike).count() == len(data.harvests)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.set_content(report_page(data))
+    assert page.locator(".note.unused").count() == 0
+    page.close()
+
+
+def test_beside_the_scores_stands_how_far_one_run_tells(page: Page) -> None:
+    note = page.locator("#scores p").filter(has_text=ONE_RUN)
+    assert note.is_visible() and note.evaluate("one => one.scrollWidth <= one.clientWidth")

@@ -53,7 +53,7 @@ def test_scores_name_each_policy_once_with_what_it_was_trained_on(warehouse: War
 def test_the_report_tells_of_a_line_up_to_the_iteration_asked_for(warehouse: Warehouse) -> None:
     assert list(line_of_iteration(warehouse).candidates) == ["000", "001", "002"]
     assert list(line_of_iteration(warehouse, "001").candidates) == ["000", "001"]
-    with pytest.raises(UserError, match="Iteration 007 has been evaluated in this home yet"):
+    with pytest.raises(UserError, match="Iteration 007 has not been evaluated in this home: take one of 000, 001, 002"):
         line_of_iteration(warehouse, "007")
 
 
@@ -128,12 +128,12 @@ def test_a_stored_tree_is_drawn_with_the_rows_of_its_nodes(warehouse: Warehouse)
         load_drawn_tree(warehouse, "tree-")
 
 
-def test_report_and_tree_are_written_side_by_side(warehouse: Warehouse, tmp_path: Path) -> None:
+def test_the_report_is_one_file_that_holds_its_tree(warehouse: Warehouse, tmp_path: Path) -> None:
     report = write_report(warehouse, tmp_path / "reports")
     assert report.name == "report.html"
     text = report.read_text()
-    assert "trees/tree-002.html" in text
-    assert (tmp_path / "reports" / "trees" / "tree-002.html").is_file()
+    assert 'aria-label="Search tree tree-002"' in text
+    assert list((tmp_path / "reports").rglob("*")) == [report], "one file holds it all"
     assert "not promoted" in text
     assert "sample-60" in text
     assert write_report(warehouse, tmp_path, "000").name == "report-000.html"

@@ -2,7 +2,19 @@ import asyncio
 import random
 
 import pytest
-from fakes import MoodyWorld, ScriptedPolicy, TinyUser, after_call, chance, choosing, failing, grow, last_text, said
+from fakes import (
+    LEVERS,
+    MoodyWorld,
+    ScriptedPolicy,
+    TinyUser,
+    after_call,
+    chance,
+    choosing,
+    failing,
+    grow,
+    last_text,
+    said,
+)  # fmt: skip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +33,11 @@ def in_round(tree: Tree, number: int) -> list[Node]:
 
 def by_path(tree: Tree, *path: int) -> Node:
     return next(node for node in tree.nodes if node.path == path)
+
+
+def elders(tree: Tree, node: Node) -> list[Node]:
+    """The elder ones of the same round."""
+    return [n for n in in_round(tree, node.round) if n.parent_id == node.parent_id and n.path < node.path]
 
 
 MIXED = choosing("GET a", "GET b", "GET a b", "GET x", "?", "hello", "well", "hm")
@@ -267,16 +284,11 @@ def mixed_with_failures(request: Request) -> str:
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    seed=st.integers(0, 1000),
-    beam=st.integers(1, 9),
-    step_by=st.sampled_from(["turn", "action"]),
-    places=st.integers(1, 9),
-)
-def test_equal_seeds_give_equal_trees_in_any_order_of_completion(seed, beam, step_by, places):
+@given(seed=st.integers(0, 1000), beam=st.integers(1, 9), levers=LEVERS, places=st.integers(1, 9))
+def test_equal_seeds_give_equal_trees_in_any_order_of_completion(seed, beam, levers, places):
     def once(delay: float, limiter: Limiter) -> Tree:
         policy = ScriptedPolicy(mixed_with_failures, delay, random.Random())
-        return grow(policy, "abc", seed=seed, limiter=limiter, beam_size=beam, max_rounds=5, step_by=step_by)
+        return grow(policy, "abc", seed=seed, limiter=limiter, beam_size=beam, max_rounds=5, **levers)
 
     reference = once(0.0, Limiter(1))
     assert once(0.002, Limiter(places)) == reference
@@ -288,7 +300,9 @@ def assert_sound(tree: Tree, beam: int) -> None:
     collected: list[int] = []
     for number in range(1, tree.rounds + 1):
         nodes = in_round(tree, number)
-        assert 0 < len(nodes) <= max(beam, 1)
+        twins = [node for node in nodes if node.end == "merged"]
+        assert 0 < len(nodes) - len(twins) <= beam
+        assert all(any(n.messages[: len(twin.messages)] == twin.messages for n in elders(tree, twin)) for twin in twins)
         assert [n.path for n in nodes] == sorted(n.path for n in nodes)
         earners = [n for n in nodes if n.earned]
         assert all(n.successful for n in earners)
@@ -307,6 +321,75 @@ def assert_sound(tree: Tree, beam: int) -> None:
         assert not node.failure or not node.earned or node.golden
         sampled = [m for m in node.messages if m.role == "assistant"]
         assert len(sampled) == len(node.completions) + node.error_turn
+
+
+def test_a_branch_that_says_what_its_elder_sibling_says_is_merged_and_its_place_given_on():
+    """Of four children in the first round two differ; each of these has two children in the second."""
+    words = iter(["hm", "well", "hm", "hm", *"abcd"])
+    tree = grow(ScriptedPolicy(lambda request: next(words)), beam_size=4, children=4, merge_twins=True, max_rounds=2)
+    assert [node.end for node in in_round(tree, 1)] == [None, None, "merged", "merged"]
+    assert [node.path for node in in_round(tree, 2)] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert all(node.messages[-1].role == "assistant" for node in tree.nodes if node.end == "merged")
+
+
+def test_twins_that_earn_are_merged_too_and_stay_successful():
+    tree = grow(said("GET a", "here"), "a", merge_twins=True)
+    golden, twin = in_round(tree, 1)
+    assert (golden.end, twin.end, twin.golden, twin.successful) == ("solved", "merged", False, True)
+
+
+def test_cousins_that_say_the_same_are_not_twins():
+    words = iter(["hm", "well", *"aabb"])
+    tree = grow(ScriptedPolicy(lambda request: next(words)), beam_size=4, merge_twins=True, max_rounds=2)
+    assert [node.end for node in in_round(tree, 2)] == ["rounds_spent", "merged"] * 2
+
+
+def test_another_child_is_drawn_for_a_twin_until_one_differs_or_the_redraws_are_used():
+    words = iter(["hm", "hm", "hm", "well", "hm", "hm", "hm", "hm", "hm", "hm", "hm", "hm"])
+    tree = grow(
+        ScriptedPolicy(lambda request: next(words)), beam_size=2, merge_twins=True, redraws=2, max_rounds=2
+    )  # fmt: skip
+    assert [node.end for node in in_round(tree, 1)] == [None, "merged", "merged", None]
+    assert {node.path for node in in_round(tree, 2)} == {(0, 0), (3, 0)}
+
+
+def test_nothing_is_drawn_again_where_something_was_earned():
+    tree = grow(said("GET a", "here"), "ab", merge_twins=True, redraws=3, max_rounds=1)
+    assert [node.end for node in in_round(tree, 1)] == ["rounds_spent", "merged"]
+
+
+def test_a_search_whose_leaves_all_ended_goes_on_from_its_last_reward():
+    def answer(request: Request) -> str:
+        asked.append(request)
+        if after_call(request):
+            return "here"
+        return "GET a" if len(asked) == 1 else "GET b" if len(asked) > 7 else "hm"
+
+    asked: list[Request] = []
+    user = TinyUser(turns=3)
+    tree = grow(ScriptedPolicy(answer), user=user, beam_size=2, restarts=1)
+    assert [node.path for node in tree.nodes if node.golden] == [(), (0,), (0, 2)]
+    assert [node.end for node in tree.nodes if len(node.path) > 2 and not node.golden] == ["user_done"] * 2
+    assert tree.reward == 1.0
+    asked.clear()
+    assert grow(ScriptedPolicy(answer), user=user, beam_size=2).reward == 0.5
+
+
+def test_a_search_that_earned_nothing_goes_on_from_the_root_as_often_as_it_may():
+    tree = grow(said(), user=TinyUser(turns=1), restarts=2)
+    assert [node.path for node in tree.nodes] == [(), (0,), (1,), (2,), (3,), (4,), (5,)]
+    assert {node.end for node in tree.nodes[1:]} == {"user_done"} and tree.rounds == 3
+
+
+def test_no_search_goes_on_where_the_golden_conversation_itself_ended():
+    tree = grow(said("GET a", "here"), user=TinyUser(turns=1), restarts=2)
+    assert tree.rounds == 1 and by_path(tree, 0).end == "user_done"
+
+
+def test_each_elder_sibling_makes_a_sample_hotter():
+    policy = said("hello")
+    grow(policy, beam_size=4, children=4, max_rounds=1, temperature=0.5, temperature_step=0.25)
+    assert [request.sampling.temperature for request in policy.asked] == [0.5, 0.75, 1.0, 1.25]
 
 
 def test_different_seeds_give_different_trees():

@@ -1,7 +1,7 @@
 import dataclasses
 
 import pytest
-from fakes import MoodyWorld, PrizeWorld, ScriptedPolicy, TinyUser, chance, choosing, failing, grow, said
+from fakes import LEVERS, MoodyWorld, PrizeWorld, ScriptedPolicy, TinyUser, chance, choosing, failing, grow, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,21 +19,21 @@ def faulty(request: Request) -> str:
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10_000), beam=st.integers(1, 9), step_by=st.sampled_from(["turn", "action"]))
-def test_labels_derived_from_the_calls_alone_agree_with_the_search(seed, beam, step_by):
-    tree = grow(ScriptedPolicy(faulty), "abc", seed=seed, beam_size=beam, step_by=step_by, max_rounds=6)
+@given(seed=st.integers(0, 10_000), beam=st.integers(1, 9), levers=LEVERS)
+def test_labels_derived_from_the_calls_alone_agree_with_the_search(seed, beam, levers):
+    tree = grow(ScriptedPolicy(faulty), "abc", seed=seed, beam_size=beam, max_rounds=6, **levers)
     labels = relabel(tree, PrizeWorld("abc"))
     assert disagreements(tree, labels) == []
     assert labels.earned == tree.earned and labels.reward == tree.reward
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10_000), beam=st.integers(1, 9), step_by=st.sampled_from(["turn", "action"]))
-def test_labels_know_of_void_branches_hand_overs_and_outcomes(seed, beam, step_by):
+@given(seed=st.integers(0, 10_000), beam=st.integers(1, 9), levers=LEVERS)
+def test_labels_know_of_void_branches_hand_overs_and_outcomes(seed, beam, levers):
     answers = choosing("GET a", "GET b", "GET a z", "?", "hello", "a gift")
     tree = grow(
-        ScriptedPolicy(answers), world=MoodyWorld("abh"), seed=seed, beam_size=beam, step_by=step_by,
-        max_rounds=6, max_requests=2,
+        ScriptedPolicy(answers), world=MoodyWorld("abh"), seed=seed, beam_size=beam,
+        max_rounds=6, max_requests=2, **levers,
     )  # fmt: skip
     labels = relabel(tree, MoodyWorld("abh"))
     assert disagreements(tree, labels) == []

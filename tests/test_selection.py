@@ -1,6 +1,7 @@
 """Which goals a round searches: those that its line has searched least."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from finished_home import finished_home, step_of
@@ -37,7 +38,9 @@ def test_a_round_searches_goals_that_the_rounds_before_it_did_not(step: Step) ->
 
 
 def test_what_was_played_before_is_counted_up_to_the_attempt_itself(step: Step) -> None:
-    played = [played_before(step.warehouse, policy_of(step.warehouse, key)) for key in ("001", "002", "003")]
+    policies = [policy_of(step.warehouse, key) for key in ("001", "002")]
+    coming = replace(policies[1], iteration="003")
+    played = [played_before(step.warehouse, policy) for policy in (*policies, coming)]
     assert played[0] == {}
     assert played[1] == dict.fromkeys(searched(step, "001"), 1)
     assert played[2] == dict.fromkeys(searched(step, "001") + searched(step, "002"), 1)

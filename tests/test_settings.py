@@ -145,8 +145,11 @@ def test_an_endpoint_that_is_no_url_is_refused(url: str, section: str) -> None:
 
 @pytest.mark.parametrize("method", ["kto", "dpo"])
 def test_a_method_that_learns_from_failures_is_refused_a_search_without_siblings(method: str) -> None:
-    with pytest.raises(UserError, match=r"set search\.beam_size to 2 or more"):
-        load_settings("quickstart", {"training": {"method": method}, "search": {"beam_size": 1}})
+    for search in ({"beam_size": 1}, {"children": 1}):
+        asked = {"training": {"method": method}, "search": search}
+        with pytest.raises(UserError, match=r"set search\.beam_size and search\.children to 2 or more"):
+            load_settings("quickstart", asked)
+        load_settings("quickstart", asked | {"search": search | {"restarts": 1}})
     assert load_settings("quickstart", {"search": {"beam_size": 1}}).search.beam_size == 1
 
 

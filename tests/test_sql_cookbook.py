@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from finished_home import copied, run_stages
 
+from josh_pipeline.settings import KtoSettings
 from josh_pipeline.store.home import Home
 
 PAGE = Path(__file__).parent.parent / "docs" / "sql-cookbook.md"
@@ -15,7 +16,9 @@ QUERY = dict(RECIPES)
 LEAK = "Did training touch an evaluated source?"
 STALE = "What was made from what, and what is out of date?"
 WON = "Which goals did an iteration win, and which did it lose?"
-EMPTY = {LEAK, STALE, WON}
+UNSEEN = "Which rows did no adapter see?"
+SEEN = "What did training see?"
+EMPTY = {LEAK, STALE, WON, UNSEEN}
 """Recipes that rightly find nothing in the finished home; each has a test in which it must."""
 
 
@@ -49,6 +52,18 @@ def test_the_recipe_of_what_is_out_of_date_finds_what_a_rerun_left_behind(finish
     found = home.warehouse().query(QUERY[STALE])
     assert set(found["input_stage"]) == {"labels"} and "preferences" in set(found["stage"])
     assert set(found["input_generation"]) == {relabelled.generation.number - 1}
+
+
+def test_rows_that_were_harvested_again_are_unseen_and_training_saw_the_old_ones(
+    finished: Home, tmp_path: Path
+) -> None:
+    home = copied(finished, tmp_path)
+    seen = home.warehouse().query(QUERY[SEEN])
+    kto = home.settings().model_copy(update={"training": KtoSettings()})
+    run_stages(home, kto, "kto", "001", "preferences")
+    assert home.warehouse().query(QUERY[SEEN]).equals(seen)
+    found = home.warehouse().query(QUERY[UNSEEN])
+    assert set(found["method"]) == {"kto"} and set(found["generation"]) == {2}
 
 
 def test_the_recipe_of_wins_and_losses_finds_each(finished: Home, tmp_path: Path) -> None:

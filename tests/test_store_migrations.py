@@ -99,3 +99,17 @@ def test_every_table_is_written_by_one_stage_or_named_by_content_and_has_its_key
         assert members.table in LAYOUT.stages[stage].tables
         listed = {column.name for column in columns()[members.table]}
         assert listed >= {members.key, members.digest}
+
+
+def test_a_store_with_the_views_of_another_release_gets_those_of_this_one_and_keeps_them(old: Path) -> None:
+    with duckdb.connect(old) as connection:
+        connection.execute("DROP VIEW standing_generations")
+        connection.execute("CREATE OR REPLACE VIEW current_trees AS SELECT 1 AS gone")
+    assert (
+        Warehouse(old, LAYOUT).rows(
+            "SELECT rollout_id FROM current_trees UNION ALL SELECT scope FROM standing_generations"
+        )
+        == []
+    )
+    made = "SELECT view_name, view_oid FROM duckdb_views() WHERE NOT internal ORDER BY ALL"
+    assert Warehouse(old, LAYOUT).rows(made) == Warehouse(old, LAYOUT).rows(made), "made once, not at every opening"

@@ -31,7 +31,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
 
 def drawn(page: Page, kind: str = "") -> set[str]:
     """The turns that are visible."""
-    boxes = page.locator(f"#tree .node{kind}:visible")
+    boxes = page.locator(f".drawing .node{kind}:visible")
     return set(boxes.evaluate_all("boxes => boxes.map(box => box.dataset.node)"))
 
 
@@ -46,11 +46,11 @@ def below(tree: Tree, top: str) -> set[str]:
 def test_a_tree_of_8_branches_and_15_rounds_can_be_seen_whole_and_read(page: Page) -> None:
     every = {node.node_id for node in TREE.nodes}
     assert drawn(page) == every
-    letters = page.locator("#tree .node text").first
+    letters = page.locator(".drawing .node text").first
     assert letters.bounding_box()["height"] >= 9, "words can be read at the size it opens in"
 
     page.click("#fit")
-    view, tree = page.locator("#tree").bounding_box(), page.locator("#tree > svg").bounding_box()
+    view, tree = page.locator(".drawing").bounding_box(), page.locator(".drawing > svg").bounding_box()
     assert view["x"] <= tree["x"] and tree["x"] + tree["width"] <= view["x"] + view["width"]
     assert view["y"] <= tree["y"] and tree["y"] + tree["height"] <= view["y"] + view["height"]
     small = int(page.inner_text("#scale").split()[0])
@@ -64,7 +64,7 @@ def test_branches_fold_and_the_golden_path_can_be_seen_alone(page: Page) -> None
     hidden = below(TREE, top)
     page.locator(f"#box-{top}").dblclick()
     assert drawn(page) == every - hidden
-    assert page.locator("#tree .more").text_content() == f"+ {len(hidden)} turns folded"
+    assert page.locator(".drawing .more").text_content() == f"+ {len(hidden)} turns folded"
     page.click("#golden")
     assert drawn(page) <= {node.node_id for node in TREE.nodes if node.golden}
     page.click("#unfold")

@@ -30,8 +30,7 @@ def open_line(home: Home, profile: Path) -> str:
     step = Step(home, home.warehouse(), settings, "", SilentProgress())
     with instance_of(home) as instance:
         run_job(instance, "prepare", digest, None, [stage.asset for stage in missing_preparation(step)])
-        baseline, _ = coming_iteration(step)
-        run_job(instance, "baseline", digest, baseline)
+        run_job(instance, "baseline", digest)
         first, _ = coming_iteration(step)
         run_job(instance, "iteration", digest, first, HARVEST)
     return first

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from served_ui import CHAIN, START_SECONDS, Ui, alive, descendants, served
 
 PAGE_SECONDS = 30.0
-RUNS = "{runsOrError{... on Runs{count}}}"
+RUNS = "{runsOrError{... on Runs{results{runId jobName assetSelection{path}}}}}"
 
 
 @pytest.fixture
@@ -47,10 +47,13 @@ def test_the_browser_shows_the_graph_materializes_a_partition_and_leads_to_figur
     sees_an_iteration(page, ui)
     follows_the_link_to_a_tree(page, ui)
     follows_the_link_to_a_row(page, ui)
+    sees_how_the_model_is_exported(page, ui)
     sees_what_the_next_tick_would_do(page, ui)
     finds_the_homes_values_in_the_launchpad_and_is_told_what_was_meant(page, ui)
     materializes_a_partition(page, ui)
+    sees_that_newer_rows_lie_unused(page, ui)
     sees_the_runs(page, ui)
+    runs_an_iteration_again(page, ui)
 
     started = descendants(ui.process.pid)
     assert len(started) >= 3, "Dagster's webserver, its daemon and a code server"
@@ -69,6 +72,10 @@ def sees_the_graph(page: Page, ui: Ui) -> None:
         short = re.compile(f"^{name}$|^{name[:6]}.*…{name[-11:]}$")
         expect(nodes.get_by_text(short)).to_be_visible()
     expect(page.get_by_text("Join the Dagster community")).to_have_count(0)
+    page.goto(f"{ui.url}/asset-groups")
+    for group in ("environment", "iteration", "benchmark"):
+        box = nodes.filter(has=page.get_by_text(group, exact=True))
+        expect(box).to_have_text(re.compile(rf"^{group}\s*\d$"))  # One count: what is materialized.
 
 
 def sees_an_iteration(page: Page, ui: Ui) -> None:
@@ -83,9 +90,16 @@ def sees_an_iteration(page: Page, ui: Ui) -> None:
     expect(reward).to_be_visible()
     assert float(reward.inner_text()) == pytest.approx(float(str(scores[0]["mean_reward"])), abs=1e-3)
     expect(page.get_by_role("cell", name="after", exact=True).first).to_be_visible()
+    drift = ui.home.warehouse().rows("SELECT drift FROM current_drifts WHERE iteration = '001'")[0]["drift"]
+    number = rows.filter(has=page.get_by_text("drift", exact=True)).get_by_role("cell").nth(1)
+    assert float(number.inner_text()) == pytest.approx(drift, abs=1e-3)
+    drawn = rows.filter(has=page.get_by_text("drift by iteration", exact=True))
+    expect(drawn.get_by_text("Show Markdown")).to_be_visible()
 
     figure = rows.filter(has=page.get_by_text("success by iteration", exact=True))
     figure.get_by_text("Show Markdown").click()
+    link = rows.filter(has=page.get_by_text("report", exact=True)).get_by_role("link").first
+    expect(link).to_have_attribute("href", "/josh/report-001.html")
     image = page.locator("img[src^='data:image/png;base64,']")
     expect(image).to_be_visible()
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
@@ -100,7 +114,7 @@ def follows_the_link_to_a_tree(page: Page, ui: Ui) -> None:
     expect(tree.get_by_role("heading", name="Search tree")).to_be_visible()
     rollout = tree.url.rsplit("/", 1)[1].removesuffix(".html")
     turns = ui.home.warehouse().rows("SELECT node_id FROM nodes WHERE rollout_id = ?", [rollout])
-    drawn = tree.locator("#tree .node").evaluate_all("boxes => boxes.map(box => box.dataset.node)")
+    drawn = tree.locator(".drawing .node").evaluate_all("boxes => boxes.map(box => box.dataset.node)")
     assert set(drawn) == {turn["node_id"] for turn in turns} != set()
     tree.close()
     missing = httpx.get(f"{ui.url}/josh/trees/none.html")
@@ -117,11 +131,20 @@ def follows_the_link_to_a_row(page: Page, ui: Ui) -> None:
     row = httpx.get(f"{ui.url}{link.get_attribute('href')}")
     assert row.status_code == 200 and str(link.inner_text()) in row.text
     report = httpx.get(f"{ui.url}/josh/report.html", timeout=60)
-    assert report.status_code == 200 and "trees/" in report.text
+    assert report.status_code == 200 and 'aria-label="Search tree ' in report.text
+
+
+def sees_how_the_model_is_exported(page: Page, ui: Ui) -> None:
+    """The promotion's metadata holds the command line, to be copied."""
+    promoted = ui.home.warehouse().rows("SELECT policy_digest FROM current_promotions WHERE iteration = '001'")
+    page.goto(f"{ui.url}/assets/promotion?view=partitions&partition=001")
+    command = f"josh export --model {promoted[0]['policy_digest']} --out model --home {ui.home.root}"
+    expect(page.get_by_text(command, exact=True)).to_be_visible()
 
 
 def sees_what_the_next_tick_would_do(page: Page, ui: Ui) -> None:
     """The schedule's page says whose settings it goes on with; its preview which iteration, and with which."""
+    before = ui.ask(RUNS)
     page.goto(f"{ui.url}/locations/josh/schedules/weekly_retraining")
     expect(page.get_by_text("came to promotion, with what its launchpad said")).to_be_visible()
     expect(page.get_by_text("profile tiny, model")).to_be_visible()
@@ -132,7 +155,7 @@ def sees_what_the_next_tick_would_do(page: Page, ui: Ui) -> None:
     result.get_by_role("button").first.click()
     for tag in ("partition: 002", "josh/profile: tiny", "josh/method: sft", "josh/source: as stored"):
         expect(page.get_by_text(tag, exact=True)).to_be_visible()
-    assert ui.ask(RUNS)["runsOrError"]["count"] == 4, "a preview launches nothing"
+    assert ui.ask(RUNS) == before, "a preview launches nothing"
 
 
 def finds_the_homes_values_in_the_launchpad_and_is_told_what_was_meant(page: Page, ui: Ui) -> None:
@@ -166,12 +189,51 @@ def materializes_a_partition(page: Page, ui: Ui) -> None:
     assert ui.wait_until(written, "the second generation of labels")
 
 
+def sees_that_newer_rows_lie_unused(page: Page, ui: Ui) -> None:
+    """After a rerun of the harvest alone with another method, its page and the report say what no adapter saw."""
+    config = {"resources": {"josh": {"config": {"settings": {"training": {"method": "kto"}}}}}}
+    assert ui.launch("001", ["preference_pairs"], config) == "SUCCESS"
+    told = "the adapter saw generation 1's rows: rerun lora_adapter to use them"
+    page.goto(f"{ui.url}/assets/preference_pairs?view=partitions&partition=001")
+    fact = page.get_by_role("row").filter(has=page.get_by_text("unused when this was written", exact=True))
+    expect(fact).to_contain_text(told)
+    page.goto(f"{ui.url}/josh/report.html")
+    expect(page.locator(".note.unused")).to_contain_text(
+        f"harvested again (method kto) after its adapter was trained; {told}"
+    )
+    expect(page.locator("#harvest")).to_contain_text("SFT golden conversations")
+
+
 def sees_the_runs(page: Page, ui: Ui) -> None:
     """The jobs that the command line ran are in the list, with their iteration, and succeeded."""
     page.goto(f"{ui.url}/runs")
-    for job, partition in (("iteration", "partition: 001"), ("baseline", "partition: 000"), ("prepare", "")):
+    for job, partition in (("iteration", "partition: 001"), ("baseline", ""), ("prepare", "")):
         named = page.locator("div").filter(has=page.get_by_role("link", name=job, exact=True))
         # The innermost element that holds the job and the box to tick: the run's line.
         run = named.filter(has=page.locator("input[type=checkbox]")).last
         expect(run).to_contain_text("Success")
         expect(run).to_contain_text(partition)
+
+
+def runs_an_iteration_again(page: Page, ui: Ui) -> None:
+    """A click on a run of the command line starts another; both are under their job and in the overview."""
+    (first,) = [
+        run["runId"]
+        for run in ui.ask(RUNS)["runsOrError"]["results"]
+        if (run["jobName"], run["assetSelection"]) == ("iteration", None)
+    ]
+    page.goto(f"{ui.url}/runs/{first}")
+    page.get_by_role("button", name="Re-execute all (*)").click()
+    page.wait_for_url(lambda url: "/runs/" in url and first not in url)
+    second = page.url.rsplit("/", 1)[1].partition("?")[0]
+    assert ui.wait_for(second) == "SUCCESS"
+    written = "SELECT stage FROM generations WHERE scope = '001' AND current AND run_id = ?"
+    assert len(ui.home.warehouse().rows(written, [second])) == len(CHAIN)
+
+    page.goto(f"{ui.url}/locations/josh/jobs/iteration/runs")
+    for run in (first, second):
+        named = page.locator("div").filter(has=page.locator(f"a[href$='/runs/{run}']"))
+        expect(named.filter(has=page.locator("input[type=checkbox]")).last).to_contain_text("Success")
+    page.goto(f"{ui.url}/overview/activity/timeline")
+    for job in ("prepare", "baseline", "iteration", "whole_goals"):
+        expect(page.locator(f"a[href='/locations/josh/jobs/{job}']")).to_be_visible()

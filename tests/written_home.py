@@ -89,8 +89,8 @@ def write_round(step: Step, iteration: str, trained_from: str, candidate: str) -
         goal_id=goal.goal_id, reward=1.0, policy_digest=trained_from,
     )  # fmt: skip
     failed = replace(
-        grown_tree(rounds=0), rollout_id=f"failed-{iteration}", goal_id=goal.goal_id, failure="timeout",
-        failure_message="no answer", reward=0.0, earned=(),
+        grown_tree(rounds=0), rollout_id=f"failed-{iteration}", goal_id=goal.goal_id, seed=100 + int(iteration),
+        failure="timeout", failure_message="no answer", reward=0.0, earned=(),
     )  # fmt: skip
     for tree in (whole, failed):
         marked = tree_record(tree) | {"run_id": "r", "simulated_user": "agenda v1"}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from josh_pipeline.audit.context import Audit, Context, Finding, Reading, stored_trees
-from josh_pipeline.audit.rows import altered_sentence, digest_findings, id_faults
+from josh_pipeline.audit.rows import altered_sentence, digest_findings, id_faults, superseded_findings
 from josh_pipeline.audit.searched import derives, relabelled, row_faults, tree_faults
 from josh_pipeline.audit.sources import check_folder
 from josh_pipeline.audit.trained import check_manifest
@@ -60,6 +60,11 @@ class RowAudit:
     links: tuple[Link, ...]
     audit: Audit
 
+    @property
+    def harvested(self) -> Generation:
+        """The generation that the row was read from."""
+        return Generation("preferences", self.record["iteration"], self.record["generation"])
+
 
 class Chain:
     """Follows one row and notes what it finds, link by link.
@@ -101,10 +106,12 @@ class Chain:
 
         Args:
             table: where its row stands, which is held to its digest.
-            of: the generation that the row belongs to.
+            of: the generation that the row belongs to, which a rerun may have superseded.
         """
         link = Link(kind, name, facts)
         self.links.append(link)
+        if of is not None:
+            link.findings += superseded_findings(self.context.known, of)
         if table is not None:
             self._held(link, table, of, name)
         return link
@@ -293,7 +300,7 @@ class Chain:
             of = Generation("evaluation", row["iteration"], row["generation"])
             part = (row["side"], row["role"], row["goal_kind"])
             link = self._link(
-                "evaluation", "/".join(part), policy=candidate, iteration=row["iteration"],
+                "evaluation", "/".join(part), None, of, policy=candidate, iteration=row["iteration"],
                 generation=row["generation"], goals=row["n"],
                 reward=round(row["mean_reward"], 3), success=round(row["success_rate"], 3),
             )  # fmt: skip
@@ -337,17 +344,22 @@ def audit_row(home: Home, prefix: str) -> RowAudit:
 
 
 def find_row(context: Context, prefix: str) -> dict[str, Any]:
-    """Return a row by the first digits of its id: the newest where it was harvested more than once."""
+    """Return a row by the first digits of its id.
+
+    Where it was harvested more than once, that is the one that an adapter was trained on, the standing one first;
+    else the newest.
+    """
     found = context.warehouse.rows(
-        "SELECT r.* FROM preference_rows r JOIN generations g ON g.stage = 'preferences' "
-        "AND g.scope = r.iteration AND g.generation = r.generation WHERE starts_with(r.row_id, ?) "
-        "ORDER BY g.current DESC, g.created_at DESC, r.row_id",
+        "SELECT r.* FROM preference_rows r JOIN harvests h USING (iteration, generation) "
+        "WHERE starts_with(r.row_id, ?) ORDER BY h.standing DESC, h.trained DESC, h.created_at DESC, r.row_id",
         [prefix],
     )
     ids = {row["row_id"] for row in found}
     if len(ids) != 1:
         number = "No training row begins" if not ids else f"{len(ids)} training rows begin"
-        raise UserError(f"{number} with {prefix!r}: give an iteration, or a row_id of the table preference_rows.")
+        raise UserError(
+            f"{number} with {prefix!r}: give an iteration of this home, or a row_id of the table preference_rows."
+        )
     return found[0]
 
 
@@ -372,6 +384,13 @@ WHERE u.ancestor_digest <> u.adapter_digest
 ORDER BY iteration, generation, through DESC
 """
 
+SEARCHES = """
+SELECT s.* EXCLUDE (source_id), (
+    SELECT count(DISTINCT row_id) FROM row_nodes r WHERE r.rollout_id = s.rollout_id
+) AS rows
+FROM source_searches s WHERE source_id = ? ORDER BY iteration, goal_id, policy_digest, retry
+"""
+
 
 @dataclass(frozen=True)
 class SourceUse:
@@ -381,14 +400,19 @@ class SourceUse:
         source_id: as in the corpus.
         goals: goals that were derived from it: goal_id, role, kind, title.
         adapters: adapters that were trained on it, or that went on from one that was: adapter_digest,
-            policy_digest, iteration, generation, current, ``through`` (``rows``, ``demonstrations``, or
-            ``the adapter that it went on from``), and how many training ``rows`` came from it.
+            policy_digest, iteration, generation, current, status, ``through`` (``rows``, ``demonstrations``,
+            or ``the adapter that it went on from``), and how many training ``rows`` came from it.
+        bases: bases whose cold start demonstrated it: base_digest, scope, generation, current, status.
+        searches: trees that were grown for it, whatever they earned: rollout_id, iteration (None where the step
+            did not end), policy_digest, retry, reward, failure, and how many training ``rows`` came of them.
         evaluations: evaluations that played it: policy_digest, stage, scope, generation, role, reward, ...
     """
 
     source_id: str
     goals: list[dict[str, Any]]
     adapters: list[dict[str, Any]]
+    bases: list[dict[str, Any]]
+    searches: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
 
 
@@ -407,10 +431,19 @@ def source_use(warehouse: Warehouse, source_id: str) -> SourceUse:
         )
         if not goals:
             raise UserError(f"No goal of this home comes from {name!r}: take a source that josh goals prints.")
+        known = history(warehouse)
         adapters = warehouse.rows(ADAPTERS, {"source": name})
+        bases = warehouse.rows(
+            "SELECT * EXCLUDE (source_id) FROM base_sources WHERE source_id = ? ORDER BY ALL", [name]
+        )
+        searches = warehouse.rows(SEARCHES, [name])
         evaluations = warehouse.rows(
             "SELECT * EXCLUDE (source_id) FROM source_evaluations WHERE source_id = ? "
             "ORDER BY stage DESC, scope, generation, policy_digest, goal_id",
             [name],
         )
-    return SourceUse(name, goals, adapters, evaluations)
+    for found, stage, scope in ((adapters, "adapter", "iteration"), (bases, "cold_start", "scope")):
+        for one in found:
+            replaced = superseded_findings(known, Generation(stage, one[scope], one["generation"]))
+            one["status"] = "superseded" if replaced else "current"
+    return SourceUse(name, goals, adapters, bases, searches, evaluations)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from josh_pipeline.audit.context import Context, Finding
+from josh_pipeline.core.words import number_of
 from josh_pipeline.evaluation.benchmark import episode_id
 from josh_pipeline.search.search import rollout_id
 from josh_pipeline.store.digests import altered_rows, combined, generation_digest, generation_rows
@@ -138,8 +139,8 @@ def _rows_findings(context: Context, written: Written) -> Iterable[Finding]:
     for table in sorted({*counts, *written.rows}):
         more = counts.get(table, 0) - written.rows.get(table, 0)
         if more:
-            what = "more rows than were written: they were added" if more > 0 else "rows are missing"
-            message = f"Of table {table}, {abs(more)} {what}."
+            rows = f"{number_of(abs(more), 'row')} of table {table}"
+            message = f"It has {rows} more than was written." if more > 0 else f"It lacks {rows}."
             yield Finding("broken", written.name, message)
     if content != written.content:
         message = "Its rows do not add up to its content: some were altered together with their digests, "
@@ -148,7 +149,12 @@ def _rows_findings(context: Context, written: Written) -> Iterable[Finding]:
 
 def digest_findings(context: Context, written: Written) -> list[Finding]:
     """Hold a generation's digest to its run and its inputs, and say what became of those."""
-    found = [finding for one in written.inputs for finding in _input_findings(context, written, one)]
+    found = [
+        Finding("broken", written.name, f"It was made from {_said(one)}, which the store does not hold.")
+        for one in written.inputs
+        if one not in context.known
+    ]
+    found += superseded_findings(context.known, written.generation)
     found += current_findings(context.known, written)
     if written.removed:
         message = "Its rows were removed by josh gc; its digest still links what came before and after."
@@ -180,17 +186,30 @@ def current_findings(known: History, written: Written) -> list[Finding]:
     return [] if message is None else [Finding("broken", written.name, message)]
 
 
-def _input_findings(context: Context, written: Written, generation: Generation) -> list[Finding]:
-    found = context.known.get(generation)
-    made_from = f"{generation.key} generation {generation.number}"
-    if found is None:
-        message = f"It was made from {made_from}, which the store does not hold."
-        return [Finding("broken", written.name, message)]
-    if written.current and not found.current:
-        newest = newest_of(context.known, generation.key) or generation
-        message = f"It was made from {made_from}, which generation {newest.number} has replaced since."
-        return [Finding("superseded", written.name, message)]
-    return []
+def superseded_findings(known: History, generation: Generation) -> list[Finding]:
+    """Say what a rerun has replaced: a generation itself, or the first ones that it descends from."""
+    found: list[Finding] = []
+    waiting, seen = [generation], {generation}
+    while waiting:
+        one = waiting.pop(0)
+        if one not in known:
+            continue
+        newest = one if known[one].current else newest_of(known, one.key) or one
+        if newest == one:
+            waiting += [each for each in known[one].inputs if each not in seen]
+            seen |= set(waiting)
+            continue
+        if one == generation:
+            message = f"Generation {newest.number} has replaced it since."
+        else:
+            how = "was made" if one in known[generation].inputs else "descends"
+            message = f"It {how} from {_said(one)}, which generation {newest.number} has replaced since."
+        found.append(Finding("superseded", known[generation].name, message))
+    return found
+
+
+def _said(generation: Generation) -> str:
+    return f"{generation.key} generation {generation.number}"
 
 
 def check_strays(context: Context) -> None:
@@ -203,9 +222,11 @@ def check_strays(context: Context) -> None:
                 "AND g.generation = t.generation AND g.removed_at IS NULL) GROUP BY ALL ORDER BY ALL"
             ):
                 where = f"{stage.name}/{row['scope']}/{row['generation']}"
-                context.broken(where, f"{row['n']} rows of table {table} belong to it, and the store does not list it.")
+                message = f"Table {table} holds {number_of(row['n'], 'row')} of it, and the store does not list it."
+                context.broken(where, message)
     numbers = Counter(generation.key for generation in context.known)
     for generation in context.known:
         if generation.number > numbers[generation.key]:
-            message = f"Only {numbers[generation.key]} generations up to it are listed: one is missing."
+            listed = number_of(numbers[generation.key], "generation")
+            message = f"It is number {generation.number}, and the store lists only {listed}: one is missing."
             context.broken(context.known[generation].name, message)

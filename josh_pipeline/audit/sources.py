@@ -1,6 +1,5 @@
 """Corpus, goals, base and policy computed anew from what they were made from."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ from josh_pipeline.audit.context import Context, differences
 from josh_pipeline.core.content import content_id
 from josh_pipeline.policies.models import model_digest
 from josh_pipeline.policies.weights import policy_digest
+from josh_pipeline.stages.cold_start import base_files_digest
 from josh_pipeline.stages.goals import oracle_verdicts, task_records
 from josh_pipeline.stages.policy import policy_row
 from josh_pipeline.store.lineage import Written
@@ -87,7 +87,7 @@ def check_base(context: Context, written: Written) -> None:
     if row["adapter_digest"] is not None:
         check_folder(context, where, row["adapter_path"], row["adapter_digest"])
         expected = content_id("base", row["foundation_digest"], row["adapter_digest"])
-        merged = json.loads(row["record"]).get("base_files")
+        merged = base_files_digest(row)
         if merged is None:
             context.audit.add(
                 "unchecked", where, f"An earlier release kept no digest of the files in {row['base_path']}."

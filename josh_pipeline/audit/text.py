@@ -7,6 +7,7 @@ from typing import Any
 from josh_pipeline.audit.chain import Link, RowAudit, SourceUse
 from josh_pipeline.audit.context import Audit, Finding
 from josh_pipeline.audit.whole import store_digest
+from josh_pipeline.core.words import number_of
 from josh_pipeline.store.lineage import History, Written
 from josh_pipeline.store.warehouse import Generation
 
@@ -34,7 +35,7 @@ def standing(audit: Audit, written: Written, broken: set[str]) -> str:
     if written.removed:
         return "removed"
     statuses = {finding.status for finding in audit.findings if finding.where == written.name}
-    return "superseded" if not written.current or "superseded" in statuses else "sound"
+    return "superseded" if "superseded" in statuses else "sound"
 
 
 def findings_lines(findings: list[Finding]) -> Iterable[str]:
@@ -51,8 +52,13 @@ def findings_lines(findings: list[Finding]) -> Iterable[str]:
 
 def verdict(audit: Audit) -> str:
     """The outcome in one sentence."""
-    broken = audit.of("broken")
-    return f"Broken: {len(broken)} links do not hold." if broken else "Sound: every link holds."
+    broken = len(audit.of("broken"))
+    return f"Broken: {not_holding(broken)}." if broken else "Sound: every link holds."
+
+
+def not_holding(broken: int) -> str:
+    """Say how many links do not hold."""
+    return f"{number_of(broken, 'link')} {'does' if broken == 1 else 'do'} not hold"
 
 
 def row_lines(found: RowAudit) -> Iterable[str]:
@@ -70,8 +76,6 @@ def link_status(link: Link) -> str:
     """One word for a link."""
     order = ("broken", "removed", "superseded", "unchecked")
     statuses = {finding.status for finding in link.findings}
-    if not statuses and link.facts.get("current") is False:
-        return "superseded"
     return next((status for status in order if status in statuses), "sound")
 
 
@@ -82,11 +86,21 @@ def source_lines(use: SourceUse) -> Iterable[str]:
         yield f"  goal {goal['goal_id']}: {goal['kind']}, role {goal['role']}"
     yield f"Adapters that were trained on it: {len({one['adapter_digest'] for one in use.adapters})}"
     for one in use.adapters:
-        state = "current" if one["current"] else "superseded"
-        rows = f", {one['rows']} rows" if one["rows"] else ""
+        rows = f", {number_of(one['rows'], 'row')}" if one["rows"] else ""
         yield (
             f"  {one['adapter_digest']}  iteration {one['iteration']} generation {one['generation']} "
-            f"({state}): through {one['through']}{rows}"
+            f"({one['status']}): through {one['through']}{rows}"
+        )
+    yield f"Bases that it was demonstrated to: {len({one['base_digest'] for one in use.bases})}"
+    for one in use.bases:
+        yield f"  {one['base_digest']}  cold_start {one['scope']} generation {one['generation']} ({one['status']})"
+    yield f"Searches of it: {len(use.searches)}"
+    for one in use.searches:
+        where = f"iteration {one['iteration']}" if one["iteration"] else "no iteration: its step did not end"
+        failed = f", failed ({one['failure']})" if one["failure"] else ""
+        yield (
+            f"  {one['rollout_id']}  {where}: policy {one['policy_digest']}, reward {one['reward']:.3f}{failed}, "
+            f"{number_of(one['rows'], 'row')}"
         )
     yield f"Evaluations that played it: {len(use.evaluations)}"
     for one in use.evaluations:

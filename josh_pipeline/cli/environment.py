@@ -32,19 +32,21 @@ def goals(options: argparse.Namespace) -> int:
 
 
 def replay(options: argparse.Namespace) -> int:
-    """Play recorded lines, as they come."""
+    """Play recorded lines, as they come, and say at the end how many could not be; 1 then, if that is asked for."""
     environment = environment_of(options)
     if options.calls == "-":
         if isinstance(sys.stdin, io.TextIOWrapper):
             sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # as a file is read
-        replay_lines(environment, sys.stdin, sys.stdout)
-        return 0
-    try:
-        with Path(options.calls).open(encoding="utf-8", errors="replace") as lines:
-            replay_lines(environment, lines, sys.stdout)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as fault:
-        raise UserError(f"{options.calls} cannot be read ({fault.strerror}): give a file of calls.") from None
-    return 0
+        number, bad = replay_lines(environment, sys.stdin, sys.stdout)
+    else:
+        try:
+            with Path(options.calls).open(encoding="utf-8", errors="replace") as lines:
+                number, bad = replay_lines(environment, lines, sys.stdout)
+        except (FileNotFoundError, IsADirectoryError, PermissionError) as fault:
+            raise UserError(f"{options.calls} cannot be read ({fault.strerror}): give a file of calls.") from None
+    if bad:
+        print(f"josh: {bad:,} of {number:,} lines could not be replayed: each has its error.", file=sys.stderr)
+    return 1 if bad and options.strict else 0
 
 
 def environment_of(options: argparse.Namespace) -> Environment[Any]:
@@ -87,7 +89,7 @@ def goal_records(environment: Environment[T], split: str | None) -> list[dict[st
     return [environment.goal_record(task) for task in tasks if split in (None, task.split)]
 
 
-def replay_lines(environment: Environment[T], lines: Iterable[str], out: TextIO) -> None:
+def replay_lines(environment: Environment[T], lines: Iterable[str], out: TextIO) -> tuple[int, int]:
     """Replay lines as they come; a line that cannot be replayed is a result, not a failure.
 
     Args:
@@ -95,15 +97,21 @@ def replay_lines(environment: Environment[T], lines: Iterable[str], out: TextIO)
             ``Environment.id_name``. Arguments may hold anything; replies may be left out.
         out: gets exactly one line for each: what ``Environment.replay_record`` says, or ``{"line": number
             from 1, "error": text}``.
+
+    Returns:
+        How many lines there were, and how many of them could not be replayed.
     """
+    number = bad = 0
     for number, line in enumerate(lines, start=1):
         try:
             task, calls, replies = read_line(environment, line)
             with failing_as("world", "The world"):
                 answer = json.dumps(replayed(environment, task, calls, replies))
         except (UserError, RolloutError) as fault:
+            bad += 1
             answer = json.dumps({"line": number, "error": str(fault)})
         out.write(f"{answer}\n")
+    return number, bad
 
 
 def read_line(environment: Environment[T], line: str) -> tuple[T, Sequence[tuple[Any, Any]], Sequence[str]]:

@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from josh_pipeline.cli.options import quiet_libraries, settings_of
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.locks import at_work
 from josh_pipeline.core.progress import TerminalProgress
 from josh_pipeline.environments.registry import environment_class
+from josh_pipeline.evaluation.playing import require_endpoints
 from josh_pipeline.report.words import GoalKind, goal_kind, percent, rate_text
 from josh_pipeline.stages.benchmark import Benchmark, benchmark
 from josh_pipeline.stages.registry import open_home, prepare
@@ -23,10 +25,13 @@ def evaluate(options: argparse.Namespace) -> int:
     quiet_libraries()
     home = open_home(options.home)
     settings = settings_of(home, options)
+    require_endpoints(settings)
     environment = environment_class(settings.environment.name)
     plurals = {plural: kind for kind, plural in environment.kinds.items()}
     kind = plurals.get(options.goals, options.goals)
-    selection = options.split or options.role
+    if options.split and options.role:
+        raise UserError("--split is a selection of its own: leave --role out.")
+    selection = options.split or options.role or "test"
     with at_work(home.root), TerminalProgress() as progress:
         step = start_step(home, settings, f"evaluate-{uuid.uuid4()}", progress)
         prepare(step)

@@ -13,30 +13,35 @@ from rich.filesize import decimal
 from josh_pipeline.audit.chain import audit_row, source_use
 from josh_pipeline.audit.text import home_lines, home_record, row_lines, row_record, source_lines
 from josh_pipeline.audit.whole import audit_home
-from josh_pipeline.cli.options import partition
+from josh_pipeline.cli.options import partition, quiet_libraries
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.locks import at_work
 from josh_pipeline.core.progress import TerminalProgress
-from josh_pipeline.stages.registry import open_home
-from josh_pipeline.stages.stage import ITERATION_DIGITS
+from josh_pipeline.core.words import number_of
+from josh_pipeline.stages.registry import read_home
+from josh_pipeline.stages.stage import known_key
 from josh_pipeline.store.gc import find_waste, remove, undisturbed
 from josh_pipeline.store.home import Home
 
 
 def audit(options: argparse.Namespace) -> int:
     """Audit; returns 1 where a link is broken."""
-    home = open_home(options.home)
+    home = read_home(options.home)
     target = options.target
-    is_row = target is not None and not (target.isdigit() and len(target) <= ITERATION_DIGITS)
-    if options.html is not None and not is_row:
-        raise UserError("--html writes the page of one training row: give its id.")
+    if options.html is not None and (target is None or options.source is not None):
+        raise UserError("--html writes the page of one training row: give its id, and no --source.")
     if options.source is not None:
+        if target is not None:
+            raise UserError(f"--source follows a source through all iterations: leave {target} out.")
         use = source_use(home.warehouse(), options.source)
         show(options.json, asdict(use), source_lines(use))
         return 0
-    if is_row:
+    # A page is of a row, and else an iteration that is there comes before rows whose ids begin with its number.
+    iteration = known_key(home.warehouse(), target) if target is not None and options.html is None else None
+    if target is not None and iteration is None:
         return _row(home, target, options)
     with TerminalProgress(Console(stderr=True)) as progress:
-        found, known, chosen = audit_home(home, partition(target), progress)
+        found, known, chosen = audit_home(home, iteration, progress)
     show(options.json, home_record(found, known, chosen), home_lines(found, known, chosen))
     return 0 if found.sound else 1
 
@@ -68,20 +73,38 @@ FORMATS = ("parquet", "jsonl")
 
 
 def export(options: argparse.Namespace) -> int:
-    """Write tables as Parquet and training rows as JSON lines, and print what was written."""
+    """Write tables and training rows, or a model, and print what was written."""
+    if options.model is not None:
+        return _export_model(options)
     from josh_pipeline.report.export import MANIFEST, export
 
     folder = Path(options.out)
     formats = FORMATS if options.format is None else (options.format,)
-    for file in export(open_home(options.home), partition(options.iteration), folder, formats):
-        print(f"{folder / file.name}  {file.rows:,} rows")
+    for file in export(read_home(options.home), partition(options.iteration), folder, formats):
+        print(f"{folder / file.name}  {number_of(file.rows, 'row')}")
     print(folder / MANIFEST)
+    return 0
+
+
+def _export_model(options: argparse.Namespace) -> int:
+    if options.iteration is not None or options.format is not None:
+        raise UserError("--model exports one policy: name it after --model, and leave ITERATION and --format out.")
+    # Imported where it is used: tables are exported without what loads models.
+    from josh_pipeline.report.export_model import export_model
+
+    quiet_libraries()
+    home = read_home(options.home)
+    with at_work(home.root):
+        made = export_model(home, options.model, Path(options.out))
+    print(f"{made.folder}  {made.name}, policy {made.policy.policy_digest}; its README.md says how it is served")
+    if made.base is not None:
+        print(f"{made.folder / 'adapter'}  adapter on {made.base}")
     return 0
 
 
 def gc(options: argparse.Namespace) -> int:
     """Show what a home can do without, and remove it unless it is a dry run."""
-    home = open_home(options.home)
+    home = read_home(options.home)
     with undisturbed(home):
         waste = find_waste(home)
         for written in waste.generations:
@@ -93,9 +116,7 @@ def gc(options: argparse.Namespace) -> int:
         if not options.dry_run:
             remove(home, waste)
     verb = "Would remove" if options.dry_run else "Removed"
-    rows = sum(waste.rows.values())
-    print(
-        f"{verb} {len(waste.generations)} generations with {rows:,} rows, and {len(waste.files)} files or "
-        f"folders of {decimal(waste.size)}."
-    )
+    generations, rows = number_of(len(waste.generations), "generation"), number_of(sum(waste.rows.values()), "row")
+    files = number_of(len(waste.files), "file or folder", "files or folders")
+    print(f"{verb} {generations} with {rows}, and {files} of {decimal(waste.size)}.")
     return 0

@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from josh_pipeline.cli.options import ENVIRONMENT, SEMANTICS, SETTINGS, positive
 from josh_pipeline.core.command import HOME, JSON, Command, argument
-from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.errors import UserError, machine_fault
 from josh_pipeline.environments.registry import brought_commands
 
 STDERR = 2
@@ -40,6 +40,7 @@ COMMANDS = (
                 metavar="CALLS.jsonl",
                 help='lines {"source_id" or "dialogue_id", "calls": [{"tool", "arguments"}]}; - for stdin',
             ),
+            argument("--strict", action="store_true", help="exit with 1 where a line cannot be replayed"),
             *ENVIRONMENT,
             SEMANTICS,
             HOME,
@@ -58,8 +59,8 @@ COMMANDS = (
                 metavar="P",
                 help="'latest' promotion, 'base', an iteration, or the digest of a policy (default: latest)",
             ),
-            argument("--role", choices=("train", "val", "test"), default="test", help="(default: test)"),
-            argument("--split", metavar="NAME", help="a published selection of goals, e.g. test-450"),
+            argument("--role", choices=("train", "val", "test"), help="(default: test)"),
+            argument("--split", metavar="NAME", help="instead, a published selection of goals, e.g. test-450"),
             argument("--goals", metavar="KIND", help="a kind of goals (default: what the profile plays)"),
             argument("--number", type=positive, metavar="N", help="goals at most (default: all)"),
             argument("--trials", type=positive, default=1, metavar="K", help="conversations a goal"),
@@ -93,6 +94,18 @@ COMMANDS = (
         ),
     ),
     Command(
+        "failures",
+        "josh_pipeline.cli.failures:failures",
+        "print what each goal that an iteration lost missed first, and why",
+        "josh failures 001",
+        (
+            argument("iteration", metavar="ITERATION", help="whose candidate, as it was evaluated"),
+            argument("--role", choices=("val", "test"), default="test", help="(default: test)"),
+            argument("--json", action="store_true", help="a JSON line for each goal"),
+            HOME,
+        ),
+    ),
+    Command(
         "audit",
         "josh_pipeline.cli.home:audit",
         "check every link from corpus to adapter, or follow one training row or source",
@@ -102,7 +115,7 @@ COMMANDS = (
                 "target",
                 nargs="?",
                 metavar="ITERATION or ROW",
-                help="what an iteration descends from, or the first digits of a row's id (default: all)",
+                help="what an iteration of the home descends from, else the first digits of a row's id (default: all)",
             ),
             argument(
                 "--source",
@@ -118,12 +131,20 @@ COMMANDS = (
     Command(
         "export",
         "josh_pipeline.cli.home:export",
-        "write tables as Parquet and training rows as JSON lines for TRL, with a manifest",
-        "josh export 001 --out rows --format jsonl",
+        "write tables as Parquet and training rows as JSON lines for TRL, with a manifest; or a policy's model",
+        "josh export 001 --out rows --format jsonl\n  josh export --model --out model",
         (
             argument("iteration", nargs="?", metavar="ITERATION", help="(default: all)"),
             argument("--out", required=True, metavar="FOLDER", help="made where it does not exist"),
             argument("--format", choices=("parquet", "jsonl"), help="(default: both)"),
+            argument(
+                "--model",
+                nargs="?",
+                const="latest",
+                metavar="POLICY",
+                help="a model folder for transformers and vLLM instead: of an iteration, or of the digest of a "
+                "policy (default: the newest promoted one); --out is new or empty",
+            ),
             HOME,
         ),
     ),
@@ -149,7 +170,9 @@ def main(arguments: Sequence[str] | None = None, extra: Sequence[Command] = ()) 
         The exit status: 0, or 1 after a mistake that the person can mend (argparse exits with 2), or
         130 after Ctrl-C.
     """
-    options = parser(extra).parse_args(arguments)
+    options, unknown = parser(extra).parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     atexit.register(silence)
     try:
         module, _, function = options.run.partition(":")
@@ -157,9 +180,6 @@ def main(arguments: Sequence[str] | None = None, extra: Sequence[Command] = ()) 
         status = run(options)
         sys.stdout.flush()
         return status
-    except UserError as fault:
-        print(f"josh: {fault}", file=sys.stderr)
-        return 1
     except BrokenPipeError:
         # The reader has had enough (josh goals | head): nothing more can be said, and nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -167,6 +187,12 @@ def main(arguments: Sequence[str] | None = None, extra: Sequence[Command] = ()) 
     except KeyboardInterrupt:
         print("josh: stopped; the same command goes on from here.", file=sys.stderr)
         return 130
+    except Exception as fault:
+        sentence = str(fault) if isinstance(fault, UserError) else machine_fault(fault)
+        if sentence is None:
+            raise
+        print(f"josh: {sentence}", file=sys.stderr)
+        return 1
 
 
 def silence() -> None:
@@ -191,7 +217,7 @@ def parser(extra: Sequence[Command] = ()) -> argparse.ArgumentParser:
             epilog=f"example:\n  {command.example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        made.set_defaults(run=command.run)
+        made.set_defaults(run=command.run, parser=made)  # whose usage says what the command does take
         for names, how in command.arguments:
             made.add_argument(*names, **how)
     return top

@@ -28,9 +28,9 @@ def positive(text: str) -> int:
 def partition(iteration: str | None) -> str | None:
     """Return the partition key of an iteration that was given as a number; anything else as it is."""
     # Imported where it is used: every start of josh reads this module, and the store takes a while.
-    from josh_pipeline.stages.stage import iteration_key
+    from josh_pipeline.stages.stage import written_key
 
-    return iteration_key(int(iteration)) if iteration is not None and iteration.isdigit() else iteration
+    return iteration and (written_key(iteration) or iteration)
 
 
 ENVIRONMENT = (

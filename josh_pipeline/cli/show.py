@@ -14,13 +14,15 @@ from rich.text import Text
 
 from josh_pipeline.cli.options import partition
 from josh_pipeline.report.data import PolicyScore
+from josh_pipeline.report.lines import all_lines
 from josh_pipeline.report.load import standing_ceiling
 from josh_pipeline.report.load_scores import home_scores
 from josh_pipeline.report.pages import write_page
 from josh_pipeline.report.tree import load_drawn_tree
 from josh_pipeline.report.viewer import tree_page, tree_text
-from josh_pipeline.report.words import percent, rate_text
-from josh_pipeline.stages.registry import open_home
+from josh_pipeline.report.words import ONE_RUN, percent, rate_text
+from josh_pipeline.stages.registry import read_home
+from josh_pipeline.stages.unused import unused
 from josh_pipeline.store.home import Home
 
 PROMOTED = {True: "yes", False: "no", None: ""}
@@ -29,7 +31,7 @@ PROMOTED = {True: "yes", False: "no", None: ""}
 
 def scores(options: argparse.Namespace) -> int:
     """Print the scores as a table or as JSON lines."""
-    home = open_home(options.home)
+    home = read_home(options.home)
     if not options.json:
         print_scores(home)
         return 0
@@ -43,14 +45,14 @@ def report(options: argparse.Namespace) -> int:
     # Imported where it is used: figures take half a second, and the other commands draw none.
     from josh_pipeline.report.html import write_report
 
-    home = open_home(options.home)
+    home = read_home(options.home)
     print(write_report(home.warehouse(), home.reports, partition(options.iteration)))
     return 0
 
 
 def tree(options: argparse.Namespace) -> int:
     """Show one search tree, in the terminal or as a page."""
-    drawn = load_drawn_tree(open_home(options.home).warehouse(), options.rollout)
+    drawn = load_drawn_tree(read_home(options.home).warehouse(), options.rollout)
     if options.html is None:
         Console().print(tree_text(drawn))
     else:
@@ -73,6 +75,9 @@ def print_scores(home: Home) -> None:
     if ceiling is not None:
         reached = f"{percent(ceiling.share)} of these {ceiling.n} goals"
         console.print(f"User ceiling: a perfect agent reaches {reached}.")
+    for line in all_lines(home.warehouse()):
+        for sentence in (one for row in line.rounds for one in unused(home.warehouse(), row.iteration)):
+            console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def score_record(score: PolicyScore) -> dict[str, Any]:
@@ -93,11 +98,11 @@ def score_record(score: PolicyScore) -> dict[str, Any]:
 def score_table(scores: Sequence[PolicyScore]) -> Table:
     """Render scores for the terminal; kinds of goals are never on one line."""
     corpora = sorted({score.corpus for score in scores})
-    notes = sorted({score.goals.note for score in scores if score.goals.note})
+    notes = [*sorted({score.goals.note for score in scores if score.goals.note}), ONE_RUN]
     table = Table(
         title=f"Scores on {', '.join(corpora)}" if corpora else "No scores yet",
         title_justify="left",
-        caption="\n".join(notes) or None,
+        caption="\n".join(notes),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,

@@ -249,6 +249,15 @@ class Environment(ABC, Generic[T]):
         """Name why a call was refused, for counts."""
         return "refused call"
 
+    def unmade(self, task: T, call: WantedCall, conversation: Conversation, calls: Sequence[CallRecord]) -> str | None:
+        """Name, for counts, what a conversation says of a wanted call that it never made, e.g. that it was claimed.
+
+        Args:
+            conversation: all of it, internal messages included.
+            calls: those that were made.
+        """
+        return None
+
     def roles_sentence(self) -> str:
         """Say where the tasks' roles come from."""
         return "Roles are named by the tasks."

@@ -1,5 +1,6 @@
 """Errors that reach people, and the types of error a rollout can end in."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -9,6 +10,12 @@ ErrorKind = Literal["endpoint", "timeout", "context_length", "parse", "user", "w
 
 SHOWN_CHARACTERS = 60
 """Longest piece of somebody's own text that a message repeats."""
+
+
+FULL = ("No space left on device", "Disk quota exceeded", "disk is full")
+"""A full disk, in the words of the system and of SQLite."""
+CLOSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""The system does not let us in."""
 
 
 class UserError(Exception):
@@ -73,6 +80,19 @@ def at_fault(part: str) -> Iterator[None]:
     except Exception as fault:
         reason = " ".join(f"{type(fault).__name__}: {fault}".split())[:300].rstrip(".")
         raise UserError(f"{part} failed ({reason}): mend the environment's code, or what it reads.") from fault
+
+
+def machine_fault(fault: Exception) -> str | None:
+    """Say what to do where the machine has no space, or keeps a place closed; None for any other fault.
+
+    Any write can meet a full disk, and libraries raise errors of their own then, with the system's words in them:
+    so this is told where all errors arrive.
+    """
+    if any(words in str(fault) for words in FULL):
+        return "No space is left on the disk: free some, and run the same command again; what was finished is kept."
+    if isinstance(fault, OSError) and fault.errno in CLOSED:
+        return f"{fault.filename} is closed to you ({fault.strerror}): mend its permissions, or name another place."
+    return None
 
 
 def quoted(text: Any) -> str:

@@ -1,5 +1,6 @@
 """Where goals are played: a policy, an environment, and users; searched as trees, or held as conversations."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -132,6 +133,24 @@ async def open_user_model(settings: Settings) -> AsyncIterator[Policy | None]:
         yield model
 
 
+def require_endpoints(settings: Settings) -> None:
+    """Ask the endpoints of some settings once, before a run of minutes starts that needs them.
+
+    Raises:
+        UserError: one cannot be used, or does not answer.
+    """
+
+    async def ask() -> None:
+        async with open_user_model(settings):
+            if settings.policy.endpoint is not None:
+                from josh_pipeline.policies.endpoint import open_endpoint
+
+                async with open_endpoint(settings.policy.endpoint, settings.policy.model, in_flight=1):
+                    pass
+
+    asyncio.run(ask())
+
+
 def user_name(settings: Settings, environment: Environment[Any]) -> str:
     """Name the user for people: its kind, its model where it has one, and the version of its words."""
     kind = settings.user.kind
@@ -151,7 +170,8 @@ def playing_digest(settings: Settings, environment: Environment[Any], rules: Map
         environment.digest,
         environment.rules_digest,
         agent_digest(policy.agent, policy.results),
-        [policy.max_model_tokens, policy.quantization],
+        # An earlier version sent a text format's results to every endpoint as the user's.
+        [policy.max_model_tokens, policy.quantization, *(["results as a tool's"] if policy.endpoint else [])],
         user_name(settings, environment),
         settings.user.max_turns,
         dict(rules),

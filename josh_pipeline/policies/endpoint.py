@@ -14,7 +14,7 @@ import httpx
 
 from josh_pipeline.core.content import content_id, json_object, storable_text, written_call
 from josh_pipeline.core.errors import RolloutError, UserError, failing_as
-from josh_pipeline.core.messages import ToolCall
+from josh_pipeline.core.messages import Role, ToolCall
 from josh_pipeline.core.policy import Completion, Request
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -26,6 +26,7 @@ LONGEST_RETRY_AFTER = 300.0
 REQUEST_SECONDS = 120.0
 MOST_TOKENS = 2**31 - 1
 """No prompt is longer, and trees add the counts up in 64 bits."""
+MALFORMED_STATUS = frozenset({400, 422})
 RETRIED_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
@@ -64,6 +65,7 @@ class EndpointPolicy:
             headers=_authorization(),
         )
         self._jitter = random.Random()
+        self._results_as: Role = "tool"
 
     @property
     def digest(self) -> str:
@@ -80,16 +82,34 @@ class EndpointPolicy:
             async with asyncio.timeout(self._request_seconds):
                 response = await self._client.get(f"{self._url}/models")
         except (httpx.HTTPError, TimeoutError) as fault:
-            kind = type(fault).__name__
-            raise UserError(f"Nothing answers at {self._url} ({kind}): start the server, or mend --endpoint.") from None
+            reason = ": ".join(filter(None, (type(fault).__name__, str(fault))))
+            raise UserError(f"Nothing answers at {self._url} ({reason}): start the server, or mend the URL.") from None
         if response.status_code in {401, 403}:
             raise UserError(f"{self._url} refuses the key: set {KEY_VARIABLE} in the environment.")
 
     async def complete(self, request: Request) -> Completion:
-        """Draw one completion; see ``Policy.complete``."""
+        """Draw one completion; see ``Policy.complete``.
+
+        Text formats make no API calls, and their results are messages of a tool all the same: the chat
+        template that a model was trained through renders them so. A server that refuses a result without a
+        call is sent them as the user's from then on.
+        """
+        # Requests are encoded and answers decoded by libraries that raise more than HTTP errors.
+        with failing_as("endpoint", "Asking the endpoint"):
+            try:
+                return await self._ask(self._body(request, self._results_as))
+            except _RefusedError:
+                orphans = not request.tools and any(message.role == "tool" for message in request.messages)
+                if not orphans or self._results_as == "user":
+                    raise
+            completion = await self._ask(self._body(request, "user"))
+            self._results_as = "user"
+            return completion
+
+    def _body(self, request: Request, results_as: Role) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self._model,
-            "messages": _chat_messages(request),
+            "messages": _chat_messages(request, results_as),
             "max_tokens": request.sampling.max_tokens,
             "temperature": request.sampling.temperature,
             "top_p": request.sampling.top_p,
@@ -97,9 +117,7 @@ class EndpointPolicy:
         }
         if request.tools:
             body["tools"] = list(request.tools)
-        # Requests are encoded and answers decoded by libraries that raise more than HTTP errors.
-        with failing_as("endpoint", "Asking the endpoint"):
-            return await self._ask(body)
+        return body
 
     async def _ask(self, body: dict[str, Any]) -> Completion:
         delay = self._first_delay
@@ -179,15 +197,25 @@ def _retry_after(response: httpx.Response) -> float:
         return 0.0
 
 
+class _RefusedError(RolloutError):
+    """The server does not take what was sent."""
+
+
 def _refusal(response: httpx.Response) -> RolloutError:
     text = storable_text(" ".join(response.text.split())[:300])
     if "context" in text and ("length" in text or "maximum" in text):
         return RolloutError("context_length", text)
-    return RolloutError("endpoint", f"HTTP {response.status_code}: {text}")
+    hint = " (is the URL right, up to its /v1, and the model's name?)" if response.status_code == 404 else ""
+    fault = _RefusedError if response.status_code in MALFORMED_STATUS else RolloutError
+    return fault("endpoint", f"HTTP {response.status_code}: {text}{hint}")
 
 
-def _chat_messages(request: Request) -> list[dict[str, Any]]:
-    """The chat API's form; calls get ids by position, as results follow their calls in order."""
+def _chat_messages(request: Request, results_as: Role) -> list[dict[str, Any]]:
+    """The chat API's form; calls get ids by position, as results follow their calls in order.
+
+    Args:
+        results_as: who says the results that follow no call of the API.
+    """
     rendered: list[dict[str, Any]] = []
     open_calls: list[str] = []
     for position, message in enumerate(request.messages):
@@ -199,8 +227,7 @@ def _chat_messages(request: Request) -> list[dict[str, Any]]:
             if request.tools and open_calls:
                 item["tool_call_id"] = open_calls.pop(0)
             else:
-                # Text formats make no API calls, and servers refuse results without one.
-                item = {"role": "user", "content": message.content}
+                item["role"] = results_as
         rendered.append(item)
     return rendered
 

@@ -64,7 +64,8 @@ def _from_hub(model: str) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as fault:
         reason = " ".join(str(fault).split())[:200]
         raise UserError(
-            f"Model {model!r} is neither 'smollm2', nor a folder, nor a model that the hub gives ({reason})."
+            f"Model {model!r} is neither 'smollm2', nor a folder, nor a model that the hub gives ({reason}): "
+            "give another --model."
         ) from None
 
 
@@ -120,6 +121,14 @@ def model_digest(folder: Path) -> str:
             status = path.stat()
             digest.update(f"{path.name}:{_file_digest(path, status.st_size, status.st_mtime_ns)}\n".encode())
     return digest.hexdigest()
+
+
+def hub_revision(folder: Path) -> tuple[str, str] | None:
+    """Return id and commit of a model that lies in the hub's cache; None for any other folder."""
+    cached = folder.parent.parent.name
+    if folder.parent.name != "snapshots" or not cached.startswith("models--"):
+        return None
+    return cached.removeprefix("models--").replace("--", "/"), folder.name
 
 
 def pad_id(folder: Path) -> int:

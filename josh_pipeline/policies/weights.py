@@ -12,6 +12,8 @@ from josh_pipeline.core.errors import UserError
 # torch, transformers and peft are imported where they are used: they take seconds, and stages import this.
 
 Quantization = Literal["none", "nf4"]
+WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"})
+"""A published folder may hold the same weights several times over, for several libraries."""
 
 
 def require(quantization: Quantization) -> None:
@@ -140,7 +142,12 @@ def merge(base: Path, adapter: Path | None, out: Path) -> Path:
     model = load_merged(base, adapter)
     model.save_pretrained(partial)
     for path in base.iterdir():
-        if not path.name.startswith("model") and path.name not in {"config.json", "generation_config.json"}:
+        if path.is_file() and not (partial / path.name).exists() and not is_weights(path):
             shutil.copy2(path, partial / path.name)
     partial.rename(out)
     return out
+
+
+def is_weights(path: Path) -> bool:
+    """Tell whether a file of a model folder holds weights, or says which file holds them."""
+    return path.suffix in WEIGHT_SUFFIXES or path.name.endswith(".index.json")

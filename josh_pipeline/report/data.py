@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from josh_pipeline.core.environment import Carelessness, Task
+from josh_pipeline.core.environment import Carelessness, Role, Task
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.dialogue.demonstrations import Ceiling
 from josh_pipeline.evaluation.drift import Drift
+from josh_pipeline.evaluation.failures import Failure
 from josh_pipeline.evaluation.gate import too_far
 from josh_pipeline.evaluation.summary import Score
 from josh_pipeline.report.tree import DrawnTree
@@ -44,6 +45,22 @@ class PolicyScore:
     trees: int | None = None
     full_trees: int | None = None
     rows: int | None = None
+
+
+@dataclass(frozen=True)
+class LostGoals:
+    """The goals that a policy lost.
+
+    Attributes:
+        policy: its name for people.
+        n: conversations held.
+        failures: those without success, in the order of their goals.
+    """
+
+    policy: str
+    role: Role
+    n: int
+    failures: tuple[Failure, ...]
 
 
 @dataclass(frozen=True)
@@ -136,6 +153,8 @@ class HarvestYield:
         full, partial, none, failed: trees by reward; failed ones apart.
         rows: label of a row for people to its number.
         by_round: search round to the number of turns that gave (desirable, undesirable) rows.
+        alike: how many rows want exactly the calls of an evaluated goal, in a sentence; None where no goal
+            names its calls.
     """
 
     iteration: int
@@ -147,6 +166,7 @@ class HarvestYield:
     failed: int
     rows: Mapping[str, int]
     by_round: Mapping[int, tuple[int, int]]
+    alike: str | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +174,8 @@ class Cost:
     """What one step took.
 
     Attributes:
-        round: name of the iteration for people; empty for what came before the first round.
+        round: name of the iteration for people; empty for what came before the first round, ``other runs``
+            for what no score came from.
         step: ``cold start``, ``rollouts``, ``training`` or ``evaluation``.
         seconds: wall time; None where it was not recorded.
         usage: requests and tokens; of training the tokens of its rows count as sampled.
@@ -227,13 +248,14 @@ class ReportData:
         model: name of the foundation.
         ceiling: what a perfect agent reaches with this user on the goals of the evaluation.
         unread: why ceiling and injected faults are missing where the settings cannot be read; else None.
+        unused: what was made again and is not what the rest tells of, a sentence each.
         scores: in order of iteration; the cold start first.
+        lost: what each policy lost on test goals, where the settings can be read.
         changes: each candidate against the policy before it, and the last against the first.
         decisions: of the gate, one for each attempt.
         drifts: in order of iteration; the cold start first.
         examples: of each round, the last one first.
         tree: one search tree to draw.
-        tree_link: where its own page lies, relative to the report; None where it has none.
         settings: of the latest run, nested.
         versions: package to version.
         git_commit: None outside a checkout.
@@ -247,7 +269,9 @@ class ReportData:
     injected: InjectedFaults | None
     ceiling: Ceiling | None
     unread: str | None
+    unused: tuple[str, ...]
     scores: tuple[PolicyScore, ...]
+    lost: tuple[LostGoals, ...]
     changes: tuple[PolicyChange, ...]
     decisions: tuple[Decision, ...]
     drifts: tuple[PolicyDrift, ...]
@@ -256,7 +280,6 @@ class ReportData:
     costs: tuple[Cost, ...]
     examples: tuple[Example, ...]
     tree: DrawnTree | None
-    tree_link: str | None
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
     git_commit: str | None

@@ -12,6 +12,7 @@ from typing import Any
 from josh_pipeline.audit.whole import store_digest
 from josh_pipeline.core.content import canonical_json
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.files import writing
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.stages.preferences import stored_rows
 from josh_pipeline.store.home import Home
@@ -63,8 +64,7 @@ def export(home: Home, iteration: str | None, folder: Path, formats: Sequence[st
     if not iterations:
         raise UserError("There is nothing to export yet: run josh iterate first, or give another iteration.")
     files: list[ExportedFile] = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder / MANIFEST):
         if "parquet" in formats:
             files += export_tables(warehouse, iteration, folder)
         if "jsonl" in formats:
@@ -72,8 +72,6 @@ def export(home: Home, iteration: str | None, folder: Path, formats: Sequence[st
                 files += export_rows(warehouse, row["scope"], folder)
         manifest = json.dumps(manifest_of(home, iteration, formats, files), indent=1)
         (folder / MANIFEST).write_text(manifest)
-    except OSError as fault:
-        raise UserError(f"{folder} cannot be written to ({fault.strerror}): give another --out.") from None
     return files
 
 
@@ -96,6 +94,7 @@ def export_tables(warehouse: Warehouse, iteration: str | None, folder: Path) -> 
     files = []
     for table, query in queries.items():
         path = folder / "tables" / f"{table}.parquet"
+        path.write_bytes(b"")  # DuckDB has errors of its own for a place that is closed
         quoted = str(path).replace("'", "''")
         with warehouse.connection() as connection:
             rows = connection.execute(f"COPY ({query}) TO '{quoted}' (FORMAT parquet)").fetchall()[0][0]

@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from html import escape
 from math import isfinite
 from typing import Any
 
@@ -13,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from josh_pipeline.core.progress import duration
@@ -22,16 +24,22 @@ from josh_pipeline.report.data import Cost, HarvestYield, PolicyChange, PolicyDr
 from josh_pipeline.report.palette import (
     BEFORE,
     BLUE,
+    BLUE_PALE,
+    GOLD_PALE,
     GOLDEN,
     GREEN,
+    GREY_PALE,
+    GRID,
     INK,
     LOST,
     MUTED,
-    ORANGE,
+    PAPER,
     PURPLE,
     RULE,
+    SERIES,
     WON,
     series_colour,
+    themed,
 )
 from josh_pipeline.report.words import nats, percent
 
@@ -39,6 +47,7 @@ STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "text.color": INK,
+    "axes.prop_cycle": cycler(color=SERIES),  # legends of what has no bar yet
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,
     "axes.labelsize": 9,
@@ -50,7 +59,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.grid": True,
-    "grid.color": "#EAEEF3",
+    "grid.color": GRID,
     "grid.linewidth": 0.9,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
@@ -69,26 +78,27 @@ STYLE = {
 SCREEN_PIXELS_PER_INCH = 104
 """Sets the 9.5 pt of the figures to about the size of the page's own small print."""
 SCREEN_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
-STEP_COLOURS = {"cold start": BEFORE, "rollouts": BLUE, "training": ORANGE, "evaluation": GREEN}
+STEP_COLOURS = {"cold start": BEFORE, "rollouts": BLUE, "training": GOLDEN, "evaluation": GREEN}
 DASHED = (0, (4, 3))
 PERCENT = PercentFormatter(1.0, decimals=0, symbol=" %")
 
 
 def svg(figure: Figure) -> str:
-    """Return a figure as one ``<svg>`` element that can stand inside a page."""
+    """Return a figure as one ``<svg>`` element inside a page, in the page's colours, named by its titles."""
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
         buffer = io.StringIO()
         FigureCanvasSVG(figure)
         no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(buffer, format="svg", metadata=no_metadata)
+        figure.savefig(buffer, format="svg", metadata=no_metadata, transparent=True)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'<g id="[^"]*">', "<g>", text)
     text = re.sub(r' (width|height)="[^"]*"', "", text, count=2)
     limit = figure.get_figwidth() * SCREEN_PIXELS_PER_INCH
-    text = text.replace("<svg", f'<svg style="max-width:{limit:.0f}px"', 1)
-    return text.replace("'DejaVu Sans'", SCREEN_FONTS).strip()
+    name = escape("; ".join(axes.get_title(loc="left") for axes in figure.axes))
+    text = text.replace("<svg", f'<svg role="img" aria-label="{name}" style="max-width:{limit:.0f}px"', 1)
+    return themed(text).replace("'DejaVu Sans'", SCREEN_FONTS).strip()
 
 
 def png(figure: Figure, dpi: int = 130) -> bytes:
@@ -165,13 +175,13 @@ def success_by_iteration(scores: Sequence[PolicyScore], ceiling: Ceiling | None)
     with _canvas(max(6.6, 1.3 * len(scores)), 3.7, title) as (figure, (axes,)):
         places = range(len(scores))
         rewards = [one.score.reward for one in scores]
-        axes.plot(places, rewards, color=ORANGE, marker="s", markersize=5, label="mean reward")
+        axes.plot(places, rewards, color=GOLDEN, marker="s", markersize=5, label="mean reward")
         axes.plot(places, [one.score.success for one in scores], color=BLUE, zorder=3)
         for place, one in enumerate(scores):
             found = one.score
             _point(
                 axes, place, found.success, (found.low, found.high), percent(found.success, 0), 10, color=BLUE,
-                markerfacecolor="white" if one.promoted is False else BLUE, markeredgewidth=1.8,
+                markerfacecolor=PAPER if one.promoted is False else BLUE, markeredgewidth=1.8,
                 label="success rate, 95 % interval" if place == 0 else None,
             )  # fmt: skip
         if ceiling is not None:
@@ -223,7 +233,7 @@ def paired_differences(changes: Sequence[PolicyChange]) -> Figure:
             axes.plot([c.low, c.high], [place, place], color=colour, linewidth=2.4)
             axes.plot(
                 c.difference, place, marker="o", markersize=8, color=colour, markeredgewidth=1.8,
-                markerfacecolor=colour if clear else "white",
+                markerfacecolor=colour if clear else PAPER,
             )  # fmt: skip
             _beside(axes, f"{c.difference:+.3f}", (c.difference, place), (0, 8), ha="center", color=colour)
         _rows(axes, [f"{c.after} − {c.before}, {c.metric}" for c in changes], above=0.75)
@@ -298,12 +308,15 @@ def harvest_yield(harvests: Sequence[HarvestYield]) -> Figure:
     with _canvas(*size, *titles, widths=(1, 1.1)) as (figure, (trees, rows)):
         kinds: list[tuple[str, str, list[float]]] = [
             ("full reward", GOLDEN, [h.full for h in harvests]),
-            ("some reward", "#F6D58F", [h.partial for h in harvests]),
-            ("no reward", "#C9D1DB", [h.none for h in harvests]),
+            ("some reward", GOLD_PALE, [h.partial for h in harvests]),
+            ("no reward", GREY_PALE, [h.none for h in harvests]),
             ("failed", LOST, [h.failed for h in harvests]),
         ]
-        for bars in _stacked(trees, kinds if any(kinds[-1][2]) else kinds[:-1], 0.58, edgecolor="white"):
-            trees.bar_label(bars, label_type="center", fontsize=8.8, fmt=lambda n: f"{n:g}" if n else "")
+        shown = kinds if any(kinds[-1][2]) else kinds[:-1]
+        for (label, *_), bars in zip(shown, _stacked(trees, shown, 0.58, edgecolor=PAPER), strict=True):
+            # Black on the bright bars of both modes; the failed ones have the paper's contrast.
+            colour = PAPER if label == "failed" else "black"
+            trees.bar_label(bars, label_type="center", fontsize=8.8, color=colour, fmt=lambda n: f"{n:g}" if n else "")
         _rows(trees, [h.name for h in harvests], least=2)
         trees.legend(loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=4, columnspacing=1, handlelength=1)
         rounds = sorted({round_ for h in harvests for round_ in h.by_round})
@@ -337,7 +350,7 @@ def cost(costs: Sequence[Cost]) -> Figure:
         time.set_xlabel("seconds")
         used = [one.usage for one in costs]
         parts = [
-            ("prompt, cached", "#BFD9EA", [one.cached_tokens / 1e3 for one in used]),
+            ("prompt, cached", BLUE_PALE, [one.cached_tokens / 1e3 for one in used]),
             ("prompt, computed", BLUE, [(one.prompt_tokens - one.cached_tokens) / 1e3 for one in used]),
             ("sampled, or trained on", GOLDEN, [one.completion_tokens / 1e3 for one in used]),
         ]

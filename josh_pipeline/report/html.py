@@ -1,32 +1,30 @@
 """The report as one HTML file that opens offline: tables, figures, conversations, settings."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from josh_pipeline.evaluation.summary import Score
+from josh_pipeline.evaluation.failures import counted
 from josh_pipeline.report import figures
 from josh_pipeline.report.data import Cost, Example, PolicyChange, PolicyScore, ReportData
 from josh_pipeline.report.load import load_report
 from josh_pipeline.report.pages import Bubble, page, write_page
-from josh_pipeline.report.tree_svg import dots
-from josh_pipeline.report.viewer import tree_page
-from josh_pipeline.report.words import nats, percent, rate_text
+from josh_pipeline.report.tree_svg import boxes
+from josh_pipeline.report.words import ONE_RUN, nats, percent, rate_text
 from josh_pipeline.search.tree import Usage
 from josh_pipeline.store.warehouse import Warehouse
 
-TREES = "trees"
-"""The folder of the trees' pages, beside the report."""
 PolicyTable = tuple[str, str, list[tuple[str, str, list[str]]]]
 """Title, heading, and rows: each a name, a note on it, and a cell a policy."""
 
 
 def write_report(warehouse: Warehouse, folder: Path, iteration: str | None = None) -> Path:
-    """Write the report of a line of iterations, up to one of them, and the page of the tree that it shows.
+    """Write the report of a line of iterations, up to one of them.
 
     Args:
-        folder: where they are put; made where it does not exist.
+        folder: where it is put; made where it does not exist.
         iteration: partition key, which goes into the file's name: ``report-<iteration>.html``; None for
             the last one that was evaluated: ``report.html``.
 
@@ -36,11 +34,8 @@ def write_report(warehouse: Warehouse, folder: Path, iteration: str | None = Non
     Raises:
         UserError: nothing has been evaluated, not that iteration, or the folder cannot be written to.
     """
-    data = load_report(warehouse, iteration, TREES)
     report = folder / (f"report-{iteration}.html" if iteration else "report.html")
-    write_page(report, report_page(data))
-    if data.tree is not None:
-        write_page(folder / TREES / f"{data.tree.tree.rollout_id}.html", tree_page(data.tree))
+    write_page(report, report_page(load_report(warehouse, iteration)))
     return report
 
 
@@ -58,16 +53,17 @@ def report_page(data: ReportData) -> str:
             "verdict": verdict(data, overall),
             "cards": cards(data, overall),
             "notes": sorted({score.goals.note for score in data.scores if score.goals.note}),
+            "one_run": ONE_RUN,
             "resamples": data.settings.get("evaluation", {}).get("bootstrap", 10_000),
             "figures": report_figures(data),
             "figure_group": drawn_group(data.main),
-            "policy_tables": list(policy_tables([one.score for one in data.main], drawn_group(data.main))),
+            "policy_tables": list(policy_tables(data)),
             "drifted": [one for one in data.drifts if one.drift is not None],
             "drift_kinds": sorted({kind for one in data.drifts if one.drift for kind in one.drift.by_kind}),
             "spent": all_steps(data.costs),
             "priced": any(one.usage.cost for one in data.costs),
             "tree_round": _tree_round(data),
-            "tree_svg": dots(data.tree) if data.tree else "",
+            "tree_svg": boxes(data.tree) if data.tree else "",
             "examples": examples,
             "parting": parting,
             "setting_groups": setting_groups(data.settings).items(),
@@ -101,12 +97,9 @@ def drawn_group(scores: Sequence[PolicyScore]) -> str:
     return max(sizes)[-1] if sizes else ""
 
 
-def policy_tables(scores: Sequence[Score], drawn: str) -> Iterator[PolicyTable]:
-    """Lay out what else is known of the policies that the figures show, a column each.
-
-    Args:
-        drawn: the group that has a figure.
-    """
+def policy_tables(data: ReportData) -> Iterator[PolicyTable]:
+    """Lay out what else is known of the policies that the figures show, a column each."""
+    scores, drawn = [one.score for one in data.main], drawn_group(data.main)
     for group in sorted({name for one in scores for name in one.by} - {drawn}):
         shares = [{share.name: share for share in one.by.get(group, ())} for one in scores]
         rows = []
@@ -115,14 +108,24 @@ def policy_tables(scores: Sequence[Score], drawn: str) -> Iterator[PolicyTable]:
             cells = [percent(found[name].success) if name in found else "–" for found in shares]
             rows.append((name, f"n = {n}", cells))
         yield f"By {group}", f"all calls of the {group} earned", rows
-    errors = _counts([one.errors for one in scores])
-    yield "What went wrong first", "in conversations without success", errors
+    if data.lost:
+        yield "What was lost, and why", "missed first, in conversations without success", _lost_rows(data)
     rows = [
         ("agent turns a conversation", "", [f"{one.turns:.1f}" for one in scores]),
         ("turns that ended without an answer", "", [percent(one.error_turns) for one in scores]),
         ("calls refused with an error", "", [percent(one.faulty_calls) for one in scores]),
     ]
     yield "In all conversations", "", rows + _counts([one.faults for one in scores])
+
+
+def _lost_rows(data: ReportData) -> list[tuple[str, str, list[str]]]:
+    """Count each policy's lost goals by the call that was missed first and what was done instead, most of all first."""
+    by_policy = {one.policy: counted(one.failures) for one in data.lost}
+    found = [by_policy.get(one.name, {}) for one in data.main]
+    totals = sum((Counter(counts) for counts in found), start=Counter())
+    return [
+        (tool, why, [str(counts.get((tool, why), 0)) for counts in found]) for (tool, why), _ in totals.most_common()
+    ]
 
 
 def _counts(counts: Sequence[Mapping[str, int]]) -> list[tuple[str, str, list[str]]]:

@@ -96,15 +96,17 @@ def line_of_iteration(warehouse: Warehouse, iteration: str | None = None) -> Lin
     Raises:
         UserError: it has not been evaluated, or nothing has.
     """
-    found = warehouse.rows(
-        f"SELECT iteration, line FROM {EVALUATED} WHERE coalesce(iteration = $key, true) "
-        "ORDER BY iteration DESC LIMIT 1",
-        {"key": iteration},
-    )
-    if not found:
-        what = "Nothing" if iteration is None else f"Iteration {iteration}"
-        raise UserError(f"{what} has been evaluated in this home yet: run josh iterate first.")
-    return _line(warehouse, found[0]["line"], found[0]["iteration"])
+    line_of = {
+        row["iteration"]: row["line"]
+        for row in warehouse.rows(f"SELECT iteration, line FROM {EVALUATED} ORDER BY iteration")
+    }
+    if not line_of:
+        raise UserError("Nothing has been evaluated in this home yet: run josh iterate first.")
+    last = max(line_of) if iteration is None else iteration
+    if last not in line_of:
+        known = ", ".join(line_of)
+        raise UserError(f"Iteration {last} has not been evaluated in this home: take one of {known}, or finish it.")
+    return _line(warehouse, line_of[last], last)
 
 
 def all_lines(warehouse: Warehouse) -> list[Line]:

@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from josh_pipeline.core.environment import Carelessness
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.dialogue.demonstrations import Ceiling
 from josh_pipeline.report.data import (
     CorpusFacts,
-    Cost,
     Example,
     HarvestYield,
     InjectedFaults,
@@ -19,35 +19,29 @@ from josh_pipeline.report.data import (
     TrainingCurve,
 )
 from josh_pipeline.report.lines import Line, line_of_iteration
+from josh_pipeline.report.load_costs import line_costs
+from josh_pipeline.report.load_failures import lost_goals
 from josh_pipeline.report.load_scores import line_changes, line_decisions, line_drifts, line_scores, outcomes
 from josh_pipeline.report.tree import NODE_LABEL, load_drawn_tree, telling_tree
-from josh_pipeline.search.codec import USAGE
-from josh_pipeline.search.tree import Usage
 from josh_pipeline.settings import EvaluationSettings, Settings
+from josh_pipeline.stages.alike import calls_alike
 from josh_pipeline.stages.environment import stored_environment, stored_tasks
 from josh_pipeline.stages.goals import ceiling_on
 from josh_pipeline.stages.playing import stored_episodes
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.stages.stage import recorded_run, recorded_settings
-from josh_pipeline.store.warehouse import Generation, Warehouse
+from josh_pipeline.stages.unused import unused
+from josh_pipeline.store.warehouse import Warehouse
 
-STEPS = (
-    ("rollouts", "rollouts", "policy"),
-    ("adapter", "training", "preferences"),
-    ("evaluation", "evaluation", "adapter"),
-)
-"""Stages whose cost is shown: (stage, its name for people, the stage before it)."""
 PLURALS = {"golden conversation": "golden conversations", "pair": "pairs"}
 """Labels of rows that have one."""
 
 
-def load_report(warehouse: Warehouse, iteration: str | None = None, tree_folder: str | None = None) -> ReportData:
+def load_report(warehouse: Warehouse, iteration: str | None = None) -> ReportData:
     """Read everything that a report shows.
 
     Args:
         iteration: partition key of the last round to be told of; None for the last one evaluated.
-        tree_folder: where the page of the drawn tree lies, relative to the report, as
-            ``<rollout id>.html``; None where there is none.
 
     Raises:
         UserError: nothing has been evaluated, or not that iteration.
@@ -71,16 +65,17 @@ def load_report(warehouse: Warehouse, iteration: str | None = None, tree_folder:
         injected=_injected(warehouse, last, settings) if settings else None,
         ceiling=played_ceiling(warehouse, last, settings) if settings else None,
         unread=unread,
+        unused=tuple(sentence for row in line.rounds for sentence in unused(warehouse, row.iteration)),
         scores=tuple(line_scores(warehouse, line)),
+        lost=tuple(lost_goals(warehouse, line, one, settings) for one in line.attempts) if settings else (),
         changes=tuple(line_changes(warehouse, line, resamples)),
         decisions=tuple(line_decisions(warehouse, line)),
         drifts=tuple(line_drifts(warehouse, line)),
         curves=_curves(warehouse, line),
-        harvests=tuple(harvest_of(warehouse, row.iteration, line.round_of(row)) for row in line.rounds),
+        harvests=tuple(line_harvests(warehouse, line)),
         costs=tuple(line_costs(warehouse, line)),
         examples=tuple(line_examples(warehouse, line)),
         tree=tree,
-        tree_link=f"{tree_folder}/{tree.tree.rollout_id}.html" if tree and tree_folder else None,
         settings=json.loads(run["settings"]),
         versions=json.loads(run["packages"]),
         git_commit=run["git_commit"],
@@ -134,13 +129,13 @@ def played_ceiling(warehouse: Warehouse, row: PolicyRow, settings: Settings) -> 
 
 def _curves(warehouse: Warehouse, line: Line) -> tuple[TrainingCurve, ...]:
     """The losses of the cold start and of every round; what recorded none is left out."""
-    points = "SELECT step, point FROM current_{} WHERE {} = ? ORDER BY step"
+    points = "SELECT step, point FROM {} WHERE {} = ? ORDER BY step"
     first = line.rows[0]
-    start = warehouse.rows(points.format("cold_start_curves", "scope"), [first.base_scope])
+    start = warehouse.rows(points.format("current_cold_start_curves", "scope"), [first.base_scope])
     curves = [(first.policy_digest, "sft", start)]
     for row in line.rounds:
-        found = warehouse.rows(points.format("training_curves", "iteration"), [row.iteration])
-        trained = warehouse.rows("SELECT method FROM current_trainings WHERE iteration = ?", [row.iteration])
+        found = warehouse.rows(points.format("standing_training_curves", "iteration"), [row.iteration])
+        trained = warehouse.rows("SELECT method FROM standing_trainings WHERE iteration = ?", [row.iteration])
         curves.append((line.candidates[row.iteration], trained[0]["method"] if trained else "", found))
     drawn = []
     for policy, method, found in curves:
@@ -150,28 +145,47 @@ def _curves(warehouse: Warehouse, line: Line) -> tuple[TrainingCurve, ...]:
     return tuple(curve for curve in drawn if curve.points)
 
 
-def harvest_of(warehouse: Warehouse, iteration: str, name: str | None = None) -> HarvestYield:
+def line_harvests(warehouse: Warehouse, line: Line) -> list[HarvestYield]:
+    """What each round's adapter was trained on, and how much of that wants what is evaluated."""
+    found = []
+    for row in line.rounds:
+        harvested = warehouse.query("SELECT goal_id FROM standing_preference_rows WHERE iteration = ?", [row.iteration])
+        evaluated = warehouse.query(
+            "SELECT DISTINCT e.goal_id FROM standing_evaluation_episodes m JOIN episodes e USING (episode_id) "
+            "WHERE m.iteration = ?",
+            [row.iteration],
+        )
+        alike = calls_alike(warehouse, row.goals_scope, list(harvested["goal_id"]), list(evaluated["goal_id"]))
+        told = alike.sentence if alike.numbers["evaluated sets of calls"] else None
+        found.append(replace(harvest_of(warehouse, row.iteration, line.round_of(row)), alike=told))
+    return found
+
+
+def harvest_of(
+    warehouse: Warehouse, iteration: str, name: str, which: Literal["standing", "current"] = "standing"
+) -> HarvestYield:
     """Count an iteration's trees by reward, and its rows by label and round.
 
     Args:
-        name: of the iteration in its line; None for its key.
+        name: of the iteration, for people.
+        which: what its adapter was trained on, or what was harvested last.
     """
     trees = warehouse.rows(
         "SELECT count(*) AS trees, count(*) FILTER (failure IS NOT NULL) AS failed, "
         "count(*) FILTER (failure IS NULL AND reward = 1) AS full, "
         'count(*) FILTER (failure IS NULL AND reward = 0) AS none, trees - failed - "full" - none AS partial '
-        "FROM current_trees WHERE iteration = ?",
+        f"FROM {which}_trees WHERE iteration = ?",
         [iteration],
     )[0]
     rows = warehouse.rows(
-        "SELECT method, label, count(*) AS n FROM current_preference_rows WHERE iteration = ? "
+        f"SELECT method, label, count(*) AS n FROM {which}_preference_rows WHERE iteration = ? "
         "GROUP BY ALL ORDER BY method, label",
         [iteration],
     )
     by_round: dict[int, list[int]] = {}
     for row in warehouse.rows(
         f"SELECT d.round, {NODE_LABEL} = 'undesirable' AS bad, count(DISTINCT d.node_id) AS n "
-        "FROM current_row_nodes n JOIN current_preference_rows r USING (iteration, row_id) "
+        f"FROM {which}_row_nodes n JOIN {which}_preference_rows r USING (iteration, row_id) "
         "JOIN nodes d ON d.node_id = n.node_id AND d.rollout_id = n.rollout_id "
         "WHERE n.iteration = ? AND d.round > 0 GROUP BY ALL ORDER BY d.round",
         [iteration],
@@ -179,81 +193,11 @@ def harvest_of(warehouse: Warehouse, iteration: str, name: str | None = None) ->
         by_round.setdefault(row["round"], [0, 0])[row["bad"]] += row["n"]
     return HarvestYield(
         iteration=int(iteration),
-        name=name or f"iteration {iteration}",
+        name=name,
         rows={f"{row['method'].upper()} {PLURALS.get(row['label'], row['label'])}": row["n"] for row in rows},
         by_round={round_: (good, bad) for round_, (good, bad) in by_round.items()},
         **trees,
     )
-
-
-def line_costs(warehouse: Warehouse, line: Line) -> list[Cost]:
-    """What the cold start and every iteration took, refused attempts included."""
-    start = warehouse.rows(
-        "SELECT seconds, tokens FROM current_base_models WHERE scope = ? AND demonstrations > 0",
-        [line.rows[0].base_scope],
-    )
-    first = int(line.rows[0].iteration)
-    costs = [Cost(first, "", "cold start", row["seconds"], Usage(completion_tokens=row["tokens"])) for row in start]
-    counted: set[Generation] = set()
-    paid: set[str] = set()
-    for attempt in line.attempts:
-        iteration = attempt.policy.iteration
-        name = "" if attempt.policy.is_baseline else line.name_of(attempt.candidate)
-        for step, seconds, generation in _steps(warehouse, iteration, attempt.evaluation):
-            if generation not in counted:  # two candidates of one attempt share its search, which counts once
-                counted.add(generation)
-                costs.append(Cost(int(iteration), name, step, seconds, _usage(warehouse, generation, paid)))
-    return costs
-
-
-def _steps(warehouse: Warehouse, iteration: str, evaluation: int) -> list[tuple[str, float | None, Generation]]:
-    """Return the long steps behind an evaluation: name, seconds, what it wrote.
-
-    A step's time is that from the end of the step before, where the same run made both.
-    """
-    written = {
-        row["stage"]: row
-        for row in warehouse.rows(
-            "WITH RECURSIVE behind AS (SELECT 'evaluation' AS stage, $evaluation::INTEGER AS generation "
-            "UNION SELECT i.input_stage, i.input_generation FROM behind b JOIN generation_inputs i "
-            "ON i.stage = b.stage AND i.generation = b.generation "
-            "WHERE i.scope = $iteration AND i.input_scope = $iteration) "
-            "SELECT g.stage, g.generation, g.run_id, g.created_at FROM behind JOIN generations g "
-            "USING (stage, generation) WHERE g.scope = $iteration ORDER BY g.generation",
-            {"iteration": iteration, "evaluation": evaluation},
-        )
-    }
-    found = []
-    for stage, step, before in STEPS:
-        if (made := written.get(stage)) is None:
-            continue
-        begin = written.get(before) or written.get("policy")
-        together = begin is not None and begin["run_id"] == made["run_id"]
-        seconds = (made["created_at"] - begin["created_at"]).total_seconds() if begin and together else None
-        found.append((step, seconds, Generation(stage, iteration, made["generation"])))
-    return found
-
-
-def _usage(warehouse: Warehouse, generation: Generation, paid: set[str]) -> Usage:
-    """What a step asked of its models.
-
-    Args:
-        paid: trees and conversations that count with another step, as a rule those that an iteration
-            compares with; the step's own are added.
-    """
-    place = [generation.scope, generation.number]
-    members = warehouse.layout.stages[generation.stage].members
-    if members is None:
-        sql = "SELECT tokens AS completion_tokens FROM trainings WHERE iteration = ? AND generation = ?"
-        return Usage(**warehouse.rows(sql, place)[0])
-    key = members.key
-    listed = f"SELECT {key} FROM {members.table} WHERE iteration = ? AND generation = ?"
-    fresh = set(warehouse.query(listed, place)[key]) - paid
-    paid |= fresh
-    types = {name: "DOUBLE" if name in ("cost", "seconds") else "BIGINT" for name in USAGE}
-    sums = ", ".join(f"coalesce(sum({name}), 0)::{kind} AS {name}" for name, kind in types.items())
-    sql = f"SELECT {sums} FROM {members.head} WHERE list_contains(?, {key})"
-    return Usage(**warehouse.rows(sql, [sorted(fresh)])[0])
 
 
 def line_examples(warehouse: Warehouse, line: Line) -> list[Example]:

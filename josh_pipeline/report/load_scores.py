@@ -92,25 +92,22 @@ def _score(
         role=role,
         score=score_from(found["details"]),
         promoted=promoted.get(name),
-        **({} if row.is_baseline else _trained_on(warehouse, row.iteration, attempt.candidate)),
+        **({} if row.is_baseline else _trained_on(warehouse, attempt)),
     )
 
 
-def _trained_on(warehouse: Warehouse, iteration: str, candidate: str) -> dict[str, int]:
+def _trained_on(warehouse: Warehouse, attempt: Attempt) -> dict[str, int]:
     """Count what a candidate was trained on, which is not what the iteration holds once it runs again."""
     return warehouse.rows(
-        "WITH harvest AS (SELECT max(a.rows_generation) AS generation FROM adapter_rows a "
-        "WHERE a.iteration = $key AND a.rows_iteration = $key AND a.policy_digest = $candidate), "
-        "search AS (SELECT max(i.input_generation) AS generation FROM generation_inputs i, harvest "
-        "WHERE i.stage = 'preferences' AND i.scope = $key AND i.generation = harvest.generation "
-        "AND i.input_stage = 'rollouts' AND i.input_scope = $key), "
-        "searched AS (SELECT t.reward FROM rollouts r JOIN search USING (generation) "
-        "JOIN trees t USING (rollout_id) WHERE r.iteration = $key) "
+        "WITH behind AS (SELECT input_stage AS stage, scope AS iteration, input_generation AS generation "
+        "FROM generations_behind WHERE stage = 'evaluation' AND scope = ? AND generation = ?), "
+        "searched AS (SELECT t.reward FROM behind JOIN rollouts USING (iteration, generation) "
+        "JOIN trees t USING (rollout_id) WHERE stage = 'rollouts') "
         "SELECT (SELECT count(*) FROM searched) AS trees, "
         "(SELECT count(*) FROM searched WHERE reward = 1) AS full_trees, "
-        "(SELECT count(*) FROM preference_rows JOIN harvest USING (generation) "
-        "WHERE iteration = $key) AS rows",
-        {"key": iteration, "candidate": candidate},
+        "(SELECT count(*) FROM behind JOIN preference_rows USING (iteration, generation) "
+        "WHERE stage = 'preferences') AS rows",
+        [attempt.policy.iteration, attempt.evaluation],
     )[0]
 
 

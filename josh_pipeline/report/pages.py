@@ -12,9 +12,10 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from josh_pipeline.core.content import canonical_json
-from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.files import writing
 from josh_pipeline.core.messages import Conversation, ends_turn
 from josh_pipeline.core.progress import duration
+from josh_pipeline.report.palette import variables
 from josh_pipeline.report.words import end_text, milestone_texts, nats, percent, sentences
 
 
@@ -53,7 +54,7 @@ def _templates() -> Environment:
 
 def page(template: str, values: Mapping[str, Any]) -> str:
     """Render a template; every value is escaped unless the template marks it safe."""
-    return _templates().get_template(template).render(css=template_text("base.css"), **values)
+    return _templates().get_template(template).render(css=variables() + template_text("style.css"), **values)
 
 
 def bubbles(conversation: Conversation, marked: Collection[int] = ()) -> tuple[Bubble, ...]:
@@ -82,15 +83,8 @@ def bubbles(conversation: Conversation, marked: Collection[int] = ()) -> tuple[B
 
 
 def write_page(path: Path, text: str) -> None:
-    """Put a page into its place whole, so that nobody opens half of one.
-
-    Raises:
-        UserError: the folder cannot be written to.
-    """
+    """Put a page into its place whole, so that nobody opens half of one; see ``writing``."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
-    except OSError as fault:
-        raise UserError(f"{path} cannot be written ({fault.strerror}): give another place.") from None

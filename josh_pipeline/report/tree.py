@@ -10,7 +10,8 @@ from josh_pipeline.report.words import milestone_texts
 from josh_pipeline.search.tree import Node, Tree
 from josh_pipeline.stages.environment import task_from_row
 from josh_pipeline.stages.rollouts import stored_tree
-from josh_pipeline.store.warehouse import Warehouse
+from josh_pipeline.stages.unused import unused
+from josh_pipeline.store.warehouse import Generation, Warehouse
 
 NODE_LABEL = (
     "CASE WHEN r.label = 'golden conversation' THEN 'golden' "
@@ -45,6 +46,7 @@ class DrawnTree:
         policy: the policy's name for people, e.g. ``cold start``.
         iteration: the iteration it was grown in, None outside one.
         rows: node id to its rows; nodes without rows may be left out.
+        unused: what was made again of its iteration and is not what it tells of, a sentence each.
     """
 
     tree: Tree
@@ -52,6 +54,7 @@ class DrawnTree:
     policy: str
     iteration: int | None
     rows: Mapping[str, NodeRows] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
 
     def rows_of(self, node: Node) -> NodeRows:
         """The rows of a node; none where it gave none."""
@@ -85,11 +88,12 @@ class DrawnTree:
         )
 
 
-def load_drawn_tree(warehouse: Warehouse, rollout: str) -> DrawnTree:
+def load_drawn_tree(warehouse: Warehouse, rollout: str, harvested: Generation | None = None) -> DrawnTree:
     """Read a tree, its goal, and the rows that were taken from it.
 
     Args:
         rollout: the first digits of its id.
+        harvested: which harvest's rows; None for the one that its iteration's adapter was trained on.
 
     Raises:
         UserError: no tree, or more than one, begins so; or its goal is gone.
@@ -102,23 +106,43 @@ def load_drawn_tree(warehouse: Warehouse, rollout: str) -> DrawnTree:
             f"store: materialize {warehouse.layout.stages['goals'].asset} with the settings that it was "
             "searched with."
         )
-    used = warehouse.rows(
-        "SELECT max(iteration)::INTEGER AS iteration FROM current_rollouts WHERE rollout_id = ?", [tree.rollout_id]
-    )[0]["iteration"]
-    policy = policy_name(warehouse, tree.policy_digest)
-    return DrawnTree(tree, task_from_row(goals[0]), policy, used, node_rows(warehouse, tree.rollout_id))
+    used = warehouse.rows("SELECT max(iteration) AS iteration FROM rollouts WHERE rollout_id = ?", [tree.rollout_id])
+    iteration = used[0]["iteration"]
+    harvested = harvested or harvest_of_tree(warehouse, tree.rollout_id)
+    return DrawnTree(
+        tree,
+        task_from_row(goals[0]),
+        policy_name(warehouse, tree.policy_digest),
+        int(iteration) if iteration else None,
+        node_rows(warehouse, tree.rollout_id, harvested) if harvested else {},
+        unused(warehouse, iteration) if iteration else (),
+    )
 
 
-def node_rows(warehouse: Warehouse, rollout: str) -> dict[str, NodeRows]:
-    """Return the training rows that came from each node of a tree."""
+def harvest_of_tree(warehouse: Warehouse, rollout: str) -> Generation | None:
+    """Return the harvest of a tree that an adapter was trained on, the one that stands first; else the newest."""
+    found = warehouse.rows(
+        "SELECT 'preferences' AS stage, h.iteration AS scope, h.generation AS number "
+        "FROM rollouts r JOIN generation_inputs i ON i.stage = 'preferences' AND i.scope = r.iteration "
+        "AND i.input_stage = 'rollouts' AND i.input_generation = r.generation "
+        "JOIN harvests h ON h.iteration = i.scope AND h.generation = i.generation "
+        "WHERE r.rollout_id = ? ORDER BY h.standing DESC, h.trained DESC, h.created_at DESC LIMIT 1",
+        [rollout],
+    )
+    return Generation(**found[0]) if found else None
+
+
+def node_rows(warehouse: Warehouse, rollout: str, harvested: Generation) -> dict[str, NodeRows]:
+    """Return the training rows that came from each node of a tree in a harvest."""
     found = warehouse.rows(
         "SELECT node_id, count(DISTINCT row_id) FILTER (gave = 'golden') AS golden, "
         "count(*) FILTER (gave = 'desirable') AS desirable, "
         "count(*) FILTER (gave = 'undesirable') AS undesirable, "
         "list(DISTINCT row_id ORDER BY row_id) AS row_ids "
-        f"FROM (SELECT DISTINCT n.node_id, n.row_id, n.part, {NODE_LABEL} AS gave FROM current_row_nodes n "
-        "JOIN current_preference_rows r USING (iteration, row_id) WHERE n.rollout_id = ?) GROUP BY node_id",
-        [rollout],
+        f"FROM (SELECT DISTINCT n.node_id, n.row_id, n.part, {NODE_LABEL} AS gave FROM row_nodes n "
+        "JOIN preference_rows r USING (iteration, generation, row_id) "
+        "WHERE n.rollout_id = ? AND iteration = ? AND generation = ?) GROUP BY node_id",
+        [rollout, harvested.scope, harvested.number],
     )
     return {row.pop("node_id"): NodeRows(**row | {"row_ids": tuple(row["row_ids"])}) for row in found}
 
@@ -126,7 +150,7 @@ def node_rows(warehouse: Warehouse, rollout: str) -> dict[str, NodeRows]:
 def telling_tree(warehouse: Warehouse, iteration: str) -> str | None:
     """Choose the tree to show: the most reward first, then the most milestones, then the most turns."""
     found = warehouse.rows(
-        "SELECT t.rollout_id FROM current_trees t JOIN current_nodes n USING (iteration, rollout_id) "
+        "SELECT t.rollout_id FROM standing_trees t JOIN standing_nodes n USING (iteration, rollout_id) "
         "WHERE t.iteration = ? GROUP BY t.rollout_id, t.reward, t.earned "
         "ORDER BY t.reward DESC, json_array_length(t.earned) DESC, count(*) DESC, t.rollout_id LIMIT 1",
         [iteration],

@@ -8,6 +8,7 @@ from rich.tree import Tree as Branches
 
 from josh_pipeline.audit.chain import RowAudit
 from josh_pipeline.audit.text import link_status, verdict
+from josh_pipeline.core.words import number_of
 from josh_pipeline.harvest.rows import Side
 from josh_pipeline.report.pages import Bubble, bubbles, page
 from josh_pipeline.report.tree import DrawnTree, load_drawn_tree
@@ -35,7 +36,7 @@ def tree_text(drawn: DrawnTree) -> RenderableType:
     head = Text.assemble(
         (f"Search tree {tree.rollout_id}", "bold"),
         f"  {drawn.goal.title}, policy: {drawn.policy}, reward {tree.reward:.2f}, "
-        f"{len(tree.nodes)} nodes, {tree.rounds} rounds",
+        f"{number_of(len(tree.nodes), 'node')}, {number_of(tree.rounds, 'round')}",
     )
     rewards = [
         Text(f"  ({index + 1}) {text}: {where}", style="green" if index in tree.earned else "dim")
@@ -49,7 +50,8 @@ def tree_text(drawn: DrawnTree) -> RenderableType:
         parts.append(Branches(after if root.round else _turn(drawn, root), guide_style="dim"))
         _grow(drawn, parts[-1], children[root.node_id], children)
     failure = [Text(f"failed ({tree.failure}): {tree.failure_message}", style="red")] if tree.failure else []
-    return Group(head, *failure, *rewards, *parts)
+    unused = [Text(sentence, style="red") for sentence in drawn.unused]
+    return Group(head, *failure, *unused, *rewards, *parts)
 
 
 def _grow(drawn: DrawnTree, branches: Branches, below: Sequence[Node], children: Mapping[str, Sequence[Node]]) -> None:
@@ -91,12 +93,13 @@ def load_row_page(warehouse: Warehouse, found: RowAudit) -> str:
     """Render the page of an audited row, with the tree that it names where tree and goal are still there."""
     drawn = None
     if found.goal is not None and found.trees:
-        drawn = load_drawn_tree(warehouse, found.trees[0].rollout_id)
-    row = found.row
+        drawn = load_drawn_tree(warehouse, found.trees[0].rollout_id, found.harvested)
+    row, own = found.row, [node.node_id for _, node in found.nodes]
     return page(
         "row.html.jinja",
         {
             "record": found.record,
+            "trained": any(link.kind == "adapter" for link in found.links),
             "sound": found.audit.sound,
             "verdict": verdict(found.audit),
             "findings": found.audit.findings,
@@ -110,8 +113,8 @@ def load_row_page(warehouse: Warehouse, found: RowAudit) -> str:
             "siblings": siblings(found),
             "links": [(link, link_status(link)) for link in found.links],
             "drawn": drawn,
-            "svg": boxes(drawn) if drawn else "",
-            "node_ids": [node.node_id for _, node in found.nodes],
+            "svg": boxes(drawn, own) if drawn else "",
+            "node_ids": own,
         },
     )
 

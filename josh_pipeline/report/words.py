@@ -14,6 +14,7 @@ from josh_pipeline.search.tree import End, Node
 ENDS: Mapping[End, tuple[str, str]] = {
     "solved": ("solved", "solved: the last reward was earned here"),
     "pruned": ("pruned", "pruned: another branch earned first"),
+    "merged": ("merged", "merged: its elder sibling said the same"),
     "void": ("void", "ended: nothing could be earned any more"),
     "user_done": ("user left", "ended: the user left"),
     "failed": ("failed", "failed"),
@@ -22,6 +23,11 @@ ENDS: Mapping[End, tuple[str, str]] = {
 }
 """Why a branch ends: in a word or two, and as a part of a sentence."""
 RESULT_WIDTH = 200
+ONE_RUN = (
+    "Intervals are over the goals of one run. Runs differ too: four of the quickstart with one seed ended up to 10.0 "
+    "points apart (EXPERIMENTS.md)."
+)
+"""How much a table of scores tells; a test holds it to what EXPERIMENTS.md measured."""
 
 
 @dataclass(frozen=True)

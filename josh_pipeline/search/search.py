@@ -86,6 +86,7 @@ class _Branch:
         world: the state after the node's calls.
         before: the conversation that the node continues.
         turns: agent turns completed from the root to here.
+        children: how many it has by now.
         open_requests: requests already made in a turn that is under way; 0 once the agent spoke.
     """
 
@@ -95,6 +96,7 @@ class _Branch:
     world: World
     before: Conversation = ()
     turns: int = 0
+    children: int = 0
     open_requests: int = 0
     messages: Conversation = ()
     completions: tuple[Completion, ...] = ()
@@ -115,9 +117,10 @@ class _Branch:
     def fail(self, fault: RolloutError) -> None:
         self.failure, self.failure_message, self.end = fault.kind, fault.message, "failed"
 
-    def child(self, index: int, number: int) -> "_Branch":
+    def child(self, number: int) -> "_Branch":
+        self.children += 1
         return _Branch(
-            path=(*self.path, index),
+            path=(*self.path, self.children - 1),
             parent=self,
             round=number,
             world=self.world.fork(),
@@ -152,9 +155,7 @@ class _Search:
         self.settings = settings
         self.seed = seed
         self.budget = budget
-        self.sampling = Sampling(
-            temperature=settings.temperature, max_tokens=settings.max_tokens, top_p=settings.top_p, top_k=settings.top_k
-        )
+        self.restarts = 0
         self.collected: frozenset[int] = frozenset()
         self.rounds = 0
         self.failure: ErrorKind | None = None
@@ -169,16 +170,13 @@ class _Search:
         """Play rounds until the goal is solved, no leaf lives, or rounds or budget are spent."""
         live = self.branches
         await self.user_step(live[0])
-        while live := self.survivors(live):
+        while live := self.survivors(live) or self.restart():
             self.rounds += 1
-            live = self.expand(live)
+            live = await self.agents_step(self.expand(live))
             self.branches = self.branches + live
-            await concurrently(self.agent_step(leaf) for leaf in live)
-            spoke = [leaf for leaf in live if leaf.end is None]
-            if golden := self.reward(spoke):
-                spoke = [golden]
+            if golden := self.reward(live):
                 live = [golden]
-            await concurrently(self.user_step(leaf) for leaf in spoke if not (leaf.end or leaf.open_requests))
+            await concurrently(self.user_step(leaf) for leaf in live if not (leaf.end or leaf.open_requests))
         if self.golden is not None:
             self.judge(self.golden)
 
@@ -196,10 +194,42 @@ class _Search:
                 leaf.end = "rounds_spent"
         return [leaf for leaf in live if leaf.end is None]
 
+    def restart(self) -> list[_Branch]:
+        """Return where an unsolved search that has no live leaf begins again: its last collapse, else the root."""
+        origin = self.golden or self.branches[0]
+        if origin.end or self.failure or self.budget.spent or self.restarts >= self.settings.restarts:
+            return []
+        self.restarts += 1
+        return [origin]
+
     def expand(self, live: list[_Branch]) -> list[_Branch]:
         """Return the nodes of the next round, in tree order."""
-        width = 2 if 2 * len(live) <= self.settings.beam_size else 1
-        return [leaf.child(index, self.rounds) for leaf in live for index in range(width)]
+        width = max(1, min(self.settings.children, self.settings.beam_size // len(live)))
+        return [leaf.child(self.rounds) for leaf in live for _ in range(width)]
+
+    async def agents_step(self, leaves: list[_Branch]) -> list[_Branch]:
+        """Let the agent speak in every leaf; returns them in tree order, with those that were drawn for twins."""
+        fresh = leaves
+        for redraws in range(self.settings.redraws, -1, -1):
+            await concurrently(self.agent_step(leaf) for leaf in fresh)
+            twins = self.end_twins(leaves) if self.settings.merge_twins else []
+            if not redraws or any(leaf.earned for leaf in leaves):
+                break
+            fresh = [twin.parent.child(self.rounds) for twin in twins if twin.parent]
+            leaves = sorted(leaves + fresh, key=lambda leaf: leaf.path)
+        return leaves
+
+    def end_twins(self, leaves: list[_Branch]) -> list[_Branch]:
+        """End and return the live leaves that did and said to the letter what an elder sibling did."""
+        elders: list[_Branch] = []
+        twins: list[_Branch] = []
+        for leaf in leaves:
+            if leaf.end is None:
+                same = any(leaf.parent is elder.parent and leaf.messages == elder.messages for elder in elders)
+                (twins if same else elders).append(leaf)
+        for twin in twins:
+            twin.end = "merged"
+        return twins
 
     async def agent_step(self, leaf: _Branch) -> None:
         """Let the agent take its turn, or its next action; a failure or a void world ends the leaf.
@@ -224,6 +254,14 @@ class _Search:
         else:
             leaf.earned = tuple(sorted(earned - self.collected))
 
+    def sampling(self, leaf: _Branch) -> Sampling:
+        """Return how a leaf is sampled: hotter by ``temperature_step`` for each elder sibling."""
+        rules = self.settings
+        heat = rules.temperature_step * leaf.path[-1]
+        return Sampling(
+            temperature=rules.temperature + heat, max_tokens=rules.max_tokens, top_p=rules.top_p, top_k=rules.top_k
+        )
+
     def request_seed(self, leaf: _Branch, index: int) -> int:
         return derived_seed(self.seed, self.goal_id, leaf.path, index)
 
@@ -233,7 +271,7 @@ class _Search:
             self.agent,
             leaf.world,
             leaf.before,
-            sampling=self.sampling,
+            sampling=self.sampling(leaf),
             max_requests=self.settings.max_requests,
             seed=partial(self.request_seed, leaf),
         )
@@ -243,7 +281,12 @@ class _Search:
 
     async def take_action(self, leaf: _Branch) -> None:
         action = await agent_action(
-            self.policy, self.agent, leaf.world, leaf.before, sampling=self.sampling, seed=self.request_seed(leaf, 0)
+            self.policy,
+            self.agent,
+            leaf.world,
+            leaf.before,
+            sampling=self.sampling(leaf),
+            seed=self.request_seed(leaf, 0),
         )
         messages, made = action.messages, leaf.open_requests + 1
         spent = not action.spoke and made >= self.settings.max_requests
@@ -269,7 +312,7 @@ class _Search:
                 node.successful = True
         self.collected |= frozenset(golden.earned)
         for leaf in leaves:
-            if leaf is not golden:
+            if leaf is not golden and leaf.end is None:
                 leaf.end = "pruned"
         if self.collected >= self.world.all_milestones:
             golden.end = "solved"

@@ -10,7 +10,7 @@ from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Completion
 from josh_pipeline.core.world import CallRecord
 
-End = Literal["solved", "pruned", "void", "user_done", "failed", "rounds_spent", "budget_spent"]
+End = Literal["solved", "pruned", "merged", "void", "user_done", "failed", "rounds_spent", "budget_spent"]
 """Why a leaf has no child: see ``Node.end``."""
 Told = tuple[str, tuple[Mapping[str, Any], ...]]
 """The system message of an agent, and the chat API's tool schemas."""

@@ -9,8 +9,9 @@ from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.stages.cold_start import curve_records, settle
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy
-from josh_pipeline.stages.preferences import NO_ROWS_ADVICE, require_sound, training_rows
+from josh_pipeline.stages.preferences import no_rows_advice, require_sound, training_rows
 from josh_pipeline.stages.stage import Made, Stage, Step, facts_of
+from josh_pipeline.stages.unused import unused_facts
 
 if TYPE_CHECKING:
     from josh_pipeline.training.job import TrainingResult
@@ -34,7 +35,7 @@ def train_adapter(step: Step, iteration: str) -> Made:
     if not policy.base_path:
         raise UserError(WEIGHTS_ELSEWHERE)
     if not rows:
-        raise UserError(f"Iteration {iteration} harvested no row to train on. {NO_ROWS_ADVICE}")
+        raise UserError(f"Iteration {iteration} harvested no row to train on. {no_rows_advice(step.settings)}")
     require_sound(step, policy, rows, sources)
     # Imported where it is used: torch and TRL take seconds, and the assets import this module.
     from josh_pipeline.training.run import train
@@ -78,7 +79,8 @@ def train_adapter(step: Step, iteration: str) -> Made:
         version=result.digest,
         rows=1,
         facts=facts_of(row, "policy_digest", "adapter_digest", "method", "rows", "tokens")
-        | {"went on from": parent or "the base", "rows left out": left_out, "seconds": round(result.seconds)},
+        | {"went on from": parent or "the base", "rows left out": left_out, "seconds": round(result.seconds)}
+        | unused_facts(step.warehouse, iteration),
     )
 
 

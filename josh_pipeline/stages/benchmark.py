@@ -15,9 +15,10 @@ from josh_pipeline.stages.evaluation import breakdowns, score_record
 from josh_pipeline.stages.goals import ceiling_on
 from josh_pipeline.stages.playing import environment_of, played_episodes, usage_facts
 from josh_pipeline.stages.policy import PolicyRow, played_columns, policy_of, with_adapter
-from josh_pipeline.stages.stage import ITERATION_DIGITS, Made, Stage, Step, base_scope, iteration_key
+from josh_pipeline.stages.promotion import newest_promotion
+from josh_pipeline.stages.stage import Made, Stage, Step, base_scope, known_key
 from josh_pipeline.store.layout import Members
-from josh_pipeline.store.warehouse import Generation
+from josh_pipeline.store.warehouse import Generation, Warehouse
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ def benchmark_headline(step: Step, iteration: str) -> Made:
     """
     promotion = step.require("promotion", iteration)
     stands = step.warehouse.written("promotions", promotion)[0]["promoted"]
-    row = candidate_row(step, iteration) if stands else policy_of(step.warehouse, iteration)
+    row = policy_of(step.warehouse, iteration)
+    if stands:
+        row = replace(candidate_row(step.warehouse, iteration), **played_columns(step))
     number = step.settings.evaluation.whole_goals
     headline = environment_of(step, row).headline
     found = play_and_score(step, row, "test", headline, 1, number, inputs=(promotion,))
@@ -163,16 +166,31 @@ def chosen_policy(step: Step, policy: str) -> PolicyRow:
         )
     if policy == "base" or endpoint is not None:
         return base_row(step)
+    found = made_policy(step.warehouse, policy)
+    # On the goals of the settings, instead of those that it was trained on.
+    return replace(found, **played_columns(step)) if found is not None else base_row(step)
+
+
+def made_policy(warehouse: Warehouse, policy: str) -> PolicyRow | None:
+    """Find a policy that an iteration made, by what a person calls it.
+
+    Args:
+        policy: ``latest`` promotion, an iteration, or the first digits of a policy's digest.
+
+    Returns:
+        The policy on the goals of its iteration; None for ``latest`` where nothing has been promoted.
+
+    Raises:
+        UserError: there is none, or several.
+    """
     if policy == "latest":
-        found = step.warehouse.rows(
-            "SELECT iteration FROM current_promotions WHERE promoted ORDER BY iteration DESC LIMIT 1"
-        )
-        return candidate_row(step, found[0]["iteration"]) if found else base_row(step)
-    if policy.isdigit() and len(policy) <= ITERATION_DIGITS:
-        return candidate_row(step, iteration_key(int(policy)))
+        newest = newest_promotion(warehouse)
+        return candidate_row(warehouse, newest["iteration"]) if newest is not None else None
+    if (key := known_key(warehouse, policy)) is not None:
+        return candidate_row(warehouse, key)
     # Lines may share a base, and then its digest stands in each of their baselines: it is one policy. What
     # a refused attempt trained is superseded by the next attempt, and can still be asked for.
-    found = step.warehouse.rows(
+    found = warehouse.rows(
         "SELECT policy_digest, min(iteration) AS iteration FROM ("
         "SELECT iteration, policy_digest FROM trainings UNION ALL "
         "SELECT iteration, policy_digest FROM current_policies WHERE predecessor IS NULL) "
@@ -180,22 +198,22 @@ def chosen_policy(step: Step, policy: str) -> PolicyRow:
         [policy],
     )
     if len(found) != 1:
-        number = "No policy of this home begins" if not found else f"{len(found)} policies begin"
-        raise UserError(f"{number} with {policy!r}: take one that josh scores --json prints.")
-    return candidate_row(step, found[0]["iteration"], found[0]["policy_digest"])
+        none = f"No iteration is called {policy!r}, and no policy begins so"
+        several = f"{len(found)} policies begin with {policy!r}"
+        raise UserError(f"{several if found else none}: take one that josh scores --json prints.")
+    return candidate_row(warehouse, found[0]["iteration"], found[0]["policy_digest"])
 
 
-def candidate_row(step: Step, iteration: str, digest: str | None = None) -> PolicyRow:
+def candidate_row(warehouse: Warehouse, iteration: str, digest: str | None = None) -> PolicyRow:
     """Return what an iteration made: its candidate, or the base of a baseline.
 
     Args:
         digest: of the candidate, where it may be that of an earlier attempt; None for the current one.
     """
-    # On the goals of the settings, instead of those that it was trained on.
-    row = replace(policy_of(step.warehouse, iteration), **played_columns(step))
+    row = policy_of(warehouse, iteration)
     if row.is_baseline:
         return row
-    trained = step.warehouse.rows(
+    trained = warehouse.rows(
         f"SELECT * FROM {'current_trainings' if digest is None else 'trainings'} "
         "WHERE iteration = ? AND policy_digest = coalesce(?, policy_digest) ORDER BY generation DESC",
         [iteration, digest],

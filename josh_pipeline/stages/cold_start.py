@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,6 @@ from josh_pipeline.policies.models import foundation, model_digest
 from josh_pipeline.search.selection import demonstration_goals
 from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.goals import played_goals
-from josh_pipeline.stages.policy import coming_iteration
 from josh_pipeline.stages.runnable import require_runnable
 from josh_pipeline.stages.stage import Made, Stage, Step, base_scope, corpus_scope, facts_of, goals_scope
 
@@ -80,7 +80,6 @@ def make_base(step: Step, scope: str) -> Made:
     }
     generation = step.warehouse.publish("cold_start", scope, step.run_id, tables, inputs)
     step.home.remember_settings(step.settings)
-    coming, _ = coming_iteration(step)
     rewards = [one.reward for one in demonstrations]
     return Made(
         generation,
@@ -90,11 +89,21 @@ def make_base(step: Step, scope: str) -> Made:
         | {
             "demonstrations with full reward": sum(reward == 1.0 for reward in rewards),
             "mean reward of the demonstrations": round(sum(rewards) / len(rewards), 3) if rewards else 0.0,
-            "next iteration": coming,
             "seconds": round(row["seconds"]),
         },
-        opens=coming,
     )
+
+
+def base_files_digest(base: Mapping[str, Any]) -> str | None:
+    """Return the digest of the files that a base is served from; None where an earlier release kept none.
+
+    Args:
+        base: a row of ``base_models``.
+    """
+    if base["adapter_digest"] is None:
+        return str(base["foundation_digest"])
+    kept: str | None = json.loads(base["record"]).get("base_files")
+    return kept
 
 
 def settle(made: Path, place: Path, partial: Path) -> Path:

@@ -212,7 +212,7 @@ STAGE = Stage(
     asset="benchmark_evaluation",
     about="The policy before and the candidate after, greedy, on the same held-out goals with the same users: "
     "mean reward and success rate with 95 % intervals, and their paired differences; and how far the "
-    "candidate has drifted from the foundation. In `000` the base alone.",
+    "candidate has drifted from the foundation.",
     tables={
         "evaluations": ("side", "role", "goal_kind"),
         "comparisons": ("role", "goal_kind", "metric"),

@@ -9,6 +9,7 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.stages.runnable import require_runnable
 from josh_pipeline.stages.stage import (
     BASELINE,
+    BASELINE_ASSET,
     Made,
     Stage,
     Step,
@@ -161,8 +162,8 @@ def iterating_policy(step: Step, iteration: str) -> PolicyRow:
     row = policy_of(step.warehouse, iteration)
     if row.is_baseline:
         raise UserError(
-            f"Iteration {iteration} holds the evaluation of the base only: of it materialize policy, "
-            "benchmark_evaluation and promotion, and take the next one for the rest."
+            f"Iteration {iteration} holds the evaluation of the base only: take the next one for this, "
+            f"and {BASELINE_ASSET} to evaluate the base again."
         )
     return row
 
@@ -233,7 +234,8 @@ def predecessor(warehouse: Warehouse, iteration: str, line: str) -> dict[str, An
         key = iteration_key(number)
         policies = warehouse.rows("SELECT line FROM current_policies WHERE iteration = ?", [key])
         if not policies:
-            raise UserError(f"Materialize iteration {key} before {iteration}, which goes on from it.")
+            first = BASELINE_ASSET if key == BASELINE else f"iteration {key}"
+            raise UserError(f"Materialize {first} before iteration {iteration}, which goes on from it.")
         if policies[0]["line"] == line:
             promotions = warehouse.rows(
                 "SELECT * FROM current_promotions WHERE iteration = ? AND line = ?", [key, line]
@@ -275,18 +277,33 @@ def next_iteration(warehouse: Warehouse, line: str) -> str:
     )
     if of_line and not of_line[0]["promoted"]:
         return str(of_line[0]["iteration"])
+    return free_iteration(warehouse)
+
+
+def free_iteration(warehouse: Warehouse) -> str:
+    """Return the first iteration that is of no line yet."""
     last = warehouse.rows("SELECT max(iteration) AS last FROM policies")[0]["last"]
     return BASELINE if last is None else iteration_key(int(last) + 1)
 
 
-def successor(warehouse: Warehouse, iteration: str, line: str) -> str:
-    """Return the iteration that goes on from this one: the next of its line, else the first free key."""
+def successor(warehouse: Warehouse, iteration: str, line: str) -> tuple[str, bool]:
+    """Return the iteration that goes on from this one, and whether it was run before: else it is a free one."""
     found = warehouse.rows(
-        "SELECT min(iteration) FILTER (line = $line AND iteration > $iteration) AS following, "
-        "max(iteration) AS last FROM current_policies",
-        {"line": line, "iteration": iteration},
-    )[0]
-    return found["following"] or iteration_key(int(found["last"]) + 1)
+        "SELECT min(iteration) AS following FROM current_policies WHERE line = ? AND iteration > ?", [line, iteration]
+    )[0]["following"]
+    return found or free_iteration(warehouse), found is not None
+
+
+def baseline_iteration(step: Step) -> str:
+    """Return the iteration that holds the base's evaluation for the settings; a free one where it has not been made.
+
+    Raises:
+        UserError: the base has not been made.
+    """
+    found = step.warehouse.rows(
+        "SELECT min(iteration) AS first FROM current_policies WHERE line = ? AND predecessor IS NULL", [line_of(step)]
+    )[0]["first"]
+    return found or free_iteration(step.warehouse)
 
 
 def coming_iteration(step: Step) -> tuple[str, bool]:
@@ -303,8 +320,8 @@ def coming_iteration(step: Step) -> tuple[str, bool]:
 STAGE = Stage(
     name="policy",
     asset="policy",
-    about="What the iteration plays with: the policy that the preceding iteration promoted, or the base in "
-    "`000`. The loop closes here: `promotion` of the preceding iteration reports this asset.",
+    about="What the iteration plays with: the policy that the preceding iteration promoted, or the base. The loop "
+    "closes here: this reads `promotion` of the preceding iteration, which writes it anew when it is run again.",
     tables={"policies": ("policy_digest",)},
     inputs=("goals", "cold_start"),
     earlier=("promotion",),

@@ -1,11 +1,9 @@
 """Stage ``preferences``: the rows that training learns from, and the nodes that they came from."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 
-from josh_pipeline.core.content import canonical_json
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.dialogue.agents import make_agent
 from josh_pipeline.harvest.checks import MOST_LOPSIDED, Remark, check_rows
@@ -14,18 +12,23 @@ from josh_pipeline.harvest.rows import Row, held_out, row_from_record, row_recor
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings
+from josh_pipeline.stages.alike import calls_alike
 from josh_pipeline.stages.goals import evaluated_goals
 from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import PolicyRow, iterating_policy, made_with, policy_of
 from josh_pipeline.stages.rollouts import trees_of
 from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict
+from josh_pipeline.stages.unused import unused_facts
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.warehouse import Generation, Warehouse
 from josh_pipeline.training.batches import RowTokenizer
 from josh_pipeline.training.methods import method_of
 
-NO_ROWS_ADVICE = "Raise search.goals or search.beam_size, try another --seed, or give the model a longer cold start."
-"""What to do where no tree earned enough."""
+
+def no_rows_advice(settings: Settings) -> str:
+    """Say what to do where no tree earned enough: an endpoint's model has no cold start."""
+    last = "raise cold_start.conversations" if settings.policy.endpoint is None else "take another model"
+    return f"Raise search.goals or search.beam_size, try another --seed, or {last}."
 
 
 def harvest_rows(step: Step, iteration: str) -> Made:
@@ -63,6 +66,7 @@ def harvest_rows(step: Step, iteration: str) -> Made:
             "rows": dict(Counter(row.label for row in rows)),
             "trees that gave a row": harvested.trees,
             "left out": refused,
+            **unused_facts(step.warehouse, iteration),
         },
         verdicts={
             "rows_sound": rows_sound(step, rows),
@@ -184,10 +188,16 @@ def require_sound(step: Step, policy: PolicyRow, rows: Sequence[Row], sources: S
     harvests = [
         source.scope for source in sources if wrong & {row.row_id for row in rows_of(step.warehouse, source)}
     ] or [policy.iteration]
-    replayed = ", or set harvest.replay to 0" if set(harvests) != {policy.iteration} else ""
+    others = {row.method for row in rows}
+    if set(harvests) != {policy.iteration}:
+        instead = ", or set harvest.replay to 0"
+    elif len(faults) == 1 and len(other) == len(rows) and len(others) == 1:
+        instead = f" with this method, or train with that of the rows: set training.method to {others.pop()}"
+    else:
+        instead = ""
     raise UserError(
         f"Iteration {policy.iteration} cannot be trained on its rows ({said}): materialize "
-        f"{step.asset('preferences')} of iteration {' and '.join(sorted(harvests))} again{replayed}."
+        f"{step.asset('preferences')} of iteration {' and '.join(sorted(harvests))} again{instead}."
     )
 
 
@@ -218,7 +228,7 @@ def rows_sound(step: Step, rows: Sequence[Row]) -> Verdict:
     """Say whether the rows may be trained on."""
     remarks = remarks_on(step, rows)
     blocking = [remark.message for remark in remarks if remark.blocking]
-    advice = [] if rows else [NO_ROWS_ADVICE]
+    advice = [] if rows else [no_rows_advice(step.settings)]
     found = [{"rule": one.rule, "blocking": one.blocking, "finding": one.message} for one in remarks]
     sentence = " ".join([*blocking, *advice]) or f"All {len(rows)} rows are sound."
     return Verdict(not blocking, sentence, {"rows": len(rows), "findings": found})
@@ -241,29 +251,9 @@ def calls_unseen(step: Step, policy: PolicyRow, rows: Sequence[Row]) -> Verdict:
 
     That is no leak (another source, another wording), but such a goal can be solved by heart.
     """
-    known = step.warehouse.query("SELECT goal_id, calls FROM current_goals WHERE scope = ?", [policy.goals_scope])
-    calls = {goal: wanted(text) for goal, text in known.iter_rows()}
     by_role = evaluated_goals(step, policy.goals_scope, environment_of(step, policy))
-    evaluated = {calls[goal.goal_id] for goals in by_role.values() for goal in goals if goal.calls}
-    counts = Counter(row.source.goal_id for row in rows)
-    alike = sum(number for goal, number in counts.items() if calls.get(goal) in evaluated)
-    learnt = {calls[goal] for goal in counts if goal in calls}
-    return Verdict(
-        not alike,
-        f"{alike} of {len(rows)} rows come from goals that want exactly the calls of an evaluated goal; "
-        f"{len(learnt & evaluated)} of {len(evaluated)} evaluated sets of calls were learnt from.",
-        {
-            "rows": len(rows),
-            "rows with evaluated calls": alike,
-            "evaluated sets of calls": len(evaluated),
-            "of them learnt from": len(learnt & evaluated),
-        },
-    )
-
-
-def wanted(calls: str) -> str:
-    """Return the wanted calls of a goal as text, whatever their order."""
-    return canonical_json(sorted(canonical_json([call["tool"], call["parameters"]]) for call in json.loads(calls)))
+    evaluated = [goal.goal_id for goals in by_role.values() for goal in goals]
+    return calls_alike(step.warehouse, policy.goals_scope, [row.source.goal_id for row in rows], evaluated)
 
 
 def labels_balanced(rows: Sequence[Row]) -> Verdict:

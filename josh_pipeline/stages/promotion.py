@@ -10,13 +10,13 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.stages.evaluation import stored_gate
 from josh_pipeline.stages.policy import candidate_of, made_with, policy_of, resolve_policy, successor
 from josh_pipeline.stages.stage import Made, Stage, Step, facts_of
-from josh_pipeline.store.warehouse import Generation
+from josh_pipeline.store.warehouse import Generation, Warehouse
 
 
 def promote(step: Step, iteration: str) -> Made:
     """Promote the candidate of an iteration unless its evaluation shows a regression or too much drift.
 
-    A promotion opens the next iteration: its policy is written.
+    The next iteration resolves its policy when it is run; where it was run before, its policy is written anew.
 
     A base is the first of its line and always stands: it may have drifted further than a candidate may.
 
@@ -40,9 +40,8 @@ def promote(step: Step, iteration: str) -> Made:
     require_measured(step, evaluation, row)
     inputs.append(evaluation)
     generation = step.warehouse.publish("promotion", iteration, step.run_id, {"promotions": [row]}, inputs)
-    following = None
-    if promoted:
-        following = resolve_policy(step, successor(step.warehouse, iteration, policy.line))
+    following, was_run = successor(step.warehouse, iteration, policy.line)
+    renewed = resolve_policy(step, following) if promoted and was_run else None
     # What schedule and sensor go on with: the settings of a whole round, not of a single stage's rerun.
     step.home.remember_settings(step.settings)
     return Made(
@@ -50,9 +49,8 @@ def promote(step: Step, iteration: str) -> Made:
         version=f"{candidate.policy_digest}-{promoted}",
         rows=1,
         facts=facts_of(row, "promoted", "reason", "attempt", "policy_digest")
-        | {"next iteration": following.iteration if following else "none: not promoted"},
-        opens=following.iteration if following else None,
-        opened_policy=following.policy_digest if following else None,
+        | {"next iteration": following if promoted else "none: not promoted"},
+        renewed=(renewed.iteration, renewed.policy_digest) if renewed else None,
     )
 
 
@@ -83,6 +81,12 @@ def decided_digests(promotion: Mapping[str, Any]) -> set[tuple[str, str]]:
     return sides
 
 
+def newest_promotion(warehouse: Warehouse) -> dict[str, Any] | None:
+    """Return the row of the last iteration that promoted its policy; None where none has."""
+    found = warehouse.rows("SELECT * FROM current_promotions WHERE promoted ORDER BY iteration DESC LIMIT 1")
+    return found[0] if found else None
+
+
 def promoted(step: Step, iteration: str) -> tuple[bool, str]:
     """Return whether an iteration's candidate was promoted, and the reason."""
     row = step.warehouse.rows("SELECT * FROM current_promotions WHERE iteration = ?", [iteration])[0]
@@ -92,9 +96,9 @@ def promoted(step: Step, iteration: str) -> tuple[bool, str]:
 STAGE = Stage(
     name="promotion",
     asset="promotion",
-    about="Whether the candidate becomes the next policy. If it does, this opens the next iteration and "
-    "reports its `policy`; if it does not, that is written down, no partition is added, and running the "
-    "iteration again makes a new attempt.",
+    about="Whether the candidate becomes the policy of the next iteration, which becomes a partition when it is "
+    "run; where it was run before, this writes its `policy` anew. If the candidate is refused, that is written "
+    "down, and running the iteration again makes a new attempt.",
     tables={"promotions": ("policy_digest",)},
     inputs=("policy", "adapter", "evaluation"),
     make=promote,

@@ -1,7 +1,9 @@
 """All stages, in the order of the data flow, and what is derived from them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from josh_pipeline.settings import Settings
 from josh_pipeline.stages import (
     adapter,
     benchmark,
@@ -16,7 +18,7 @@ from josh_pipeline.stages import (
     rollouts,
 )
 from josh_pipeline.stages.stage import Stage, Step
-from josh_pipeline.store.home import Home, home_at
+from josh_pipeline.store.home import Home, home_at, known_home
 from josh_pipeline.store.layout import Layout
 
 STAGES: tuple[Stage, ...] = (
@@ -43,15 +45,13 @@ LAYOUT = Layout(STAGES)
 
 
 def open_home(path: str | Path | None = None) -> Home:
-    """Return a home, making its folder where there is none.
-
-    Args:
-        path: the folder; None for ``$JOSH_HOME``, else ``./.josh``.
-
-    Raises:
-        UserError: the folder cannot be made or written to.
-    """
+    """Return a home, making its folder where there is none; see ``home_at``."""
     return home_at(path, LAYOUT)
+
+
+def read_home(path: str | Path | None = None) -> Home:
+    """Return a home that is there, for what only reads; see ``known_home``."""
+    return known_home(path, LAYOUT)
 
 
 def missing_preparation(step: Step) -> list[Stage]:
@@ -68,7 +68,20 @@ def missing_preparation(step: Step) -> list[Stage]:
     ]
 
 
+def preparing(settings: Settings, missing: Sequence[Stage]) -> str:
+    """Say what is made before anything is played, and what of it takes long."""
+    made = ", ".join(stage.asset for stage in missing)
+    said = f"Preparing {settings.environment.shown} and {settings.policy.model!r}, once in this home: {made}"
+    taught = settings.cold_start.conversations if settings.policy.endpoint is None else 0
+    if taught and cold_start.STAGE in missing:
+        said += f" (the model is trained on {taught} scripted conversations, which takes minutes)"
+    return said
+
+
 def prepare(step: Step) -> None:
-    """Write what the settings need and the store lacks."""
-    for stage in missing_preparation(step):
+    """Write what the settings need and the store lacks, and say so."""
+    missing = missing_preparation(step)
+    if missing:
+        step.progress.note(preparing(step.settings, missing))
+    for stage in missing:
         stage.run(step, None)

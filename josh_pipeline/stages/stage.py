@@ -21,6 +21,8 @@ from josh_pipeline.store.warehouse import Generation, Warehouse
 
 ITERATION_DIGITS = 3
 BASELINE = "000"
+BASELINE_ASSET = "base_evaluation"
+"""What Dagster calls the stages of a baseline: one asset, which belongs to settings as the base does."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,20 @@ def start_step(home: Home, settings: Settings, run_id: str, progress: Progress) 
 def iteration_key(number: int) -> str:
     """Return the partition key of an iteration: zero-padded, so that keys sort as numbers."""
     return f"{number:0{ITERATION_DIGITS}d}"
+
+
+def written_key(text: str) -> str | None:
+    """Return the partition key that somebody wrote as a number, with or without its zeros; else None."""
+    return text.lstrip("0").zfill(ITERATION_DIGITS) if text.isdecimal() else None
+
+
+def known_key(warehouse: Warehouse, text: str) -> str | None:
+    """Return the partition key of an iteration of a store; None where a text names none.
+
+    The first digits of an id may be digits only: what names an iteration that is there is one, all else an id.
+    """
+    key = written_key(text)
+    return key if warehouse.rows("SELECT 1 FROM generations WHERE scope = ? LIMIT 1", [key]) else None
 
 
 def corpus_scope(settings: Settings) -> str:
@@ -174,8 +190,7 @@ class Made:
         facts: by name, plain values.
         tables: name to rows of equal keys; empty ones are left out.
         verdicts: one for each of the stage's checks.
-        opens: the iteration that can be run next because of this.
-        opened_policy: digest of the policy that was written for it; None where it was not.
+        renewed: a later iteration whose policy was written anew because of this, and that policy's digest.
     """
 
     generation: Generation
@@ -184,8 +199,7 @@ class Made:
     facts: Mapping[str, Any]
     tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
-    opens: str | None = None
-    opened_policy: str | None = None
+    renewed: tuple[str, str] | None = None
 
 
 def facts_of(record: Mapping[str, Any], *columns: str) -> dict[str, Any]:
@@ -225,9 +239,15 @@ class Stage(StageLayout):
         return self.scope_of is None
 
     def run(self, step: Step, iteration: str | None) -> Made:
-        """Make the stage for the settings of a step, or for an iteration."""
+        """Make the stage for the settings of a step, or for an iteration.
+
+        Raises:
+            UserError: no iteration is called so, or the stage cannot be made.
+        """
         if self.scope_of is not None:
             return self.make(step, self.scope_of(step.settings))
         assert iteration is not None, f"{self.name} belongs to an iteration"
+        if not iteration.isdecimal() or iteration_key(int(iteration)) != iteration:
+            raise UserError(f"{iteration!r} names no iteration: iterations are numbers of three digits, like 002.")
         with step.alone_in(iteration):
             return self.make(step, iteration)

@@ -22,14 +22,12 @@ import duckdb
 
 from josh_pipeline.core.locks import WORK_LOCK, alone
 from josh_pipeline.store.home import Home
-from josh_pipeline.store.layout import Layout, Members
+from josh_pipeline.store.layout import TRY, Layout, Members
 from josh_pipeline.store.lineage import History, Written, ancestors, history
 from josh_pipeline.store.warehouse import Generation, Warehouse, transaction
 
 RESUMABLE_S = 24 * 3600.0
 """An interrupted training goes on from its folder; one that nobody came back to for a day is stale."""
-TRY = "policy_digest, goal_id, seed, settings_digest"
-"""Columns of ``trees`` and ``episodes`` that all tries of one search or conversation share."""
 
 
 @dataclass(frozen=True)

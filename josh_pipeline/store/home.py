@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from josh_pipeline.core.command import home_root
-from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.errors import UserError, quoted
 from josh_pipeline.core.faults import Place
 from josh_pipeline.settings import Settings, load_settings
 from josh_pipeline.store.layout import Layout
@@ -121,11 +121,13 @@ def home_at(path: str | Path | None, layout: Layout) -> Home:
         path: the folder; None for ``$JOSH_HOME``, else ``./.josh``.
 
     Raises:
-        UserError: the folder cannot be made or written to.
+        UserError: the folder holds other things, or cannot be made or written to.
     """
-    root = home_root(path)
+    home = Home(home_root(path), layout)
+    root = home.root
     try:
-        home = Home(root, layout)
+        if root.is_dir() and not home.store.exists():
+            _refuse_other(root)
         for folder in (root, home.dagster, home.logs):
             folder.mkdir(parents=True, exist_ok=True)
         probe = root / f".writable-{os.getpid()}"
@@ -137,3 +139,43 @@ def home_at(path: str | Path | None, layout: Layout) -> Home:
             "give a folder of your own with --home or JOSH_HOME."
         ) from None
     return home
+
+
+def known_home(path: str | Path | None, layout: Layout) -> Home:
+    """Return a home that holds a store, making nothing: what only reads has nothing to read elsewhere.
+
+    Args:
+        path: see ``home_at``.
+
+    Raises:
+        UserError: there is none.
+    """
+    home = Home(home_root(path), layout)
+    try:
+        home.store.stat()
+    except OSError as fault:
+        if not isinstance(fault, FileNotFoundError | NotADirectoryError):
+            raise
+        raise UserError(
+            f"There is no home at {home.root}: run josh iterate first, or name a home with --home or JOSH_HOME."
+        ) from None
+    return home
+
+
+def _refuse_other(root: Path) -> None:
+    """Refuse a folder that something else lives in: ``josh gc`` removes what it finds in a home's folders.
+
+    Raises:
+        UserError: it holds what no home without a store does.
+    """
+    own = {place.name for place in vars(Home).values() if isinstance(place, Inside)} | {"settings", "locks"}
+    others = sorted(
+        one.name
+        for one in root.iterdir()
+        if not (one.name in own or one.suffix == ".lock" or one.name.startswith((".", "josh.")))
+    )
+    if others:
+        raise UserError(
+            f"{root} is no home, and holds other things ({quoted(others[0])}): name a new or an empty folder with "
+            "--home or JOSH_HOME."
+        )

@@ -63,6 +63,8 @@ CONTENT_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"trees": ("rollout_id",), "nodes": ("node_id",), "episodes": ("episode_id",), "runs": ("run_id",)}
 )
 """Tables of no stage, whose rows are named by content or by a run, and the columns that name them."""
+TRY = "policy_digest, goal_id, seed, settings_digest"
+"""Columns of ``trees`` and ``episodes`` that all tries of one search or conversation share."""
 
 
 class Layout:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import duckdb
 
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.store.layout import Layout
+from josh_pipeline.store.layout import Layout, StageLayout
 
 COMMON = {
     "scope": "content hash of the settings that the row depends on",
@@ -118,15 +119,38 @@ SCHEMA_VERSION = 3
 
 
 def view_statements(layout: Layout) -> tuple[str, ...]:
-    """Return the SQL that makes the views, or makes them anew."""
-    current = (
-        f"CREATE OR REPLACE VIEW current_{table} AS SELECT t.* FROM {table} t JOIN generations g "
-        f"ON g.stage = '{stage.name}' AND g.scope = t.{stage.scope} "
-        "AND g.generation = t.generation AND g.current"
-        for stage in layout.stages.values()
+    """Return the SQL that makes the views."""
+    stages = layout.stages.values()
+    current = [_chosen("current", "(FROM generations WHERE current)", stage) for stage in stages]
+    standing = [_chosen("standing", "standing_generations", stage) for stage in stages if stage.scope == "iteration"]
+    return (*current, text_of("views.sql"), *standing)
+
+
+def _chosen(name: str, generations: str, stage: StageLayout) -> str:
+    """Return the SQL of views of a stage's tables, with the rows of some generations."""
+    return "".join(
+        f"CREATE VIEW {name}_{table} AS SELECT t.* FROM {table} t JOIN {generations} g ON g.stage = '{stage.name}' "
+        f"AND g.scope = t.{stage.scope} AND g.generation = t.generation;\n"
         for table in stage.tables
     )
-    return (*current, text_of("views.sql"))
+
+
+def renew_views(connection: duckdb.DuckDBPyConnection, layout: Layout) -> None:
+    """Make the views of this release where the store has others; they hold no data, so no version counts them."""
+    statements = view_statements(layout)
+    mark = content_id("views", statements)
+    found = connection.execute("SELECT comment FROM duckdb_views() WHERE view_name = 'standing_generations'").fetchall()
+    if found != [(mark,)]:
+        drop_views(connection)
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute(f"COMMENT ON VIEW standing_generations IS '{mark}'")
+
+
+def drop_views(connection: duckdb.DuckDBPyConnection) -> None:
+    """Drop every view."""
+    for (view,) in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall():
+        connection.execute(f'DROP VIEW "{view}"')
 
 
 def text_of(name: str) -> str:
@@ -180,12 +204,9 @@ def back_up(connection: duckdb.DuckDBPyConnection, path: Path, version: int) -> 
     return place
 
 
-def migrate(connection: duckdb.DuckDBPyConnection, version: int, layout: Layout) -> None:
-    """Bring the tables of an older store to this release's, inside the caller's transaction."""
-    for (view,) in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall():
-        connection.execute(f'DROP VIEW "{view}"')
+def migrate(connection: duckdb.DuckDBPyConnection, version: int) -> None:
+    """Bring the tables of an older store to this release's, inside the caller's transaction, without its views."""
+    drop_views(connection)
     for step in range(version + 1, SCHEMA_VERSION + 1):
         connection.execute(migration(step))
-    for statement in view_statements(layout):
-        connection.execute(statement)
     connection.execute("UPDATE meta SET schema_version = ?", [SCHEMA_VERSION])

@@ -3,7 +3,7 @@
 -- A run of a stage writes a *generation* of its tables and makes it current in one transaction. A
 -- generation belongs to a *scope*: the iteration ('001') in the loop, else the content hash of the
 -- settings that it depends on (a corpus, its goals, a base model). Superseded generations stay.
--- Read through the views current_<table>, made from the layout of the stages.
+-- Read through the views current_<table> and standing_<table>, made from the layout of the stages: see views.sql.
 --
 -- Trees, nodes and episodes are named by content and checkpointed while a step runs; a generation only
 -- lists which of them belong to it (rollouts, evaluation_episodes). What is played again because it

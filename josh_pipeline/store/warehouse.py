@@ -66,15 +66,16 @@ class Warehouse:
                     "SELECT count(*) FROM information_schema.tables WHERE table_name = 'meta'"
                 ).fetchall()[0][0]
                 if not known:
-                    for statement in (schema.text_of("schema.sql"), *schema.view_statements(layout)):
-                        connection.execute(statement)
+                    connection.execute(schema.text_of("schema.sql"))
                     connection.execute("INSERT INTO meta VALUES (?, ?)", [schema.SCHEMA_VERSION, datetime.now(UTC)])
                 version = connection.execute("SELECT schema_version FROM meta").fetchall()[0][0]
             schema.refuse_other(path, version)
             if version < schema.SCHEMA_VERSION:
                 schema.back_up(connection, path, version)
-                with transaction(connection):
-                    schema.migrate(connection, version, layout)
+            with transaction(connection):
+                if version < schema.SCHEMA_VERSION:
+                    schema.migrate(connection, version)
+                schema.renew_views(connection, layout)
 
     @contextmanager
     def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -90,8 +91,11 @@ class Warehouse:
                 break
             except duckdb.IOException as fault:
                 if "lock" not in str(fault).lower():
-                    reason = str(fault).splitlines()[0].rstrip(".")
-                    raise UserError(f"The store {self.path} cannot be opened: {reason}.") from None
+                    reason = str(fault).splitlines()[0].rstrip(".!")
+                    raise UserError(
+                        f"The store {self.path} cannot be opened ({reason}): "
+                        "mend, restore or remove it, or use another --home."
+                    ) from None
                 if time.monotonic() > deadline:
                     raise UserError(
                         f"The store {self.path} has been in use by another process for "

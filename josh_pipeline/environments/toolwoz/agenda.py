@@ -24,6 +24,9 @@ USER_VERSION = 1
 PATIENCE = 3
 """The user gives up when it is stuck this many times."""
 
+GAVE_UP = "Never mind, goodbye."
+"""What it then says."""
+
 HELD_SHARE = 0.35
 """Share of the bookings of which one detail is held back until the agent asks."""
 
@@ -156,7 +159,7 @@ class AgendaUser:
             self._answer_search(now, heard, speech, rng)
         if now.stuck >= PATIENCE:
             now.done = True
-            now.text = "Never mind, goodbye."
+            now.text = GAVE_UP
 
     def _answer_search(self, now: Standing, heard: Heard, speech: str, rng: Random) -> None:
         task = self._task(now)

@@ -32,11 +32,14 @@ class FolderArchive:
         """Files in the folder and in its direct subfolders."""
         found: list[str] = []
         try:
+            next(self.root.iterdir(), None)  # glob finds nothing in a folder that is closed to us, and says nothing
             for depth in range(FOLDER_DEPTH):
                 pattern = "/".join(["*"] * (depth + 1))
                 found += [p.relative_to(self.root).as_posix() for p in self.root.glob(pattern) if p.is_file()]
         except OSError as fault:
-            raise UserError(f"The folder {self.root} cannot be read: {fault.strerror}.") from None
+            raise UserError(
+                f"The folder {self.root} cannot be read ({fault.strerror}): mend its permissions."
+            ) from None
         return tuple(sorted(name for name in found if wanted(name)))
 
     def read(self, name: str) -> bytes:

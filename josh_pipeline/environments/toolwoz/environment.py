@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from josh_pipeline.core.content import content_id
-from josh_pipeline.core.environment import Carelessness, Environment, EnvironmentSettings, Snapshot, Source
+from josh_pipeline.core.environment import Carelessness, Environment, EnvironmentSettings, Snapshot, Source, WantedCall
 from josh_pipeline.core.errors import UserError, quoted
-from josh_pipeline.core.messages import Conversation
+from josh_pipeline.core.messages import Conversation, visible
 from josh_pipeline.core.policy import Policy
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.core.user import User
 from josh_pipeline.core.world import CallRecord, World, judged
-from josh_pipeline.environments.toolwoz.agenda import USER_VERSION, AgendaUser
+from josh_pipeline.environments.toolwoz.agenda import GAVE_UP, USER_VERSION, AgendaUser
 from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue
 from josh_pipeline.environments.toolwoz.goal import DOMAINS, Goal
 from josh_pipeline.environments.toolwoz.goals import REASONS, derive_goals
+from josh_pipeline.environments.toolwoz.hearing import hear
 from josh_pipeline.environments.toolwoz.reader import read_corpus
 from josh_pipeline.environments.toolwoz.sample import SAMPLE_SOURCE, sample_corpus, sample_digest
 from josh_pipeline.environments.toolwoz.script import OracleAgent
@@ -129,6 +130,17 @@ class ToolWoz(Environment[Goal]):
         if any(name not in PARAMETERS[call.tool] for name in call.arguments):
             return "unknown parameter"
         return "value that is no text"
+
+    def unmade(
+        self, task: Goal, call: WantedCall, conversation: Conversation, calls: Sequence[CallRecord]
+    ) -> str | None:
+        """Say whether a booking was only claimed, or the user had given up."""
+        said = [message for message in visible(conversation) if message.content]
+        claimed = sum(one.role == "assistant" and hear(one.content, booking=True).kind == "booked" for one in said)
+        booked = sum(one.tool.startswith("book_") and not one.error for one in calls)
+        if call.tool.startswith("book_") and claimed > booked:
+            return "claimed, not made"
+        return "the user gave up" if said and said[-1].content == GAVE_UP else None
 
     def roles_sentence(self) -> str:
         """Say whether roles follow the corpus's lists or a hash."""
