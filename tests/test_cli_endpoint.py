@@ -62,7 +62,7 @@ def test_an_endpoint_is_evaluated_and_its_rows_are_kept_but_nothing_is_trained(
     monkeypatch.setenv("JOSH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DAGSTER_HOME", "")
     profile = str(tiny_profile(tmp_path))
-    capsys.readouterr()  # Making its model draws a bar.
+    capsys.readouterr()  # transformers draws a bar where it writes a model
     assert main(["iterate", "--profile", profile, "--endpoint", endpoint, "--model", "m"]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert said.startswith("The weights of 'm' are at an endpoint and cannot be trained here: it is evaluated, and one")
