@@ -55,6 +55,13 @@ def test_cron_and_time_zone_are_those_of_the_homes_last_run_when_definitions_are
     assert "of a run in this UI that made cold_start or came to promotion" in told
 
 
+def test_the_audits_schedule_launches_the_whole_audit(home: Home, instance: dg.DagsterInstance) -> None:
+    (weekly_audit,) = [one for one in schedules() if one.name == "weekly_audit"]
+    job = assets.definitions.definitions().resolve_job_def(weekly_audit.job_name)
+    result = job.execute_in_process(instance=instance)
+    assert [check.passed for check in result.get_asset_check_evaluations()] == [True]
+
+
 def test_faulty_settings_of_the_last_run_are_told_by_page_and_tick_and_load_all_the_same(
     home: Home, instance: dg.DagsterInstance
 ) -> None:
