@@ -4,7 +4,7 @@ import warnings
 
 import dagster as dg
 
-from assets.automation import JOBS, next_round, weekly_retraining
+from assets.automation import JOBS, next_round, schedules
 from assets.baseline import base_evaluation
 from assets.factory import asset_of, audit
 from assets.resources import josh_resource
@@ -27,7 +27,7 @@ def definitions(terminal: Progress | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=ASSETS,
         jobs=JOBS,
-        schedules=[weekly_retraining],
+        schedules=schedules(),
         sensors=[next_round],
         resources={"josh": josh_resource(terminal)},
         # One process a run: a step process costs 3 s on two cores, and steps free what they hold.

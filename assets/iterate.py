@@ -10,13 +10,13 @@ from josh_pipeline.cli.show import print_scores
 from josh_pipeline.core.locks import alone
 from josh_pipeline.core.progress import SilentProgress, TerminalProgress
 from josh_pipeline.evaluation.playing import require_endpoints
-from josh_pipeline.policies.weights import require
 from josh_pipeline.report.export_model import export_command
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.policy import coming_iteration
 from josh_pipeline.stages.promotion import newest_promotion, promoted
 from josh_pipeline.stages.registry import BY_NAME, missing_preparation, open_home, preparing
+from josh_pipeline.stages.runnable import require_runnable
 from josh_pipeline.stages.stage import Step, corpus_scope
 from josh_pipeline.store.home import Home
 
@@ -30,7 +30,7 @@ def command(options: argparse.Namespace) -> int:
     quiet_libraries()
     home = open_home(options.home)
     settings = settings_of(home, options)
-    require(settings.policy.quantization)
+    require_runnable(settings)
     require_endpoints(settings)
     with alone(home.root / "iterate.lock", f"Another josh iterate works in {home.root}: wait, or stop it."):
         before = newest_promotion(home.warehouse())

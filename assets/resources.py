@@ -11,6 +11,7 @@ from assets.launchpad import settings_field
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.locks import at_work
 from josh_pipeline.core.progress import Progress, SilentProgress, TaskState, ThrottledProgress
+from josh_pipeline.stages import adapter
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.stage import Step, start_step
 
@@ -38,7 +39,13 @@ class Josh:
         with mistakes_told():
             progress = Tee(self.terminal, observing(context))
             home = open_home()
-            settings = home.settings(self.profile, dict(self.settings))
+            settings = home.settings(
+                self.profile, dict(self.settings), {(): "the launchpad"} if self.settings else None
+            )
+            # Before the rollouts of the same run, not after them.
+            trained = dg.AssetKey(adapter.STAGE.asset) in context.job_def.asset_layer.selected_asset_keys
+            if trained and settings.policy.endpoint is not None:
+                raise UserError(adapter.WEIGHTS_ELSEWHERE)
             with at_work(home.root):
                 yield start_step(home, settings, context.run.run_id, progress)
 
@@ -63,7 +70,8 @@ def josh_resource(terminal: Progress | None = None) -> dg.ResourceDefinition:
         str,
         is_required=False,
         description="A shipped profile (quickstart, ...), the path of a YAML file, or the digest of settings "
-        "that this home has kept. Left out: the settings of the last run in this home, else quickstart.",
+        "that this home has kept; settings are laid over it, so delete those that are to come from it. Left out: the "
+        "settings of the last run in this home, else quickstart.",
     )
     return dg.ResourceDefinition(
         made,

@@ -13,9 +13,13 @@ from typing import Any
 
 import dagster as dg
 import dagster._cli.dev
+import dagster._config.errors
+import dagster._config.validate
 import dagster_webserver.app
 from dagster._cli import main as dagster_main
+from dagster._config.errors import EvaluationError
 from dagster_shared.ipc import open_ipc_subprocess
+from dagster_shared.record import copy
 from dagster_webserver.cli import main as webserver_main
 from dagster_webserver.webserver import DagsterWebserver
 from starlette.requests import Request
@@ -25,6 +29,7 @@ from starlette.routing import BaseRoute, Route
 from assets.pages import PAGES
 from josh_pipeline.audit.chain import audit_row
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.faults import suggestion
 from josh_pipeline.report.html import report_page
 from josh_pipeline.report.load import load_report
 from josh_pipeline.report.tree import load_drawn_tree
@@ -79,11 +84,30 @@ PAGE_ROUTES = [
 def put_in_place() -> None:
     """Let Dagster start our webserver instead of its own: the one place that reaches into Dagster.
 
-    Its webserver takes no further routes, and ``dagster dev`` no other webserver. A test holds the Dagster
+    Its webserver takes no further routes, ``dagster dev`` no other webserver, and its launchpad lists all names that
+    a misspelt one is not. A test holds the Dagster
     that is installed to what this changes.
     """
     dagster_webserver.app.DagsterWebserver = Webserver  # type: ignore[attr-defined]
     dagster._cli.dev.open_ipc_subprocess = started  # type: ignore[attr-defined]
+    for name in UNKNOWN_NAMES:
+        setattr(dagster._config.validate, name, suggesting(getattr(dagster._config.errors, name)))
+
+
+UNKNOWN_NAMES = ("create_field_not_defined_error", "create_fields_not_defined_error")
+"""What words the launchpad's errors about settings that do not exist."""
+
+
+def suggesting(worded: Callable[[Any, Any], EvaluationError]) -> Callable[[Any, Any], EvaluationError]:
+    """Let an error begin with the names that were probably meant: of a long one the launchpad shows the beginning."""
+
+    def told(context: Any, unknown: str | Sequence[str]) -> EvaluationError:
+        error = worded(context, unknown)
+        names = [unknown] if isinstance(unknown, str) else sorted(unknown)
+        hints = [f"{name}{suggestion(name, context.config_type_snap.field_names)}" for name in names]
+        return copy(error, message=f"There is no {', no '.join(hints)}. {error.message}")
+
+    return told
 
 
 def started(parts: Sequence[str], **kwargs: Any) -> subprocess.Popen[Any]:

@@ -2,8 +2,8 @@
 
     python docs/screenshots.py --home .josh [--iteration 001]
 
-It serves the home with ``josh ui``, and writes ui-graph.png, ui-evaluation.png, tree.png and report.png
-beside itself.
+It serves the home with ``josh ui``, and writes ui-graph.png, ui-evaluation.png, ui-launchpad.png, tree.png and
+report.png beside itself.
 """
 
 import argparse
@@ -69,6 +69,30 @@ def take(page: Page, url: str, wait_for: str, name: str) -> None:
     print(HERE / name)
 
 
+OTHER_SETTINGS = """resources:
+  josh:
+    config:
+      settings:
+        training: {learning_rate: 1.0e-4}
+        search: {beam_size: 4}
+"""
+
+
+def take_launchpad(page: Page, url: str, iteration: str) -> None:
+    """Keep a picture of the launchpad with two settings that are changed, as README.md has them."""
+    page.goto(f"{url}/locations/josh/jobs/iteration/playground")
+    page.get_by_placeholder("Partition").fill(iteration)
+    page.keyboard.press("Enter")
+    editor = page.locator(".CodeMirror").first
+    editor.get_by_text("retraining_cron").wait_for()  # All values of the home are offered first.
+    editor.click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(OTHER_SETTINGS)
+    page.get_by_text("No errors").wait_for()
+    page.wait_for_timeout(1_000)
+    page.screenshot(path=HERE / "ui-launchpad.png")
+
+
 def main() -> int:
     """Take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -97,6 +121,7 @@ def main() -> int:
         page.locator("img[src^='data:image/png;base64,']").wait_for()
         page.wait_for_timeout(2_000)
         page.screenshot(path=HERE / "ui-evaluation.png")
+        take_launchpad(page, url, options.iteration)
         page.goto(tree.as_uri())
         page.get_by_role("button", name="Whole tree").click()
         page.locator("svg").first.wait_for()

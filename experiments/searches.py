@@ -20,13 +20,14 @@ from pydantic import ValidationError
 from josh_pipeline.core.content import derived_seed
 from josh_pipeline.core.environment import Task
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.faults import faults_of
 from josh_pipeline.evaluation.playing import open_table
 from josh_pipeline.harvest.harvest import harvest
 from josh_pipeline.search.rollouts import RolloutSummary
 from josh_pipeline.search.shape import shape_of
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.settings import METHODS, SearchSettings, faults_of
+from josh_pipeline.settings import METHODS, SearchSettings
 from josh_pipeline.stages.goals import played_goals
 from josh_pipeline.stages.playing import weights
 from josh_pipeline.stages.stage import Step
@@ -62,7 +63,8 @@ class Searches(Experiment):
             changed = self.step.settings.search.model_dump() | (yaml.safe_load("{" + search + "}") or {})
             return SearchSettings.model_validate(changed)
         except (yaml.YAMLError, ValidationError) as fault:
-            why = faults_of(fault) if isinstance(fault, ValidationError) else "write it as 'beam_size: 4, restarts: 2'"
+            form = "write it as 'beam_size: 4, restarts: 2'"
+            why = faults_of(fault, SearchSettings) if isinstance(fault, ValidationError) else form
             raise UserError(f"--search {search!r}: {why}.") from None
 
     def searched_goals(self) -> list[Task]:

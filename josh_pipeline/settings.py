@@ -1,11 +1,13 @@
 """Settings of a run: validated whole, with every fault reported at once, before anything starts."""
 
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     SerializeAsAny,
@@ -15,14 +17,17 @@ from pydantic import (
     WrapValidator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
+from josh_pipeline.core.checks import checked_cron, checked_url, checked_zone
 from josh_pipeline.core.content import content_id
-from josh_pipeline.core.environment import EnvironmentSettings, Section
+from josh_pipeline.core.environment import Environment, EnvironmentSettings, Section
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.faults import Place, by_giver, faults_in, passed_on
 from josh_pipeline.core.named import from_anywhere, named_class
 from josh_pipeline.dialogue.users import UserKind
 from josh_pipeline.environments.registry import DEFAULT, environment_class
+
+S = TypeVar("S", bound=Section)
 
 
 class Prices(Section):
@@ -39,6 +44,9 @@ class Prices(Section):
         return (fresh * self.prompt + cached_tokens * cached + completion_tokens * self.completion) / 1e6
 
 
+Endpoint = Annotated[str, AfterValidator(checked_url)]
+
+
 class PolicySettings(Section):
     """The model, and what runs it."""
 
@@ -46,7 +54,7 @@ class PolicySettings(Section):
     backend: Literal["auto", "vllm", "transformers"] = Field(
         "auto", description="What runs the model; 'auto' is vLLM where it is installed, else transformers."
     )
-    endpoint: str | None = Field(None, description="Base URL of an OpenAI-compatible server.")
+    endpoint: Endpoint | None = Field(None, description="Base URL of an OpenAI-compatible server.")
     agent: Literal["compact", "function_calling", "react"] = Field(
         "compact", description="The format in which the agent writes calls: bare JSON, native tools, or ReAct."
     )
@@ -67,7 +75,7 @@ class UserSettings(Section):
         "LLMs that see the goal, or the goal and a real conversation.",
     )
     model: str | None = Field(None, description="Model name at the endpoint, for the LLM users.")
-    endpoint: str | None = Field(None, description="OpenAI-compatible server, for the LLM users.")
+    endpoint: Endpoint | None = Field(None, description="OpenAI-compatible server, for the LLM users.")
     max_turns: int = Field(8, ge=1, description="The agenda user gives up after this many messages.")
     prices: Prices = Field(Prices(), description="Of the LLM users' endpoint.")
 
@@ -85,7 +93,7 @@ class ColdStartSettings(Section):
 
 
 class SearchSettings(Section):
-    """The JOSH search (spec: section 3 of the paper; its defaults are the paper's)."""
+    """The JOSH search (section 3 of the paper; its defaults are the paper's)."""
 
     goals: int = Field(926, ge=1, description="Training goals rolled out in an iteration.")
     beam_size: int = Field(8, ge=1, description="Branches that are alive at once in a tree.")
@@ -220,14 +228,17 @@ METHODS = {
 """Name to module and class."""
 METHOD_GROUP = "josh.methods"
 """The entry-point group in which a package names its training methods."""
+BUILT_IN_SETTINGS: dict[str, type[TrainingBase]] = {"sft": SftSettings, "kto": KtoSettings, "dpo": DpoSettings}
 
 
 def _method_settings(name: str) -> type[TrainingBase]:
-    """Find the settings of a method that is not built in.
+    """Find the class of a method's settings.
 
     Raises:
         UserError: there is no such method.
     """
+    if name in BUILT_IN_SETTINGS:
+        return BUILT_IN_SETTINGS[name]
     method = named_class(name, "training method", METHODS, METHOD_GROUP)
     found = getattr(method, "Settings", None)
     if not (isinstance(found, type) and issubclass(found, TrainingBase)):
@@ -238,19 +249,26 @@ def _method_settings(name: str) -> type[TrainingBase]:
     return found
 
 
-def _of_its_method(value: Any, built_in: ValidatorFunctionWrapHandler) -> TrainingBase:
+def _of_its_method(value: Any, union: ValidatorFunctionWrapHandler) -> TrainingBase:
     """Validate the settings of a training method by the class that its name finds."""
     if isinstance(value, TrainingBase):
         return value
-    if isinstance(value, dict) and isinstance(name := value.get("method"), str) and name not in METHODS:
-        try:
-            return _method_settings(name).model_validate(value | {"method": from_anywhere(name)})
-        except ValidationError as fault:
-            raise PydanticCustomError("method", "{faults}", {"faults": faults_of(fault)}) from None
-        except UserError as fault:
-            raise PydanticCustomError("method", "{fault}", {"fault": str(fault).rstrip(".")}) from None
-    validated: TrainingBase = built_in(value)
+    if isinstance(value, dict) and isinstance(name := value.get("method"), str):
+        return _validated(_method_settings, "method", name, value)
+    validated: TrainingBase = union(value)
     return validated
+
+
+def _validated(find: Callable[[str], type[S]], key: str, name: str, value: dict[str, Any]) -> S:
+    """Validate settings by the class that a name of theirs finds; faults keep their places below it."""
+    try:
+        model = find(name)
+    except UserError as fault:
+        raise passed_on([((key,), str(fault).rstrip("."))]) from None
+    try:
+        return model.model_validate(value | {key: from_anywhere(name)})
+    except ValidationError as fault:
+        raise passed_on(faults_in(fault, model)) from None
 
 
 TrainingSettings = Annotated[
@@ -279,12 +297,27 @@ class EvaluationSettings(Section):
     )
 
 
-class AutomationSettings(Section):
-    """What the sensor may start by itself."""
+Cron = Annotated[str, AfterValidator(checked_cron)]
 
-    max_iteration: int = Field(10, ge=1, description="It starts no iteration after this one.")
+
+class AutomationSettings(Section):
+    """What schedules and sensor do once they are switched on; no result depends on it."""
+
+    retraining_cron: Cron = Field(
+        "0 3 * * 1", description="When the schedule weekly_retraining asks for the next iteration: a cron string."
+    )
+    audit_cron: Cron = Field("0 6 * * 0", description="When the schedule weekly_audit audits the home: a cron string.")
+    timezone: Annotated[str, AfterValidator(checked_zone)] = Field(
+        "UTC", description="Time zone of both, e.g. Europe/Berlin."
+    )
+    refresh_corpus: bool = Field(
+        False,
+        description="Read the source anew at each retraining, and make dialogues and goals again where it has "
+        "changed; a URL's download is kept. False: go on with what is stored.",
+    )
+    max_iteration: int = Field(10, ge=1, description="The sensor starts no iteration after this one.")
     hours_a_day: float = Field(
-        24.0, gt=0, description="It starts none once its runs of the last 24 hours took this long."
+        24.0, gt=0, description="The sensor starts none once its runs of the last 24 hours took this long."
     )
 
 
@@ -294,24 +327,10 @@ def _of_its_class(value: Any) -> Any:
         return value
     if not isinstance(value, dict) or not isinstance(name := value.get("name", DEFAULT), str):
         raise ValueError("give a mapping with the name of an environment")
-    try:
-        return environment_class(name).Settings.model_validate(value | {"name": from_anywhere(name)})
-    except ValidationError as fault:
-        raise PydanticCustomError("environment", "{faults}", {"faults": faults_of(fault)}) from None
+    return _validated(lambda name: environment_class(name).Settings, "name", name, value)
 
 
 EnvironmentChoice = Annotated[SerializeAsAny[EnvironmentSettings], BeforeValidator(_of_its_class)]
-
-
-def faults_of(fault: ValidationError) -> str:
-    """Say every fault of some settings, each with its place."""
-    found = []
-    for error in fault.errors():
-        place = ".".join(map(str, error["loc"]))
-        unknown = error["type"] == "extra_forbidden"
-        said = "there is no such setting" if unknown else str(error["msg"]).removeprefix("Value error, ")
-        found.append(f"{place}: {said}" if place else said)
-    return "; ".join(found)
 
 
 class Settings(Section):
@@ -336,7 +355,7 @@ class Settings(Section):
         moved = [name for name in ("corpus", "goals") if isinstance(values, dict) and name in values]
         if moved:
             where = f"environment: {{name: {DEFAULT}, {', '.join(f'{name}: ...' for name in moved)}}}"
-            raise ValueError(f"{' and '.join(moved)} now stand in the environment: write {where}")
+            raise ValueError(f"{' and '.join(moved)} now belong into the environment: write {where}")
         return values
 
     @model_validator(mode="after")
@@ -353,14 +372,53 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _demonstrations_are_compact(self) -> Self:
-        plays = self.policy
-        taught = plays.endpoint is None and self.cold_start.conversations
-        if taught and (plays.agent, plays.results) != ("compact", "compact"):
+        if self.taught and (self.policy.agent, self.policy.results) != ("compact", "compact"):
             raise ValueError(
                 "the cold start teaches the compact agent's format and results: "
                 "set policy.agent and policy.results to compact, or cold_start.conversations to 0"
             )
         return self
+
+    @model_validator(mode="after")
+    def _somebody_can_demonstrate(self) -> Self:
+        played = environment_class(self.environment.name)
+        if self.taught and played.demonstrator is Environment.demonstrator:
+            raise ValueError(
+                f"{self.environment.shown} has no scripted agent that could demonstrate: "
+                "set cold_start.conversations to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _script_has_words(self) -> Self:
+        if self.user.kind == "script" and environment_class(self.environment.name).lines is Environment.lines:
+            raise ValueError(f"{self.environment.shown} has no real user's words to repeat: choose another user.kind")
+        return self
+
+    @model_validator(mode="after")
+    def _failures_can_be_learned_from(self) -> Self:
+        alone = min(self.search.beam_size, self.search.children) == 1 and not self.search.restarts
+        if alone and self.training.method in ("kto", "dpo"):
+            raise ValueError(
+                f"{self.training.method} learns from branches that failed beside ones that worked: "
+                "set search.beam_size and search.children to 2 or more, or training.method to sft"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _answers_fit_the_context(self) -> Self:
+        longest = max(self.search.max_tokens, self.evaluation.max_tokens)
+        if self.policy.endpoint is None and longest >= self.policy.max_model_tokens:
+            raise ValueError(
+                f"an answer of {longest} tokens leaves no room for a prompt: set policy.max_model_tokens higher, "
+                "or search.max_tokens and evaluation.max_tokens lower"
+            )
+        return self
+
+    @property
+    def taught(self) -> bool:
+        """Whether a cold start teaches the model: one at an endpoint is played with as it is."""
+        return bool(self.cold_start.conversations) and self.policy.endpoint is None
 
     @property
     def digest(self) -> str:
@@ -374,24 +432,28 @@ def profile_names() -> tuple[str, ...]:
     return tuple(sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")))
 
 
-def load_settings(profile: str, overrides: dict[str, Any] | None = None) -> Settings:
+def load_settings(
+    profile: str, overrides: dict[str, Any] | None = None, givers: Mapping[Place, str] | None = None, called: str = ""
+) -> Settings:
     """Read a profile (a shipped name or a YAML file) and lay overrides over it.
 
     Args:
         profile: a shipped profile's name, or the path of a YAML file, which may name a shipped one that it
             ``extends``.
         overrides: nested mapping, merged key by key over the file's.
+        givers: what the overrides came from, by their places, for faults to name, e.g. ``--seed``; of the empty
+            place, all others.
+        called: what people call the profile; empty for its name.
 
     Raises:
         UserError: the profile does not exist, or holds unknown keys or bad values; all are named.
     """
-    values = _profile(profile)
+    values, given = _profile(profile), overrides or {}
     try:
-        return Settings.model_validate({"profile": Path(profile).stem} | merged(values, overrides or {}))
+        return Settings.model_validate({"profile": Path(profile).stem} | merged(values, given))
     except ValidationError as fault:
-        number = len(fault.errors())
-        noun = "setting" if number == 1 else "settings"
-        raise UserError(f"Profile {profile} has {number} faulty {noun}: {faults_of(fault)}.") from None
+        found = faults_in(fault, Settings)
+        raise UserError(by_giver(found, given, givers or {}, called or f"profile {profile}")) from None
 
 
 def _profile(name: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import yaml
 from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.test_utils import create_run_for_test
 
-from assets.automation import next_round, under_way, weekly_retraining
+from assets.automation import next_round, schedules, under_way
 from assets.factory import ITERATIONS
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.store.home import Home
@@ -48,16 +48,20 @@ def sensed(instance: dg.DagsterInstance) -> dg.RunRequest | str:
 
 
 def scheduled(instance: dg.DagsterInstance) -> dg.RunRequest | str:
-    context = dg.build_schedule_context(instance, scheduled_execution_time=MONDAY)
-    answer = weekly_retraining(context)
+    (answer,) = [one(due(instance)) for one in schedules() if one.name == "weekly_retraining"]
     return answer if isinstance(answer, dg.RunRequest) else str(answer.skip_message)
 
 
-def allow(home: Home, **limits: float) -> None:
-    """Let the home's last run have these limits."""
+def due(instance: dg.DagsterInstance) -> dg.ScheduleEvaluationContext:
+    return dg.build_schedule_context(instance, scheduled_execution_time=MONDAY)
+
+
+def allow(home: Home, **limits: float | str) -> None:
+    """Let the home's last run have these settings of automation."""
     path = home.settings_file("last")
     path.parent.mkdir(exist_ok=True)
-    path.write_text(yaml.safe_dump({"automation": limits}))
+    values = yaml.safe_load(path.read_text()) if path.is_file() else {}
+    path.write_text(yaml.safe_dump(values | {"automation": limits}))
 
 
 def run_of_sensor(instance: dg.DagsterInstance, tags: dict[str, str], began: timedelta, took: timedelta | None) -> None:

@@ -29,6 +29,7 @@ STALE = (
     '{assetNodeOrError(assetKey:{path:["NAME"]}){... on AssetNode{staleStatus(partition:"KEY") '
     'staleCauses(partition:"KEY"){reason key{path}}}}}'
 )
+AUTOMATION = {"max_iteration": 2, "retraining_cron": "* * * * *"}
 BACKFILL_STATUS = "query($id: String!){partitionBackfillOrError(backfillId:$id){... on PartitionBackfill{status}}}"
 
 
@@ -36,10 +37,7 @@ BACKFILL_STATUS = "query($id: String!){partitionBackfillOrError(backfillId:$id){
 def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     """Iteration 001 is done; the sensor may go on to 002."""
     folder = tmp_path_factory.mktemp("daemon")
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        served(folder, patch, scripted=True, automation={"max_iteration": 2}) as running,
-    ):
+    with pytest.MonkeyPatch.context() as patch, served(folder, patch, scripted=True, automation=AUTOMATION) as running:
         running.wait_until_ready()
         yield running
 

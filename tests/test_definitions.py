@@ -7,17 +7,18 @@ from pathlib import Path
 
 import dagster as dg
 import dagster._cli.dev
+import dagster._config.validate
 import dagster_webserver.app
 import pytest
 from dagster._core.workspace.load_target import WorkspaceFileTarget, get_origins_from_toml
 
 import assets
 import josh_pipeline.stages
-from assets.automation import next_round, weekly_retraining
+from assets.automation import next_round, schedules
 from assets.definitions import defs
 from assets.factory import ITERATIONS, LOOP_POOL, tables_of, together
 from assets.launch import INSTANCE, LOCATION
-from assets.serve import Webserver, put_in_place, started
+from assets.serve import UNKNOWN_NAMES, Webserver, put_in_place, started
 from josh_pipeline.stages.registry import STAGES
 from josh_pipeline.store.schema import columns
 
@@ -133,8 +134,9 @@ def test_whatever_serves_the_definitions_calls_their_location_as_runs_of_the_com
     assert {origin.location_name for origin in served} == {LOCATION["location_name"]}
 
 
-def test_schedule_and_sensor_are_off_until_somebody_switches_them_on() -> None:
-    assert weekly_retraining.default_status == dg.DefaultScheduleStatus.STOPPED
+def test_schedules_and_sensor_are_off_until_somebody_switches_them_on() -> None:
+    assert [one.name for one in schedules()] == ["weekly_retraining", "weekly_audit"]
+    assert {one.default_status for one in schedules()} == {dg.DefaultScheduleStatus.STOPPED}
     assert next_round.default_status == dg.DefaultSensorStatus.STOPPED
 
 
@@ -148,7 +150,13 @@ def test_nothing_is_warned_of_where_the_definitions_are_loaded() -> None:
 def test_dagster_starts_the_processes_in_whose_place_the_pages_are_put(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dagster._cli.dev, "open_ipc_subprocess", None)
     monkeypatch.setattr(dagster_webserver.app, "DagsterWebserver", None)
+    for name in UNKNOWN_NAMES:
+        monkeypatch.setattr(dagster._config.validate, name, None)
     put_in_place()
+    for name in UNKNOWN_NAMES:
+        words = getattr(dagster._config.validate, name)
+        assert name in dagster._config.validate._check_for_extra_incoming_fields.__code__.co_names
+        assert words.__qualname__ == "suggesting.<locals>.told"
     starts = dagster._cli.dev.dev_command_impl.__code__
     assert "open_ipc_subprocess" in starts.co_names
     assert "dagster_webserver" in str(starts.co_consts)

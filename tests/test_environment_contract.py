@@ -13,6 +13,7 @@ from till import NAME, PRICES, Till, TillWorld
 
 from josh_pipeline.cli.main import main
 from josh_pipeline.core.environment import Carelessness, Environment, EnvironmentSettings, Task, solved_by_oracle
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.policy import Sampling
 from josh_pipeline.core.progress import SilentProgress
@@ -134,10 +135,22 @@ def test_a_source_of_several_tasks_asks_for_one_of_them(till: Environment[Task])
 
 
 def test_settings_find_it_by_its_name_and_refuse_what_it_does_not_take() -> None:
-    settings = load_settings("quickstart", {"environment": {"name": NAME}})
-    assert settings.environment == EnvironmentSettings(name=NAME)
-    with pytest.raises(Exception, match=r"environment: corpus: there is no such setting"):
+    plain = {"environment": {"name": NAME}, "cold_start": {"conversations": 0}}
+    assert load_settings("quickstart", plain).environment == EnvironmentSettings(name=NAME)
+    with pytest.raises(UserError, match=r"environment\.corpus: there is no such setting"):
         load_settings("quickstart", {"environment": {"name": NAME, "corpus": {}}})
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({}, r"till.py:Till has no scripted agent that could demonstrate: set cold_start\.conversations to 0"),
+        ({"cold_start": {"conversations": 0}, "user": {"kind": "script"}}, r"choose another user\.kind"),
+    ],
+)
+def test_what_it_does_not_have_is_refused_before_it_is_read(asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        load_settings("quickstart", {"environment": {"name": NAME}} | asked)
 
 
 def test_it_is_played_by_an_agent_that_is_told_of_its_tools(till: Environment[Task]) -> None:

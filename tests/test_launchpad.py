@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import dagster._config.validate
 import pytest
 from dagster._config import ConfigType
 
 from assets.launchpad import settings_field
 from assets.resources import Josh, JoshResource, josh_resource
+from assets.serve import UNKNOWN_NAMES, suggesting
 from josh_pipeline.settings import Settings
 
 
@@ -89,6 +91,20 @@ def test_all_faulty_values_are_told_in_one_sentence_before_anything_starts(home:
     for path in ("search.goals", "search.temperature", "evaluation.bootstrap"):
         assert path in told
     assert "has 3 faulty settings" in told
+
+
+def test_the_uis_launchpad_begins_with_the_names_that_were_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in UNKNOWN_NAMES:
+        worded = getattr(dagster._config.validate, name)
+        monkeypatch.setattr(dagster._config.validate, name, suggesting(worded))
+    wrong = {"search": {"beam_sise": 3}, "training": {"learning_rat": 1.0, "xyz": 1}}
+    with pytest.raises(dg.DagsterInvalidConfigError) as refused:
+        launched({"settings": wrong})
+    told = {error.message.partition(" Received unexpected config entr")[0] for error in refused.value.errors}
+    assert told == {
+        "There is no beam_sise (did you mean beam_size?).",
+        "There is no learning_rat (did you mean learning_rate?), no xyz.",
+    }
 
 
 def test_misspelt_and_mistyped_settings_are_all_refused_at_launch(home: Path) -> None:

@@ -362,25 +362,6 @@ def test_a_key_that_no_header_holds_is_one_sentence(key: str, monkeypatch: pytes
     assert "cret" not in str(fault.value)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://localhost:port/v1",
-        "http://localhost:99999/v1",
-        "http://[::1/v1",
-        "http://",
-        "localhost:8000/v1",
-        "ftp://localhost/v1",
-        "http://\ud800/v1",
-        "",
-    ],
-)
-def test_an_endpoint_that_is_no_url_is_one_sentence(url: str):
-    with pytest.raises(UserError, match="is no URL of a server: give one like") as fault:
-        EndpointPolicy(url, "m", 4)
-    assert str(fault.value).endswith(".") and "\n" not in str(fault.value)
-
-
 def test_a_server_that_drips_its_models_does_not_answer():
     async def run() -> None:
         listener = await asyncio.start_server(Dripping(lambda n: (200, {}, "")).connection, "127.0.0.1", 0)

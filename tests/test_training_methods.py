@@ -79,9 +79,9 @@ def test_only_what_it_chose_carries_loss(base: Path):
 
 def test_its_settings_are_its_own_and_their_faults_are_told():
     assert settings_of("Unlikelihood", pull=2.5).pull == 2.5  # type: ignore[attr-defined]
-    with pytest.raises(UserError, match=r"training: pull: Input should be a valid number"):
+    with pytest.raises(UserError, match=r"training\.pull: Input should be a valid number"):
         settings_of("Unlikelihood", pull="much")
-    with pytest.raises(UserError, match=r"training: epochz: there is no such setting"):
+    with pytest.raises(UserError, match=r"training\.epochz: there is no such setting"):
         settings_of("LastMessage", epochz=3)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from browser import chromium, executable
 from playwright.sync_api import Page, expect
 from served_ui import CHAIN, START_SECONDS, Ui, alive, descendants, served
@@ -47,6 +48,8 @@ def test_the_browser_shows_the_graph_materializes_a_partition_and_leads_to_figur
     follows_the_link_to_a_tree(page, ui)
     follows_the_link_to_a_row(page, ui)
     sees_how_the_model_is_exported(page, ui)
+    sees_what_the_next_tick_would_do(page, ui)
+    finds_the_homes_values_in_the_launchpad_and_is_told_what_was_meant(page, ui)
     materializes_a_partition(page, ui)
     sees_that_newer_rows_lie_unused(page, ui)
     sees_the_runs(page, ui)
@@ -137,6 +140,38 @@ def sees_how_the_model_is_exported(page: Page, ui: Ui) -> None:
     page.goto(f"{ui.url}/assets/promotion?view=partitions&partition=001")
     command = f"josh export --model {promoted[0]['policy_digest']} --out model --home {ui.home.root}"
     expect(page.get_by_text(command, exact=True)).to_be_visible()
+
+
+def sees_what_the_next_tick_would_do(page: Page, ui: Ui) -> None:
+    """The schedule's page says whose settings it goes on with; its preview which iteration, and with which."""
+    before = ui.ask(RUNS)
+    page.goto(f"{ui.url}/locations/josh/schedules/weekly_retraining")
+    expect(page.get_by_text("came to promotion, with what its launchpad said")).to_be_visible()
+    expect(page.get_by_text("profile tiny, model")).to_be_visible()
+    expect(page.get_by_text("At 03:00 AM UTC, only on Monday")).to_be_visible()
+    page.get_by_role("button", name="Preview tick result").click()
+    page.get_by_role("button", name="Continue").click()
+    result = page.get_by_role("dialog").filter(has=page.get_by_text("Requested runs (1)"))
+    result.get_by_role("button").first.click()
+    for tag in ("partition: 002", "josh/profile: tiny", "josh/method: sft", "josh/source: as stored"):
+        expect(page.get_by_text(tag, exact=True)).to_be_visible()
+    assert ui.ask(RUNS) == before, "a preview launches nothing"
+
+
+def finds_the_homes_values_in_the_launchpad_and_is_told_what_was_meant(page: Page, ui: Ui) -> None:
+    """Picking an iteration fills in all settings of the last run; a misspelt one is told before it is launched."""
+    page.goto(f"{ui.url}/locations/josh/jobs/iteration/playground")
+    page.get_by_placeholder("Partition").fill("002")
+    page.keyboard.press("Enter")
+    editor = page.locator(".CodeMirror").first
+    editor.get_by_text("retraining_cron").wait_for()
+    offered = yaml.safe_load(str(editor.evaluate("editor => editor.CodeMirror.getValue()")))
+    last = ui.home.settings().model_dump(mode="json", exclude={"profile"})
+    assert offered == {"resources": {"josh": {"config": {"settings": last}}}}
+    editor.click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("resources: {josh: {config: {settings: {training: {learning_rat: 1.0e-4}}}}}")
+    expect(page.get_by_text("There is no learning_rat (did you mean learning_rate?)")).to_be_visible()
 
 
 def materializes_a_partition(page: Page, ui: Ui) -> None:

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from josh_pipeline.core.command import cache_of
 from josh_pipeline.core.environment import Environment, T
 from josh_pipeline.core.errors import RolloutError, UserError, at_fault, failing_as
+from josh_pipeline.core.faults import faults_of
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.progress import TerminalProgress
 from josh_pipeline.core.promises import kept_tasks
 from josh_pipeline.core.world import called
 from josh_pipeline.environments.registry import DEFAULT, environment_class
-from josh_pipeline.settings import faults_of
 
 SETTING_OF = {"corpus": ("corpus", "source"), "semantics": ("goals", "semantics")}
 """Option to the setting of the environment that it is laid over; an environment need not have it."""
@@ -68,7 +68,7 @@ def environment_of(options: argparse.Namespace) -> Environment[Any]:
     try:
         settings = found.Settings.model_validate(values)
     except ValidationError as fault:
-        raise UserError(f"{name} cannot be played so: {faults_of(fault)}.") from None
+        raise UserError(f"{name} cannot be played so: {faults_of(fault, found.Settings)}.") from None
     with TerminalProgress() as progress, at_fault(f"Making environment {name}"):
         environment = found.read(settings, cache_of(options.home), progress)
     kept_tasks(environment)

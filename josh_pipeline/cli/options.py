@@ -2,9 +2,11 @@
 
 import argparse
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from josh_pipeline.core.command import HOME, argument
+from josh_pipeline.core.faults import Place
 from josh_pipeline.environments.registry import BUILT_IN, DEFAULT
 from josh_pipeline.settings import Settings, profile_names
 
@@ -55,6 +57,16 @@ SETTINGS = (
 """Of commands that need the settings of a run: see ``settings_of``."""
 
 
+PLACES: Mapping[str, Place] = {
+    "env": ("environment", "name"),
+    "corpus": ("environment", "corpus", "source"),
+    "seed": ("seed",),
+    "model": ("policy", "model"),
+    "endpoint": ("policy", "endpoint"),
+}
+"""Option of ``SETTINGS`` to the setting that it gives."""
+
+
 def quiet_libraries() -> None:
     """Keep model libraries from drawing bars of their own between ours; to be called before they load."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -67,11 +79,15 @@ def settings_of(home: "Home", options: argparse.Namespace) -> Settings:
     Raises:
         UserError: no such profile, or a faulty setting.
     """
-    given = {name: value for name, value in vars(options).items() if value is not None}
-    environment: dict[str, Any] = {"name": given["env"]} if "env" in given else {}
-    if "corpus" in given:
-        environment["corpus"] = {"source": given["corpus"]}
-    policy = {name: given[name] for name in ("model", "endpoint") if name in given}
-    seed = {"seed": given["seed"]} if "seed" in given else {}
-    sections = {"environment": environment, "policy": policy}
-    return home.settings(options.profile or "", {name: one for name, one in sections.items() if one} | seed)
+    given: dict[str, Any] = {}
+    givers: dict[Place, str] = {}
+    for name, place in PLACES.items():
+        value = getattr(options, name)
+        if value is None:
+            continue
+        givers[place] = f"--{name}"
+        section = given
+        for outer in place[:-1]:
+            section = section.setdefault(outer, {})
+        section[place[-1]] = value
+    return home.settings(options.profile or "", given, givers)

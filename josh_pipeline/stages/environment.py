@@ -22,10 +22,7 @@ def store_environment(step: Step, scope: str) -> Made:
     Raises:
         UserError: there is no such environment or corpus, or it is damaged.
     """
-    settings = step.settings.environment
-    with at_fault(f"Making environment {settings.name}"):
-        environment = environment_class(settings.name).read(settings, step.home.cache, step.progress)
-        found = environment.snapshot()
+    found = read_source(step)
     entities = {name: len(rows) for name, rows in found.entities.items()}
     about = {name: getattr(found, name) for name in ("name", "source", "licence")}
     of = {"corpus_digest": found.digest}
@@ -47,7 +44,7 @@ def store_environment(step: Step, scope: str) -> Made:
         version=found.digest,
         rows=len(found.sources),
         facts={
-            "environment": settings.name,
+            "environment": step.settings.environment.name,
             "corpus": found.name,
             **facts_of(vars(found), "source", "licence", "digest"),
             "dialogues": dict(Counter(one.split for one in found.sources)),
@@ -101,6 +98,28 @@ def changed(step: Step) -> bool:
     environment = stored_environment(step.warehouse, step.settings.environment, current.scope, sources=False)
     stored: str = step.warehouse.written("corpora", current)[0]["corpus_digest"]
     return environment.snapshot().digest != stored
+
+
+def source_changed(step: Step) -> bool:
+    """Whether the source of the settings, read again, holds something else than the store has of it.
+
+    Raises:
+        UserError: it is not in the store, or cannot be read.
+    """
+    current = step.require("corpus", corpus_scope(step.settings))
+    stored: str = step.warehouse.written("corpora", current)[0]["corpus_digest"]
+    return read_source(step).digest != stored
+
+
+def read_source(step: Step) -> Snapshot:
+    """Read what the environment of the settings reads from outside.
+
+    Raises:
+        UserError: there is no such environment or corpus, or it is damaged.
+    """
+    settings = step.settings.environment
+    with at_fault(f"Making environment {settings.name}"):
+        return environment_class(settings.name).read(settings, step.home.cache, step.progress).snapshot()
 
 
 adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)

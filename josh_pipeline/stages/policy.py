@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.stages.runnable import require_runnable
 from josh_pipeline.stages.stage import (
     BASELINE,
     BASELINE_ASSET,
@@ -78,6 +79,7 @@ def line_of(step: Step) -> str:
 
 def store_policy(step: Step, iteration: str) -> Made:
     """Find the policy of an iteration and write it down; see ``resolve_policy``."""
+    require_runnable(step.settings)
     row = resolve_policy(step, iteration)
     return Made(
         row.source,

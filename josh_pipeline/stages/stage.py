@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.faults import faults_of
 from josh_pipeline.core.locks import alone
 from josh_pipeline.core.progress import Progress
-from josh_pipeline.settings import Settings, faults_of
+from josh_pipeline.settings import Settings
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.layout import StageLayout
 from josh_pipeline.store.run_record import record_of
@@ -114,7 +115,7 @@ def base_scope(settings: Settings) -> str:
     The seed is left out: a later run with another seed goes on from the base that is there.
     """
     model = [settings.policy.model, settings.policy.endpoint]
-    if not settings.cold_start.conversations or settings.policy.endpoint is not None:
+    if not settings.taught:
         return content_id("base", model)
     cold_start = settings.cold_start.model_dump(mode="json")
     return content_id("base", model, goals_scope(settings), cold_start, settings.policy.agent)
@@ -144,8 +145,9 @@ def recorded_settings(run: Mapping[str, Any]) -> Settings:
     try:
         return Settings.model_validate(json.loads(run["settings"]))
     except ValidationError as fault:
+        faults = faults_of(fault, Settings)
         raise UserError(
-            f"The settings of run {run['run_id']} are of another release of this project ({faults_of(fault)}): "
+            f"The settings of run {run['run_id']} are of another release of this project ({faults}): "
             "run that iteration again with this release, or read it with the other."
         ) from None
 

@@ -1,6 +1,7 @@
 """A home: the folder that holds a store, its model files, Dagster's records, downloads and reports."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import yaml
 
 from josh_pipeline.core.command import home_root
 from josh_pipeline.core.errors import UserError, quoted
+from josh_pipeline.core.faults import Place
 from josh_pipeline.settings import Settings, load_settings
 from josh_pipeline.store.layout import Layout
 from josh_pipeline.store.warehouse import Warehouse
@@ -91,19 +93,25 @@ class Home:
         """Where settings of a digest are kept; ``last`` are those of the last run."""
         return self.root / "settings" / f"{name}.yaml"
 
-    def settings(self, profile: str = "", overrides: dict[str, object] | None = None) -> Settings:
+    def settings(
+        self, profile: str = "", overrides: dict[str, object] | None = None, givers: Mapping[Place, str] | None = None
+    ) -> Settings:
         """Read settings.
 
         Args:
             profile: a shipped profile, a YAML file, or the digest of settings that this home has kept;
                 empty for those of the last run, or ``quickstart`` where there was none.
             overrides: nested mapping laid over them.
+            givers: what gave them, for faults to name; see ``load_settings``.
 
         Raises:
             UserError: there is no such profile, or a setting is faulty.
         """
         kept = self.settings_file(profile or "last")
-        return load_settings(str(kept) if kept.is_file() else profile or "quickstart", overrides)
+        if not kept.is_file():
+            return load_settings(profile or "quickstart", overrides, givers)
+        called = f"the run of settings {profile}" if profile else "the last run of this home"
+        return load_settings(str(kept), overrides, givers, called)
 
 
 def home_at(path: str | Path | None, layout: Layout) -> Home:

@@ -111,7 +111,12 @@ class Method(ABC, Generic[S]):
         Raises:
             UserError: TRL has none.
         """
-        raise UserError(f"TRL has no trainer for training.method {self.settings.method}: set training.packed to true.")
+        raise without_trainer(self.settings.method)
+
+
+def without_trainer(name: str) -> UserError:
+    """Return what is raised for a method that TRL does not train, where ``training.packed`` is false."""
+    return UserError(f"TRL has no trainer for training.method {name}: set training.packed to true.")
 
 
 def method_class(name: str) -> type[Method[Any]]:
