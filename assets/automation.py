@@ -138,7 +138,8 @@ def retraining_schedule(automation: AutomationSettings, loaded: str) -> dg.Sched
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description="Once switched on: the iteration that josh iterate would run next, which is the one after "
         "the last promotion, or a new attempt at one that was refused or is unfinished. 'Preview tick result' shows "
-        "which, with which settings, or why nothing is asked for; the run's tags repeat it. The settings are those of "
+        "which, with which settings, or why nothing is asked for, and begins its partition; the run's tags repeat it. "
+        "The settings are those of "
         "the home's last run: of the last josh iterate, or of a run in this UI that made cold_start or came to "
         f"promotion, with what its launchpad said. Reruns of other single assets do not count. {loaded} The source is "
         f"taken {again} (automation.refresh_corpus). {TAKES_EFFECT.format(cron='retraining_cron')}",
@@ -192,7 +193,7 @@ def audit_schedule(automation: AutomationSettings) -> dg.ScheduleDefinition:
     "hours took automation.hours_a_day hours (settings of the home's last run). What it waits for is the "
     "skip reason of its last tick.",
 )
-def next_round(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+def next_round(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Request the iteration after the last promotion."""
     found = [
         context.instance.get_latest_materialization_event(dg.AssetKey(asset))
@@ -235,8 +236,11 @@ def next_round(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipRe
             f"Iteration {following} is next, but this sensor's runs took {hours:.1f} hours of the last 24, "
             f"and automation.hours_a_day is {limits.hours_a_day:g}: it goes on by itself when they are fewer."
         )
-    context.instance.add_dynamic_partitions(str(ITERATIONS.name), [following])
-    return request(home, settings, following, run_key)
+    # Dagster adds the partition with the run, and none where somebody only looks what a tick would do.
+    return dg.SensorResult(
+        run_requests=[request(home, settings, following, run_key)],
+        dynamic_partitions_requests=[ITERATIONS.build_add_request([following])],
+    )
 
 
 def hours_used(instance: dg.DagsterInstance, now: datetime) -> float:

@@ -40,6 +40,7 @@ def base_evaluation(context: dg.AssetExecutionContext, josh: JoshResource) -> dg
             done = stage.run(step, iteration)
             metadata |= told(stage, step, done, iteration)
             checks += [judged(check, done.verdicts[check.name]) for check in stage.checks]
+        step.home.remember_settings(step.settings)
     report_renewed(context, done, iteration)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(done.version),

@@ -10,7 +10,7 @@ from assets.pages import PAGES_OF, judged, sample, table
 from assets.resources import JoshResource
 from josh_pipeline.audit.text import not_holding, standing
 from josh_pipeline.audit.whole import audit_home, store_digest
-from josh_pipeline.stages import promotion
+from josh_pipeline.stages import cold_start, promotion
 from josh_pipeline.stages.registry import BY_NAME
 from josh_pipeline.stages.stage import BASELINE_ASSET, Check, Made, Stage, Step
 from josh_pipeline.store.schema import columns
@@ -22,6 +22,9 @@ LOOP_POOL = "loop"
 """One run of the loop at a time: an iteration needs what the one before promoted."""
 
 OWNERS = ["team:josh"]
+
+SETTLING = (cold_start.STAGE, promotion.STAGE)
+"""Schedule, sensor and josh iterate go on with the settings of a run that came here, not with those of other reruns."""
 
 
 def asset_of(stage: Stage) -> dg.AssetsDefinition:
@@ -45,6 +48,8 @@ def asset_of(stage: Stage) -> dg.AssetsDefinition:
         iteration = context.partition_key if partitions else None
         with josh.step(context) as step:
             done = stage.run(step, iteration)
+            if stage in SETTLING:
+                step.home.remember_settings(step.settings)
             scope = iteration or done.generation.scope
             shown = sample(step, stage.sample, [scope]) if stage.sample else {}
             found = told(stage, step, done, scope)

@@ -72,7 +72,9 @@ def serve(arguments: list[str], url: str) -> int:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, stop)
     # Dagster ignores the signals that its parent ignored, as a shell's background jobs do.
-    child = subprocess.Popen(arguments, start_new_session=True, preexec_fn=default_signals)
+    # A gql.py in the folder where somebody starts this is not the package of that name.
+    environment = os.environ | {"PYTHONSAFEPATH": "1"}
+    child = subprocess.Popen(arguments, env=environment, start_new_session=True, preexec_fn=default_signals)
     try:
         if answers(child, url):
             print(f"Open {url}  (Ctrl-C stops it)", flush=True)

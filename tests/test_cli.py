@@ -77,6 +77,22 @@ def test_an_environment_and_a_corpus_are_laid_over_the_settings(home: Path) -> N
         settings_of(open_home(), parser().parse_args(["evaluate", "--env", "nowhere.py:None"]))
 
 
+def test_a_corpus_and_a_model_in_this_folder_are_kept_by_a_path_that_holds_elsewhere(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("corpus", "mine", "sample", "smollm2"):
+        (tmp_path / name).mkdir()
+
+    def chosen(corpus: str, model: str) -> tuple[str, str]:
+        settings = settings_of(open_home(), parser().parse_args(["evaluate", "--corpus", corpus, "--model", model]))
+        return settings.environment.model_dump()["corpus"]["source"], settings.policy.model
+
+    assert chosen("corpus", "./mine") == (str(tmp_path / "corpus"), str(tmp_path / "mine"))
+    assert chosen("sample", "smollm2") == ("sample", "smollm2"), "what is built in is no folder"
+    assert chosen("http://host/corpus.zip", "org/model") == ("http://host/corpus.zip", "org/model")
+
+
 def test_iterate_ends_with_scores_and_a_report_that_scores_and_report_repeat(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,6 +78,10 @@ def test_an_endpoint_is_evaluated_and_its_rows_are_kept_but_nothing_is_trained(
     policies = warehouse.rows("SELECT policy_digest FROM current_policies WHERE iteration = '000'")
     assert policies == [{"policy_digest": found["policy"]}]
 
+    before = open_home().settings()
+    assert main(["evaluate", "--endpoint", endpoint, "--model", "another", "--number", "1"]) == 0
+    assert open_home().settings() == before, "only looking at another model is no run that others go on from"
+
 
 def test_the_conversation_from_python_in_the_docs_is_held_as_it_is_printed_there(endpoint: str) -> None:
     page = (Path(__file__).parent.parent / "docs" / "serve.md").read_text()

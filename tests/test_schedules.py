@@ -83,6 +83,8 @@ def test_definitions_are_loaded_without_making_a_home(tmp_path: Path, monkeypatc
 def test_an_endpoints_policy_is_not_retrained(home: Home, instance: dg.DagsterInstance) -> None:
     settings = home.settings("", {"policy": {"endpoint": "http://localhost:1/v1"}})
     prepare(step_of(home, settings, "endpoint"))
+    assert isinstance(scheduled(instance), dg.RunRequest), "what only prepares or evaluates is no run to go on from"
+    home.remember_settings(settings)
     assert "whose weights cannot be trained here" in str(scheduled(instance))
 
 

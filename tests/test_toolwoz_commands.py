@@ -86,6 +86,11 @@ def test_every_line_starts_from_nothing():
     assert [answer["reward"] for answer in replayed(lines)] == [0.5, 0.0]
 
 
+def test_a_dialogue_may_be_named_by_its_general_name_too():
+    named = line("MUL0001", ("search_restaurant", INDIAN))
+    assert replayed([named.replace("dialogue_id", "source_id")]) == replayed([named])
+
+
 MALFORMED = [
     "",
     "\n",

@@ -356,10 +356,9 @@ def find_row(context: Context, prefix: str) -> dict[str, Any]:
     )
     ids = {row["row_id"] for row in found}
     if len(ids) != 1:
-        number = "No training row begins" if not ids else f"{len(ids)} training rows begin"
-        raise UserError(
-            f"{number} with {prefix!r}: give an iteration of this home, or a row_id of the table preference_rows."
-        )
+        advice = "give an iteration of this home, or a row_id of the table preference_rows"
+        none = f"No training row begins with {prefix!r}: {advice}."
+        raise UserError(f"{len(ids)} training rows begin with {prefix!r}: give more digits." if ids else none)
     return found[0]
 
 

@@ -127,7 +127,8 @@ def read_line(environment: Environment[T], line: str) -> tuple[T, Sequence[tuple
         raise UserError(f"The line is not JSON that can be read ({type(fault).__name__}).") from None
     if not isinstance(record, dict):
         raise UserError(f"The line is not an object of the form {form}.")
-    name, calls, replies = record.get(environment.id_name), record.get("calls"), record.get("replies", [])
+    name = record.get(environment.id_name, record.get("source_id"))
+    calls, replies = record.get("calls"), record.get("replies", [])
     if not isinstance(name, str) or not isinstance(calls, list):
         raise UserError(f"The line is not of the form {form}.")
     task = environment.listed_task(name)

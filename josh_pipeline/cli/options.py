@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from josh_pipeline.core.command import HOME, argument
@@ -73,6 +74,12 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
 
 
+def from_here(value: str) -> str:
+    """Return the path of a file or folder that is named from here so that it holds elsewhere; else what was given."""
+    path = Path(value).expanduser()
+    return str(path.absolute()) if value not in ("sample", "smollm2") and path.exists() else value
+
+
 def settings_of(home: "Home", options: argparse.Namespace) -> Settings:
     """Lay the options of ``SETTINGS`` over the profile, or over the settings of the home's last run.
 
@@ -89,5 +96,5 @@ def settings_of(home: "Home", options: argparse.Namespace) -> Settings:
         section = given
         for outer in place[:-1]:
             section = section.setdefault(outer, {})
-        section[place[-1]] = value
+        section[place[-1]] = from_here(value) if name in ("corpus", "model") else value
     return home.settings(options.profile or "", given, givers)

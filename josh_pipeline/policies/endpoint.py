@@ -205,7 +205,7 @@ def _refusal(response: httpx.Response) -> RolloutError:
     text = storable_text(" ".join(response.text.split())[:300])
     if "context" in text and ("length" in text or "maximum" in text):
         return RolloutError("context_length", text)
-    hint = " (is the URL right, up to its /v1, and the model's name?)" if response.status_code == 404 else ""
+    hint = " (is the URL right, up to its /v1, and the model's name?)" if response.status_code in (404, 405) else ""
     fault = _RefusedError if response.status_code in MALFORMED_STATUS else RolloutError
     return fault("endpoint", f"HTTP {response.status_code}: {text}{hint}")
 

@@ -79,7 +79,6 @@ def make_base(step: Step, scope: str) -> Made:
         "cold_start_curves": curve_records(result.curve) if result else [],
     }
     generation = step.warehouse.publish("cold_start", scope, step.run_id, tables, inputs)
-    step.home.remember_settings(step.settings)
     rewards = [one.reward for one in demonstrations]
     return Made(
         generation,

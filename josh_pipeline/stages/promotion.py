@@ -42,8 +42,6 @@ def promote(step: Step, iteration: str) -> Made:
     generation = step.warehouse.publish("promotion", iteration, step.run_id, {"promotions": [row]}, inputs)
     following, was_run = successor(step.warehouse, iteration, policy.line)
     renewed = resolve_policy(step, following) if promoted and was_run else None
-    # What schedule and sensor go on with: the settings of a whole round, not of a single stage's rerun.
-    step.home.remember_settings(step.settings)
     return Made(
         generation,
         version=f"{candidate.policy_digest}-{promoted}",

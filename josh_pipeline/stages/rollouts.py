@@ -163,8 +163,8 @@ def stored_tree(warehouse: Warehouse, rollout: str) -> Tree:
     """
     records = warehouse.rows("SELECT * FROM trees WHERE starts_with(rollout_id, ?)", [rollout])
     if len(records) != 1:
-        number = "No rollout begins" if not records else f"{len(records)} rollouts begin"
-        raise UserError(f"{number} with {rollout!r}: take an id from the report or the table trees.")
+        none = f"No rollout begins with {rollout!r}: take an id from the report or the table trees."
+        raise UserError(f"{len(records)} rollouts begin with {rollout!r}: give more digits." if records else none)
     return trees_from_records(records, nodes_of(warehouse, [records[0]["rollout_id"]]))[0]
 
 
