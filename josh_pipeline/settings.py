@@ -98,6 +98,9 @@ class SearchSettings(Section):
     goals: int = Field(926, ge=1, description="Training goals rolled out in an iteration.")
     beam_size: int = Field(8, ge=1, description="Branches that are alive at once in a tree.")
     children: int = Field(2, ge=1, description="Children of a leaf at most, where the beam has room for them.")
+    collapse: Literal["first", "all"] = Field(
+        "first", description="What survives a reward: the first branch that earned it, or all that earned the same."
+    )
     merge_twins: bool = Field(
         False, description="End a branch that says to the letter what its elder sibling says; others take its place."
     )

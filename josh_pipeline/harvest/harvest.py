@@ -34,6 +34,7 @@ Refusal = Literal[
     "error_turn",  # message: desirable, but its turn never came to speak
     "unreadable",  # message: desirable, but it neither called nor spoke
     "cut_off",  # message: desirable, but the token limit ended it, not the model
+    "unrewarded",  # message: golden, but it follows the last rewarded call; partial mode only
     "desirable_elsewhere",  # undesirable message: the same one is desirable after that prompt
     "duplicate",  # row: the same row came from another node before
 ]
@@ -117,7 +118,7 @@ def harvest(
         method: its name in the settings.
         kind: what the method learns from.
         mode: ``paper`` takes trees with full reward whose golden path holds no error; ``partial``
-            takes any earned reward, and puts no loss on error turns.
+            takes any earned reward, and puts no loss on error turns and on what follows the last rewarded call.
         forbidden_goals: their trees are refused; see ``held_out``.
     """
     basket = _Basket()
@@ -126,16 +127,16 @@ def harvest(
         for tree in trees:
             end = tree.golden_end
             if end is not None and _tree_refusal(tree, end, mode, forbidden_goals) is None:
-                desirable |= {reply.key for reply in _replies(tree, end) if reply.refusal is None}
+                desirable |= {reply.key for reply in _replies(tree, end, mode) if reply.refusal is None}
     for tree in trees:
         end = tree.golden_end
         refusal = _tree_refusal(tree, end, mode, forbidden_goals)
         if end is None or refusal is not None:
             basket.refused[refusal or "too_little_reward"] += 1
         elif kind == "conversations":
-            _add_conversation(basket, tree, end, method)
+            _add_conversation(basket, tree, end, method, mode)
         else:
-            _add_preferences(basket, tree, end, method, kind, desirable)
+            _add_preferences(basket, tree, end, method, kind, mode, desirable)
     return basket.result()
 
 
@@ -166,7 +167,7 @@ def harvest_unfiltered(
     while decks and len(basket.rows) < rows:
         for tree, leaves in decks:
             if len(basket.rows) < rows:
-                _add_conversation(basket, tree, leaves.pop(), "sft")
+                _add_conversation(basket, tree, leaves.pop(), "sft", "paper")
         decks = [(tree, leaves) for tree, leaves in decks if leaves]
     return basket.result()
 
@@ -190,19 +191,35 @@ def _source(tree: Tree) -> Provenance:
     return Provenance(tree.goal_id, tree.rollout_id, tree.policy_digest)
 
 
-def _replies(tree: Tree, end: Node) -> Iterator[_Reply]:
+def _replies(tree: Tree, end: Node, mode: Mode) -> Iterator[_Reply]:
     """Yield the sampled messages from the root to a node, in order."""
     walk = tree.walk(end)
     before: Conversation = ()
     error_turns = _error_turns(walk)
     for node in walk:
-        yield from _replies_in(tree, node, before, node.node_id in error_turns)
+        rewarded = _rewarded_calls(node) if node is end and mode == "partial" else None
+        yield from _replies_in(tree, node, before, node.node_id in error_turns, rewarded)
         before += node.messages
 
 
-def _replies_in(tree: Tree, node: Node, before: Conversation, error_turn: bool) -> Iterator[_Reply]:
+def _rewarded_calls(node: Node) -> int | None:
+    """Count a node's calls up to the last that earned; None where it earned otherwise, or nothing."""
+    earners = [(place, set(call.earned)) for place, call in enumerate(node.calls, start=1) if call.earned]
+    by_calls: set[int] = set().union(*(earned for _, earned in earners))
+    return earners[-1][0] if earners and by_calls.issuperset(node.earned) else None
+
+
+def _replies_in(
+    tree: Tree, node: Node, before: Conversation, error_turn: bool, rewarded: int | None = None
+) -> Iterator[_Reply]:
+    """Yield a node's sampled messages, in order.
+
+    Args:
+        rewarded: calls of the node after which nothing was earned any more; None: that is not asked.
+    """
     system, tools = _told(tree, node)
     drawn = iter(node.completions)  # the sentence that closes an error turn comes last and has none
+    made = 0
     for index, message in enumerate(node.messages):
         if message.role != "assistant" or (completion := next(drawn, None)) is None:
             continue
@@ -216,8 +233,11 @@ def _replies_in(tree: Tree, node: Node, before: Conversation, error_turn: bool) 
             refusal = "unreadable"
         elif completion.finish_reason == "length":
             refusal = "cut_off"  # A template would close it, and so teach to stop there.
+        elif rewarded is not None and made >= rewarded:
+            refusal = "unrewarded"
         name = prompt_id(tools, prompt)
         yield _Reply(node, tools, prompt, name, message, completion.token_ids, refusal)
+        made += len(message.tool_calls)
 
 
 def _error_turns(walk: Sequence[Node]) -> frozenset[str]:
@@ -233,9 +253,9 @@ def _error_turns(walk: Sequence[Node]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _add_conversation(basket: _Basket, tree: Tree, end: Node, method: str) -> None:
+def _add_conversation(basket: _Basket, tree: Tree, end: Node, method: str, mode: Mode) -> None:
     """Add a conversation: a row for each stretch in which the agent was told the same."""
-    replies = {len(reply.prompt) - 1: reply for reply in _replies(tree, end)}
+    replies = {len(reply.prompt) - 1: reply for reply in _replies(tree, end, mode)}
     for reply in replies.values():
         if reply.refusal is not None:
             basket.refused[reply.refusal] += 1
@@ -246,9 +266,9 @@ def _add_conversation(basket: _Basket, tree: Tree, end: Node, method: str) -> No
         first = max(len(before) - 1, 0)  # The user's message that the stretch answers stands in its side.
         talk = before + tuple(message for node in nodes for message in node.messages)
         said = [_said(talk[place], replies.get(place)) for place in range(first, len(talk))]
-        while said and said[-1].message.role != "assistant":
+        while said and not said[-1].train:
             said.pop()
-        if any(one.train for one in said):
+        if said:
             found += 1
             side = Side(tuple(said), "desirable")
             row = Row(method, _source(tree), tools, (system, *talk[:first]), (side,))
@@ -265,7 +285,13 @@ def _said(message: Message, reply: _Reply | None) -> Said:
 
 
 def _add_preferences(
-    basket: _Basket, tree: Tree, end: Node, method: str, kind: Kind, desirable_everywhere: AbstractSet[tuple[str, str]]
+    basket: _Basket,
+    tree: Tree,
+    end: Node,
+    method: str,
+    kind: Kind,
+    mode: Mode,
+    desirable_everywhere: AbstractSet[tuple[str, str]],
 ) -> None:
     """Add one tree's desirable messages and their rivals.
 
@@ -273,7 +299,7 @@ def _add_preferences(
     message that is desirable after the same prompt in any tree is not called undesirable.
     """
     desirable: list[_Reply] = []
-    for one in _replies(tree, end):
+    for one in _replies(tree, end, mode):
         if one.refusal is None:
             desirable.append(one)
         else:

@@ -64,7 +64,6 @@ def relabel(tree: Tree, world: World) -> Labels:
         ) + (False,) * (len(node.calls) - len(made))
     collected: frozenset[int] = frozenset()
     earned: dict[str, tuple[int, ...]] = {node.node_id: () for node in tree.nodes}
-    golden: set[str] = set()
     successful: set[str] = set()
     last: Node | None = None
     for number in range(1, tree.rounds + 1):
@@ -77,11 +76,10 @@ def relabel(tree: Tree, world: World) -> Labels:
                 if new:
                     earners.append(node)
         if earners:
-            first = earners[0]
-            golden.update(step.node_id for step in tree.walk(first))
+            last = earners[0]
             successful.update(step.node_id for node in earners for step in tree.walk(node))
-            collected |= frozenset(earned[first.node_id])
-            last = first
+            collected |= frozenset(earned[last.node_id])
+    golden = {step.node_id for step in tree.walk(last)} if last is not None else set()
     try:
         reward = judged(worlds[last.node_id], tree.conversation(last)) if last is not None else 0.0
     except RolloutError:  # as in the search, whose tree failed there

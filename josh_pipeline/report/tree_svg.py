@@ -1,11 +1,11 @@
 """A search tree as SVG, a box with words for each turn; the page's style paints it.
 
-Rounds run down, branches lie side by side. The search collapses to the golden leaf whenever a reward is
-earned, so a tree is a chain of small trees (segments). Each is laid out tidily by contours (Reingold and
-Tilford 1981) and hung below the golden leaf it grows from. The picture stays about as wide as the beam,
-however many rounds it has.
+Rounds run down, branches lie side by side. Where the search collapsed to a single leaf another small tree
+(segment) begins. Each is laid out tidily by contours (Reingold and Tilford 1981) and hung below the leaf it
+grows from. The picture stays about as wide as the beam, however many rounds it has.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -50,21 +50,24 @@ def children_of(tree: Tree) -> dict[str, list[Node]]:
     return children
 
 
-def collapsed(node: Node) -> bool:
-    """True for a golden leaf on which the tree collapsed: it earned, and it was the first to."""
-    return node.golden and bool(node.earned)
+def collapses(tree: Tree) -> frozenset[str]:
+    """Return the nodes to which alone the tree collapsed: they earned, and of their round nothing else went on."""
+    went_on = Counter(node.round for node in tree.nodes if node.end is None)
+    earned = (node for node in tree.nodes if node.golden and node.earned)
+    return frozenset(node.node_id for node in earned if went_on[node.round] == (node.end is None))
 
 
 def lay_out(tree: Tree) -> Placement:
     """Place every node of a tree."""
-    children = children_of(tree)
+    children, stops = children_of(tree), collapses(tree)
     segments: list[tuple[Node, dict[str, float]]] = []
     roots = [tree.nodes[0]]
     while roots:
         root = roots.pop()
-        offsets, _, _ = _place(root, children, is_root=True)
+        below = {**children, **dict.fromkeys(stops - {root.node_id}, ())}
+        offsets, _, _ = _place(root, below)
         segments.append((root, offsets))
-        roots += [n for n in tree.nodes if n.node_id in offsets and collapsed(n) and n is not root]
+        roots += [n for n in tree.nodes if n.node_id in offsets and n.node_id in stops and n is not root]
     columns = max(max(o.values()) - min(o.values()) + 1 for _, o in segments)
     x: dict[str, float] = {}
     for root, offsets in segments:
@@ -76,11 +79,9 @@ def lay_out(tree: Tree) -> Placement:
     return Placement(x, columns, max(node.round for node in tree.nodes))
 
 
-def _place(
-    node: Node, children: Mapping[str, Sequence[Node]], is_root: bool = False
-) -> tuple[dict[str, float], list[float], list[float]]:
-    """Offsets of a subtree from its root, down to the next collapse, and its left and right contour by depth."""
-    below = () if collapsed(node) and not is_root else children[node.node_id]
+def _place(node: Node, children: Mapping[str, Sequence[Node]]) -> tuple[dict[str, float], list[float], list[float]]:
+    """Offsets of a subtree from its root, and its left and right contour by depth."""
+    below = children[node.node_id]
     if not below:
         return {node.node_id: 0.0}, [0.0], [0.0]
     offsets: dict[str, float] = {}
@@ -169,11 +170,11 @@ def _edges(drawn: DrawnTree, canvas: Canvas) -> list[str]:
 
 def _rounds(drawn: DrawnTree, canvas: Canvas) -> list[str]:
     """Names of the rounds in the gutter, and a dotted line below each at which the tree collapsed."""
-    shapes = []
+    shapes, stops = [], collapses(drawn.tree)
     for round_ in range(canvas.layout.rounds + 1):
         y = canvas.y(round_)
         shapes.append(_text(GUTTER - 16, y + HEIGHT / 2 + 4, f"round {round_}" if round_ else "opening", "round muted"))
-        if any(collapsed(n) and n.end is None and n.round == round_ for n in drawn.tree.nodes):
+        if any(n.node_id in stops and n.end is None and n.round == round_ for n in drawn.tree.nodes):
             line = y + HEIGHT + (ROUND - HEIGHT) * 0.62
             shapes.append(
                 f'<line class="collapse" x1="8" x2="{canvas.width - 8:.0f}" y1="{line:.1f}" y2="{line:.1f}"/>'

@@ -12,7 +12,7 @@ from josh_pipeline.core.words import number_of
 from josh_pipeline.harvest.rows import Side
 from josh_pipeline.report.pages import Bubble, bubbles, page
 from josh_pipeline.report.tree import DrawnTree, load_drawn_tree
-from josh_pipeline.report.tree_svg import boxes, children_of, collapsed
+from josh_pipeline.report.tree_svg import boxes, children_of, collapses
 from josh_pipeline.report.words import call_text, result_text, short_end, shortened, spoken, user_words
 from josh_pipeline.search.tree import Node
 from josh_pipeline.store.warehouse import Warehouse
@@ -42,13 +42,13 @@ def tree_text(drawn: DrawnTree) -> RenderableType:
         Text(f"  ({index + 1}) {text}: {where}", style="green" if index in tree.earned else "dim")
         for index, (text, where) in enumerate(drawn.milestones)
     ]
-    children = children_of(tree)
-    roots = [node for node in tree.nodes if node.round == 0 or (collapsed(node) and children[node.node_id])]
+    children, stops = children_of(tree), collapses(tree)
+    roots = [node for node in tree.nodes if node.round == 0 or (node.node_id in stops and children[node.node_id])]
     parts = []
     for root in roots:
         after = Text(f"after round {root.round}", style="bold yellow")
         parts.append(Branches(after if root.round else _turn(drawn, root), guide_style="dim"))
-        _grow(drawn, parts[-1], children[root.node_id], children)
+        _grow(drawn, parts[-1], children[root.node_id], {**children, **dict.fromkeys(stops, ())})
     failure = [Text(f"failed ({tree.failure}): {tree.failure_message}", style="red")] if tree.failure else []
     unused = [Text(sentence, style="red") for sentence in drawn.unused]
     return Group(head, *failure, *unused, *rewards, *parts)
@@ -58,11 +58,10 @@ def _grow(drawn: DrawnTree, branches: Branches, below: Sequence[Node], children:
     """Add subtrees; turns that follow each other without branching share one entry."""
     for node in below:
         chain = [node]
-        while not collapsed(chain[-1]) and len(children[chain[-1].node_id]) == 1:
+        while len(children[chain[-1].node_id]) == 1:
             chain.append(children[chain[-1].node_id][0])
         entry = branches.add(Group(*(_turn(drawn, step) for step in chain)))
-        if not collapsed(chain[-1]):
-            _grow(drawn, entry, children[chain[-1].node_id], children)
+        _grow(drawn, entry, children[chain[-1].node_id], children)
 
 
 def _turn(drawn: DrawnTree, node: Node) -> Text:

@@ -174,10 +174,11 @@ class _Search:
             self.rounds += 1
             live = await self.agents_step(self.expand(live))
             self.branches = self.branches + live
-            if golden := self.reward(live):
-                live = [golden]
+            live = self.reward(live)
             await concurrently(self.user_step(leaf) for leaf in live if not (leaf.end or leaf.open_requests))
         if self.golden is not None:
+            for node in self.golden.lineage():
+                node.golden = True
             self.judge(self.golden)
 
     def survivors(self, leaves: list[_Branch]) -> list[_Branch]:
@@ -299,24 +300,25 @@ class _Search:
         leaf.open_requests = 0 if ended else made
         leaf.turns += ended
 
-    def reward(self, leaves: list[_Branch]) -> _Branch | None:
-        """Mark and collapse: return the golden leaf if any leaf earned something in this round."""
+    def reward(self, leaves: list[_Branch]) -> list[_Branch]:
+        """Mark and collapse where leaves earned something in this round; return those that are left."""
         earners = [leaf for leaf in leaves if leaf.earned]
         if not earners:
-            return None
+            return leaves
         self.golden = golden = earners[0]
-        for node in golden.lineage():
-            node.golden = True
         for earner in earners:
             for node in earner.lineage():
                 node.successful = True
         self.collected |= frozenset(golden.earned)
+        solved = self.collected >= self.world.all_milestones
+        together = self.settings.collapse == "all" and not solved
+        kept = [leaf for leaf in earners if leaf is golden or (together and leaf.earned == golden.earned)]
         for leaf in leaves:
-            if leaf is not golden and leaf.end is None:
+            if leaf not in kept and leaf.end is None:
                 leaf.end = "pruned"
-        if self.collected >= self.world.all_milestones:
+        if solved:
             golden.end = "solved"
-        return golden
+        return kept
 
     def judge(self, golden: _Branch) -> None:
         """Let the world say what the golden conversation was worth."""

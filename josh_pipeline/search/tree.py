@@ -30,7 +30,7 @@ class Node:
             sentence of an error turn excepted.
         calls: executed calls, in order.
         earned: milestones newly earned in this turn.
-        golden: the first leaf in tree order that earned in its round, or an ancestor of one.
+        golden: it lies on the way to the last reward: to the leaf, first in tree order, that earned it.
         successful: a leaf that earned in its round, or an ancestor of one.
         error_turn: the requests of the turn were used up without speaking.
         failure, failure_message: the branch failed and died here.
