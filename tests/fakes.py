@@ -28,6 +28,7 @@ from josh_pipeline.settings import SearchSettings
 LEVERS = st.fixed_dictionaries(
     {
         "step_by": st.sampled_from(["turn", "action"]),
+        "collapse": st.just("all"),
         "children": st.integers(1, 4),
         "merge_twins": st.just(True),
         "redraws": st.integers(0, 2),

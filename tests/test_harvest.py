@@ -179,7 +179,9 @@ def test_paper_drops_a_golden_path_with_an_error_that_partial_keeps():
     tree = grow(said("GET x", "GET a", "here"), "a")
     assert tree.reward == 1.0
     assert harvest([tree], "kto", "paper", NOBODY).refused == {"error_on_golden_path": 1}
-    assert len(harvest([tree], "kto", "partial", NOBODY).rows) == 3
+    partial = harvest([tree], "kto", "partial", NOBODY)
+    assert texts(partial.rows) == [("GET x", True), ("GET a", True)]
+    assert partial.refused == {"unrewarded": 1}
 
 
 def test_error_turns_and_unreadable_replies_carry_no_loss():
@@ -190,15 +192,15 @@ def test_error_turns_and_unreadable_replies_carry_no_loss():
         for one in row.sides[0].said
         if one.message.role == "assistant" and not one.message.error
     ]
-    assert [text for text, _ in said_and_trained] == ["GET x", "GET y", "?", "hm", "GET a", "bye"]
-    assert [train for _, train in said_and_trained] == [False, False, False, True, True, True]
+    assert [text for text, _ in said_and_trained] == ["GET x", "GET y", "?", "hm", "GET a"]
+    assert [train for _, train in said_and_trained] == [False, False, False, True, True]
 
 
 def test_a_turn_that_recovers_from_an_unreadable_reply_trains_the_rest():
     tree = grow(said("?", "GET a", "here"), "a")
     result = harvest([tree], "kto", "partial", NOBODY)
-    assert texts(result.rows) == [("GET a", True), ("here", True)]
-    assert result.refused == {"unreadable": 1}
+    assert texts(result.rows) == [("GET a", True)]
+    assert result.refused == {"unreadable": 1, "unrewarded": 1}
 
 
 def test_a_message_that_the_token_limit_cut_is_not_learned_but_the_rest_of_its_conversation_is():
@@ -217,6 +219,23 @@ def test_the_fallback_sentence_is_nobodys_row():
         assert result.rows == () and result.refused["error_turn"] == 3
 
 
+def test_what_follows_the_last_rewarded_call_is_learned_by_the_paper_alone():
+    """Nothing was earned after it, so nobody knows whether it was any good."""
+    tree = grow(said("GET a", "here", "GET b", "sorry, nothing"), "abc", max_rounds=2)
+    (row,) = harvest([tree], "sft", "partial", NOBODY).rows
+    assert trained_texts(row) == ["GET a", "here", "GET b"] and row.sides[0].said[-1].train
+    solved = grow(said("GET a", "sorry, nothing"), "a")
+    (row,) = harvest([solved], "sft", "paper", NOBODY).rows
+    assert trained_texts(row) == ["GET a", "sorry, nothing"]
+
+
+def test_what_was_earned_by_ending_a_turn_rewards_the_whole_turn():
+    tree = grow(said("GET a", "here"), world=MoodyWorld("ah"), max_rounds=1)
+    assert tree.nodes[1].earned != tree.nodes[1].calls[0].earned, "the turn earned something by its end"
+    rows = harvest([tree], "sft", "partial", NOBODY).rows
+    assert [text for row in rows for text in trained_texts(row)] == ["GET a", "here"]
+
+
 def test_stepping_by_action_refuses_the_whole_error_turn():
     tree = grow(said("GET x", "GET y", "hm", "GET a", "here"), "a", step_by="action", max_requests=2, beam_size=2)
     (row,) = harvest([tree], "sft", "partial", NOBODY).rows
@@ -224,8 +243,8 @@ def test_stepping_by_action_refuses_the_whole_error_turn():
 
 
 def test_the_sft_row_ends_with_the_agents_last_message_and_trains_the_agent_only():
-    tree = grow(said("GET a", "here"), "ab", max_rounds=1)
-    (row,) = harvest([tree], "sft", "partial", NOBODY).rows
+    tree = grow(said("GET a", "here"), "a", max_rounds=1)
+    (row,) = harvest([tree], "sft", "paper", NOBODY).rows
     assert [m.role for m in row.prompt] == ["system"]
     _, call, result, _ = side = row.sides[0].said
     assert [one.message.role for one in side] == ["user", "assistant", "tool", "assistant"]

@@ -292,6 +292,7 @@ def test_equal_seeds_give_equal_trees_in_any_order_of_completion(seed, beam, lev
 def assert_sound(tree: Tree, beam: int) -> None:
     """What holds for every tree."""
     collected: list[int] = []
+    last: Node | None = None
     for number in range(1, tree.rounds + 1):
         nodes = in_round(tree, number)
         twins = [node for node in nodes if node.end == "merged"]
@@ -301,18 +302,19 @@ def assert_sound(tree: Tree, beam: int) -> None:
         earners = [n for n in nodes if n.earned]
         assert all(n.successful for n in earners)
         if earners:
-            golden = earners[0]
-            assert golden.golden and not set(golden.earned) & set(collected)
-            collected += golden.earned
+            last = earners[0]
+            assert not set(last.earned) & set(collected)
+            collected += last.earned
             survivors = {n.parent_id for n in in_round(tree, number + 1)}
-            assert survivors <= {golden.node_id}
+            assert survivors <= {n.node_id for n in earners if n.earned == last.earned}
+    assert {n.node_id for n in tree.nodes if n.golden} == ({n.node_id for n in tree.walk(last)} if last else set())
     assert tuple(sorted(collected)) == tree.earned and len(set(collected)) == len(collected)
     assert tree.reward == len(collected) / 3
     parents = {n.parent_id for n in tree.nodes}
     for node in tree.nodes:
         assert (node.end is None) == (node.node_id in parents)
         assert not node.golden or node.successful
-        assert not node.failure or not node.earned or node.golden
+        assert not node.failure or not node.earned or node.successful
         sampled = [m for m in node.messages if m.role == "assistant"]
         assert len(sampled) == len(node.completions) + node.error_turn
 

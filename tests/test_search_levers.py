@@ -14,6 +14,31 @@ def test_a_branch_that_says_what_its_elder_sibling_says_is_merged_and_its_place_
     assert all(node.messages[-1].role == "assistant" for node in tree.nodes if node.end == "merged")
 
 
+def test_a_reward_may_keep_all_branches_that_earned_it():
+    """Both branches of the first round earn; what the elder says ends nowhere, the younger one's line goes on."""
+
+    def answer(request: Request) -> str:
+        if after_call(request):
+            return next(words)
+        return "GET a" if len(request.messages) == 2 else "GET b" if "yes" in str(request.messages) else "hm"
+
+    words = iter(["sorry", "yes", "done", "done"])
+    tree = grow(ScriptedPolicy(answer), "ab", beam_size=2, collapse="all", max_rounds=2)
+    assert [(node.path, node.golden, node.successful) for node in tree.nodes] == [
+        ((), True, True), ((0,), False, True), ((1,), True, True), ((0, 0), False, False), ((1, 0), True, True),
+    ]  # fmt: skip
+    assert tree.reward == 1.0 and [node.end for node in tree.nodes] == [None, None, None, "pruned", "solved"]
+    words = iter(["sorry", "yes"])
+    first = grow(ScriptedPolicy(answer), "ab", beam_size=2, max_rounds=2)
+    assert first.reward == 0.5 and by_path(first, 1).end == "pruned"
+
+
+def test_branches_that_earned_something_else_are_pruned_all_the_same():
+    words = iter(["GET a", "GET b", "here", "here"])
+    tree = grow(ScriptedPolicy(lambda request: next(words)), "ab", beam_size=2, collapse="all", max_rounds=1)
+    assert [(node.earned, node.end) for node in in_round(tree, 1)] == [((0,), "rounds_spent"), ((1,), "pruned")]
+
+
 def test_twins_that_earn_are_merged_too_and_stay_successful():
     tree = grow(said("GET a", "here"), "a", merge_twins=True)
     golden, twin = in_round(tree, 1)
