@@ -138,8 +138,10 @@ class BudgetSettings(Section):
 class HarvestSettings(Section):
     """Which trees give rows."""
 
-    mode: Literal["paper", "partial"] = Field(
-        "partial", description="'paper' takes trees with the full reward only, 'partial' all that earned some."
+    mode: Literal["paper", "partial", "turns"] = Field(
+        "partial",
+        description="'paper' takes trees with the full reward only, 'partial' all that earned some; 'turns' learns "
+        "of these only what got on: no turn that called tools and earned nothing, nor the words that led to it.",
     )
     replay: int = Field(0, ge=0, description="Iterations before this one whose rows are trained on again.")
 

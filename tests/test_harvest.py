@@ -229,6 +229,16 @@ def test_what_follows_the_last_rewarded_call_is_learned_by_the_paper_alone():
     assert trained_texts(row) == ["GET a", "sorry, nothing"]
 
 
+def test_turns_mode_learns_no_turn_that_called_in_vain_nor_the_words_that_led_to_it():
+    talk = ["GET a", "sorry, nothing", "GET x", "here", "which one?", "GET b", "bye"]
+    tree = grow(said(*talk), "ab", beam_size=1)
+    (row,) = harvest([tree], "sft", "turns", NOBODY).rows
+    assert trained_texts(row) == ["GET a", "which one?", "GET b"]
+    assert harvest([tree], "sft", "turns", NOBODY).refused == {"detour": 3, "unrewarded": 1}
+    (row,) = harvest([tree], "sft", "partial", NOBODY).rows
+    assert trained_texts(row) == talk[:-1]
+
+
 def test_what_was_earned_by_ending_a_turn_rewards_the_whole_turn():
     tree = grow(said("GET a", "here"), world=MoodyWorld("ah"), max_rounds=1)
     assert tree.nodes[1].earned != tree.nodes[1].calls[0].earned, "the turn earned something by its end"

@@ -25,7 +25,7 @@ from josh_pipeline.harvest.rows import (
 )
 from josh_pipeline.search.tree import Node, Tree
 
-Mode = Literal["paper", "partial"]
+Mode = Literal["paper", "partial", "turns"]
 Refusal = Literal[
     "leakage",  # tree: its goal has an evaluation role
     "too_little_reward",  # tree: not full (paper) or none at all (partial)
@@ -34,7 +34,8 @@ Refusal = Literal[
     "error_turn",  # message: desirable, but its turn never came to speak
     "unreadable",  # message: desirable, but it neither called nor spoke
     "cut_off",  # message: desirable, but the token limit ended it, not the model
-    "unrewarded",  # message: golden, but it follows the last rewarded call; partial mode only
+    "unrewarded",  # message: golden, but it follows the last rewarded call; not in paper mode
+    "detour",  # message: golden, but its turn called and earned nothing, or led to such a turn; turns mode only
     "desirable_elsewhere",  # undesirable message: the same one is desirable after that prompt
     "duplicate",  # row: the same row came from another node before
 ]
@@ -118,7 +119,8 @@ def harvest(
         method: its name in the settings.
         kind: what the method learns from.
         mode: ``paper`` takes trees with full reward whose golden path holds no error; ``partial``
-            takes any earned reward, and puts no loss on error turns and on what follows the last rewarded call.
+            takes any earned reward, and puts no loss on error turns and on what follows the last rewarded call;
+            ``turns`` as ``partial``, with no loss on detours.
         forbidden_goals: their trees are refused; see ``held_out``.
     """
     basket = _Basket()
@@ -193,13 +195,17 @@ def _source(tree: Tree) -> Provenance:
 
 def _replies(tree: Tree, end: Node, mode: Mode) -> Iterator[_Reply]:
     """Yield the sampled messages from the root to a node, in order."""
-    walk = tree.walk(end)
     before: Conversation = ()
-    error_turns = _error_turns(walk)
-    for node in walk:
-        rewarded = _rewarded_calls(node) if node is end and mode == "partial" else None
-        yield from _replies_in(tree, node, before, node.node_id in error_turns, rewarded)
-        before += node.messages
+    turns = _turns(tree.walk(end))
+    detours = [mode == "turns" and any(n.calls for n in turn) and not any(n.earned for n in turn) for turn in turns]
+    for turn, detour, leads_to_one in zip(turns, detours, [*detours[1:], False], strict=True):
+        error = any(node.error_turn for node in turn)
+        for node in turn:
+            rewarded = _rewarded_calls(node) if node is end and mode != "paper" else None
+            for reply in _replies_in(tree, node, before, error, rewarded):
+                astray = detour or (leads_to_one and not reply.message.tool_calls)
+                yield replace(reply, refusal=reply.refusal or ("detour" if astray else None))
+            before += node.messages
 
 
 def _rewarded_calls(node: Node) -> int | None:
@@ -240,17 +246,14 @@ def _replies_in(
         made += len(message.tool_calls)
 
 
-def _error_turns(walk: Sequence[Node]) -> frozenset[str]:
-    """Return the nodes whose turn used its requests up; a turn may span several nodes."""
-    found: set[str] = set()
-    turn: list[str] = []
+def _turns(walk: Sequence[Node]) -> list[list[Node]]:
+    """Group the nodes of a walk by agent turn; a turn may span several nodes."""
+    turns: list[list[Node]] = [[]]
     for node in walk:
-        turn.append(node.node_id)
-        if node.error_turn:
-            found.update(turn)
+        turns[-1].append(node)
         if node.messages and (node.messages[-1].role == "user" or node.error_turn):
-            turn = []
-    return frozenset(found)
+            turns.append([])
+    return [turn for turn in turns if turn]
 
 
 def _add_conversation(basket: _Basket, tree: Tree, end: Node, method: str, mode: Mode) -> None:
