@@ -9,6 +9,8 @@ then plays those of role `test`. The control arm is SFT on random conversations 
 many as there are golden paths, whatever they earned: is it the reward that teaches, or only more training
 on the model's own words?
 
+The arm `turns` is SFT as `harvest.mode: turns` harvests it, without turns that called in vain.
+
 Beside them stands the iteration's own candidate, where it has been trained; conversations that its evaluation
 has held are not held again.
 
@@ -37,11 +39,12 @@ from josh_pipeline.stages.policy import policy_behind, policy_of
 from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.stages.stage import Step
 
-Arm = Literal["sft", "kto", "dpo", "control", "from_base", "replay"]
+Arm = Literal["sft", "turns", "kto", "dpo", "control", "from_base", "replay"]
 METHODS: tuple[Arm, ...] = ("sft", "kto", "dpo", "control")
 
 RATES: Mapping[Arm, tuple[float, ...]] = {
     "sft": (1e-4, 3e-4, 1e-3),
+    "turns": (1e-4, 3e-4, 1e-3),
     "kto": (1e-4, 3e-4, 1e-3),
     "dpo": (3e-5, 1e-4, 3e-4),
     "control": (1e-4, 3e-4, 1e-3),
@@ -117,7 +120,7 @@ class Arms(Experiment):
             every = sum(len(tree.nodes) for tree in self.trees)
             drawn = self.fitting(harvest_unfiltered(self.trees, every, self.seed, frozenset()))
             return drawn[: len(self.harvested(self.trees, "sft"))]
-        return self.harvested(self.trees, method_of(arm))
+        return self.harvested(self.trees, method_of(arm), "turns" if arm == "turns" else None)
 
     def rows_so_far(self) -> Sequence[Row]:
         """The golden paths of this iteration and of all before it on its line."""

@@ -17,7 +17,7 @@ from josh_pipeline.core.environment import Environment, Role, Task
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import Progress, TerminalProgress
 from josh_pipeline.evaluation.benchmark import Episode
-from josh_pipeline.harvest.harvest import HarvestResult, counted, harvest, without_long
+from josh_pipeline.harvest.harvest import HarvestResult, Mode, counted, harvest, without_long
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.search.tree import Tree
@@ -95,9 +95,9 @@ class Experiment(ABC):
         """Play those goals with a policy."""
         return played_episodes(self.step, player, self.environment, self.goals(role), shown)
 
-    def harvested(self, trees: Sequence[Tree], method: str) -> tuple[Row, ...]:
-        """The rows of a method that training takes."""
-        mode = self.step.settings.harvest.mode
+    def harvested(self, trees: Sequence[Tree], method: str, mode: Mode | None = None) -> tuple[Row, ...]:
+        """The rows of a method that training takes; harvested as the iteration was, or in another mode."""
+        mode = mode or self.step.settings.harvest.mode
         return self.fitting(harvest(trees, method, method_class(method).kind, mode, frozenset()))
 
     def fitting(self, harvested: HarvestResult) -> tuple[Row, ...]:
