@@ -27,8 +27,8 @@ def searched(step: Step, iteration: str) -> list[str]:
 def chosen(step: Step, number: int, played: dict[str, int]) -> list[str]:
     policy = policy_of(step.warehouse, "001")
     environment = environment_of(step, policy)
-    known = solvable_goals(step.warehouse, policy.goals_scope, environment)
-    goals = rollout_goals(known, number, set(), step.settings.seed, played)
+    known = solvable_goals(step.warehouse, policy.goals_scope, environment, "part")
+    goals = rollout_goals(known, number, set(), step.settings.seed, played, {})
     return [goal.goal_id for goal in goals]
 
 

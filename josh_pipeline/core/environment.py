@@ -52,6 +52,11 @@ class EnvironmentSettings(Section):
         """What else its tasks and rules depend on (JSON)."""
         return None
 
+    @classmethod
+    def renamed(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Return values as a profile or a stored run has them, under the names that the settings have now."""
+        return values
+
 
 @dataclass(frozen=True)
 class WantedCall:
@@ -215,8 +220,16 @@ class Environment(ABC, Generic[T]):
 
     @property
     def played(self) -> str:
-        """The kind of task that the loop plays."""
+        """The kind of task that policies are evaluated on, for tables and the gate."""
         return next(iter(self.kinds))
+
+    def searched(self, round: int) -> str:
+        """Return the kind of task that a round searches; the cold start demonstrates that of the first.
+
+        Args:
+            round: 1 for the first that goes on from a base.
+        """
+        return self.played
 
     @property
     def headline(self) -> str:

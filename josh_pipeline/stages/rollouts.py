@@ -13,9 +13,10 @@ from josh_pipeline.search.rollouts import RolloutSummary, rollout_seed
 from josh_pipeline.search.selection import rollout_goals
 from josh_pipeline.search.spending import Budget, Ledger
 from josh_pipeline.search.tree import Tree
+from josh_pipeline.stages.failures import missed_before
 from josh_pipeline.stages.goals import played_before, solvable_goals
 from josh_pipeline.stages.playing import Plays, environment_of, newest_tries, usage_facts, weights
-from josh_pipeline.stages.policy import PolicyRow, iterating_policy
+from josh_pipeline.stages.policy import PolicyRow, iterating_policy, round_of
 from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, facts_of
 from josh_pipeline.store.layout import Members
 from josh_pipeline.store.warehouse import Generation, Warehouse
@@ -55,12 +56,14 @@ def goals_of_attempt(step: Step, policy: PolicyRow, environment: Environment[Any
     demonstrated = step.warehouse.query(
         "SELECT source_id FROM current_demonstrations WHERE scope = ?", [policy.base_scope]
     )["source_id"]
+    kind = environment.searched(round_of(step.warehouse, policy))
     return rollout_goals(
-        solvable_goals(step.warehouse, policy.goals_scope, environment),
+        solvable_goals(step.warehouse, policy.goals_scope, environment, kind),
         step.settings.search.goals,
         set(demonstrated),
         step.settings.seed,
         played_before(step.warehouse, policy),
+        missed_before(step.warehouse, environment, policy) if step.settings.search.draw == "failures" else {},
     )
 
 

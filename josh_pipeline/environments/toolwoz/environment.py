@@ -56,7 +56,11 @@ class ToolWoz(Environment[Goal]):
     @property
     def played(self) -> str:
         """Parts or whole goals, as the settings say."""
-        return "part" if self.goals.parts else "whole"
+        return "part" if self.goals.kind == "parts" else "whole"
+
+    def searched(self, round: int) -> str:
+        """Return what is played, but for a curriculum's first round, which searches parts."""
+        return "part" if self.goals.kind == "curriculum" and round == 1 else self.played
 
     @property
     def headline(self) -> str:
@@ -71,7 +75,7 @@ class ToolWoz(Environment[Goal]):
     @property
     def digest(self) -> str:
         """Content hash of corpus and rules."""
-        return content_id("toolwoz", self.corpus.digest, self.goals.model_dump(mode="json"))
+        return content_id("toolwoz", self.corpus.digest, self.settings.tasks_key())
 
     @property
     def user_version(self) -> int:
@@ -86,19 +90,19 @@ class ToolWoz(Environment[Goal]):
 
     @cached_property
     def _whole(self) -> Sequence[Goal]:
-        # With parts, ``domains`` says which parts are played; whole goals stay ToolWOZ's own.
-        domains = DOMAINS if self.goals.parts else self.goals.domains
+        # Where parts alone are played, ``domains`` says which of them; whole goals stay ToolWOZ's own.
+        domains = DOMAINS if self.goals.kind == "parts" else self.goals.domains
         return derive_goals(self.corpus, self.goals.semantics, domains=domains)
 
     @cached_property
     def _tasks(self) -> Sequence[Goal]:
-        if not self.goals.parts:
+        if self.goals.kind == "whole":
             return self._whole
         parts = derive_goals(self.corpus, self.goals.semantics, parts=True, domains=self.goals.domains)
         return [*self._whole, *parts]
 
     def tasks(self) -> Sequence[Goal]:
-        """Return the whole goals of the corpus, then its parts where the settings play parts."""
+        """Return the whole goals of the corpus, then its parts where the settings play any."""
         return self._tasks
 
     def world(self, task: Goal, *, searching: bool = False) -> ToolWozWorld:
