@@ -100,7 +100,7 @@ class Searches(Experiment):
             "any": sum(tree.reward > 0 for tree in trees),
             "mean_reward": summary.mean_reward,
             "nodes": sum(len(tree.nodes) - 1 for tree in trees),
-            "distinct": shape_of(trees).distinct,
+            "distinct": shape_of(trees, {goal.goal_id: goal for goal in self.searched_goals()}).distinct,
             **{f"{method}_rows": len(found.rows) for method, found in harvests.items()},
             "requests": summary.usage.requests,
             "sampled_tokens": tokens,

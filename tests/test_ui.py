@@ -108,6 +108,7 @@ def sees_an_iteration(page: Page, ui: Ui) -> None:
 def follows_the_link_to_a_tree(page: Page, ui: Ui) -> None:
     """The metadata of the rollouts links to the page of a tree, with every turn that the store has."""
     page.goto(f"{ui.url}/assets/beam_rollouts?view=partitions&partition=001")
+    expect(page.get_by_text("siblings that differ")).to_be_visible()
     with page.expect_popup() as opened:
         page.locator("a[href^='/josh/trees/']").first.click()
     tree = opened.value

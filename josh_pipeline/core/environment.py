@@ -168,6 +168,7 @@ class Environment(ABC, Generic[T]):
         Task: the class of its tasks; a frozen dataclass whose fields JSON can hold.
         kinds: kind of task to what people call several of them; scores of different kinds never mix.
         notes: kind of task to what a reader of its scores has to know; kinds that need no note are left out.
+        scores: kind of task to the name under which success on it is published; kinds without one are left out.
         agent: whom the user talks to, as an LLM that plays the user is told.
         least_solvable: share of the tasks that the oracle has to solve, lest they say more about their source
             than about a policy.
@@ -181,6 +182,7 @@ class Environment(ABC, Generic[T]):
     Task: ClassVar[type[Task]] = Task
     kinds: Mapping[str, str] = {"task": "tasks"}
     notes: Mapping[str, str] = {}
+    scores: Mapping[str, str] = {}
     agent: str = "an agent that helps people"
     least_solvable: float = 1.0
     source_asset: ClassVar[str] = "environment_sources"
@@ -234,7 +236,7 @@ class Environment(ABC, Generic[T]):
     @property
     def headline(self) -> str:
         """The kind of task that published scores are of."""
-        return self.played
+        return next(iter(self.scores), self.played)
 
     @property
     def digest(self) -> str:
@@ -261,6 +263,10 @@ class Environment(ABC, Generic[T]):
     def fault(self, call: CallRecord) -> str:
         """Name why a call was refused, for counts."""
         return "refused call"
+
+    def gave_up(self, conversation: Conversation) -> bool:
+        """Whether the rule-based user, who ended a conversation, left without having been served."""
+        return False
 
     def unmade(self, task: T, call: WantedCall, conversation: Conversation, calls: Sequence[CallRecord]) -> str | None:
         """Name, for counts, what a conversation says of a wanted call that it never made, e.g. that it was claimed.

@@ -41,7 +41,7 @@ def make_base(step: Step, scope: str) -> Made:
         from josh_pipeline.training.run import train_cold_start
 
         inputs = [step.require("goals", goals_scope(settings))]
-        demonstrations = _demonstrations(step, inputs[0].scope)
+        demonstrations = scripted(step, inputs[0].scope)
         published = step.home.absolute(row["foundation_path"])
         seed = derived_seed("cold_start", settings.seed)
         result = train_cold_start(
@@ -113,7 +113,12 @@ def settle(made: Path, place: Path, partial: Path) -> Path:
     return place
 
 
-def _demonstrations(step: Step, scope: str) -> list[Demonstration]:
+def scripted(step: Step, scope: str) -> list[Demonstration]:
+    """Let the script play training goals of the kind that is searched first.
+
+    Raises:
+        UserError: the environment has no script.
+    """
     settings = step.settings
     start = settings.cold_start
     environment = stored_environment(step.warehouse, settings.environment, corpus_scope(settings), sources=False)

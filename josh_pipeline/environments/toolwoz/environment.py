@@ -43,6 +43,7 @@ class ToolWoz(Environment[Goal]):
         "part": "A part is one domain's share of a goal, played as a goal of its own. "
         "Scores on parts are not ToolWOZ scores."
     }
+    scores: Mapping[str, str] = {"whole": "ToolWOZ score"}
     source_asset = "multiwoz_dialogues"
     tasks_asset = "toolwoz_goals"
     id_name = "dialogue_id"
@@ -61,11 +62,6 @@ class ToolWoz(Environment[Goal]):
     def searched(self, round: int) -> str:
         """Return what is played, but for a curriculum's first round, which searches parts."""
         return "part" if self.goals.kind == "curriculum" and round == 1 else self.played
-
-    @property
-    def headline(self) -> str:
-        """The paper's scores are of whole goals."""
-        return "whole"
 
     @property
     def least_solvable(self) -> float:  # type: ignore[override]
@@ -135,16 +131,19 @@ class ToolWoz(Environment[Goal]):
             return "unknown parameter"
         return "value that is no text"
 
+    def gave_up(self, conversation: Conversation) -> bool:
+        """The agenda user says so where it was stuck too often, and leaves in silence after its last turn."""
+        last = visible(conversation)[-1]
+        return last.role == "assistant" or last.content == GAVE_UP
+
     def unmade(
         self, task: Goal, call: WantedCall, conversation: Conversation, calls: Sequence[CallRecord]
     ) -> str | None:
-        """Say whether a booking was only claimed, or the user had given up."""
+        """Say whether a booking was only claimed."""
         said = [message for message in visible(conversation) if message.content]
         claimed = sum(one.role == "assistant" and hear(one.content, booking=True).kind == "booked" for one in said)
         booked = sum(one.tool.startswith("book_") and not one.error for one in calls)
-        if call.tool.startswith("book_") and claimed > booked:
-            return "claimed, not made"
-        return "the user gave up" if said and said[-1].content == GAVE_UP else None
+        return "claimed, not made" if call.tool.startswith("book_") and claimed > booked else None
 
     def roles_sentence(self) -> str:
         """Say whether roles follow the corpus's lists or a hash."""
