@@ -93,7 +93,7 @@ def test_a_search_that_nobody_made_is_not_claimed_by_a_booking_that_somebody_sai
     ("more", "why", "ended"),
     [
         ({"words": (ASKED, Message("user", GAVE_UP))}, "the user gave up", "the user gave up"),
-        ({"words": (ASKED, Message("assistant", "Hm."))}, "the user gave up", "the user gave up"),
+        ({"words": (ASKED, Message("assistant", "Hm."))}, "never called", "the user fell silent"),
         ({"user_done": False}, "message limit", "message limit"),
         ({"error_turns": 1}, "unreadable or endless turn", "the user left"),
         ({"failure": "timeout", "user_done": False}, "failed: timeout", "timeout"),
@@ -105,14 +105,15 @@ def test_what_was_never_called_is_told_by_how_it_ended(more: dict[str, Any], why
 
 
 def test_a_wrong_call_and_how_the_conversation_ended_are_told_apart() -> None:
-    left, gave_up, limit = (
+    left, gave_up, silent, limit = (
         lost(played(("search_restaurant", NORTH), **more))
-        for more in ({}, {"words": (ASKED, Message("user", GAVE_UP))}, {"user_done": False})
+        for more in ({}, {"words": (ASKED, Message("user", GAVE_UP))}, {"words": (ASKED, BOOKED)}, {"user_done": False})
     )
-    assert {one.why for one in (left, gave_up, limit)} == {"wrong value"}
-    counts = by_ending([limit, left, gave_up, gave_up, lost(played(failure="timeout", user_done=False))])
+    assert {one.why for one in (left, gave_up, silent, limit)} == {"wrong value"}
+    counts = by_ending([limit, left, silent, gave_up, gave_up, lost(played(failure="timeout", user_done=False))])
     assert list(counts.items()) == [
-        ("the user gave up", 2), ("the user left", 1), ("message limit", 1), ("timeout", 1)
+        ("the user gave up", 2), ("the user left", 1), ("the user fell silent", 1), ("message limit", 1),
+        ("timeout", 1),
     ]  # fmt: skip
     screen = io.StringIO()
     Console(file=screen, width=100).print(table(LostGoals("base", "test", 9, (left, gave_up, gave_up, limit))))

@@ -103,7 +103,7 @@ def score_table(scores: Sequence[PolicyScore]) -> Table:
     """
     corpora = sorted({score.corpus for score in scores})
     kinds = {score.goals.name: score.goals for score in scores}
-    notes = [*(told for kind in kinds.values() for told in (kind.explained, kind.note) if told), ONE_RUN]
+    notes = [*(told for kind in kinds.values() for told in kind.told), ONE_RUN]
     published = bool(scores and scores[0].goals.score)
     table = Table(
         title=f"Scores on {', '.join(corpora)}" if corpora else "No scores yet",

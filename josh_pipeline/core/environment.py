@@ -265,7 +265,7 @@ class Environment(ABC, Generic[T]):
         return "refused call"
 
     def gave_up(self, conversation: Conversation) -> bool:
-        """Whether the rule-based user, who ended a conversation, left without having been served."""
+        """Whether the rule-based user, who ended a conversation, said that it leaves unserved."""
         return False
 
     def unmade(self, task: T, call: WantedCall, conversation: Conversation, calls: Sequence[CallRecord]) -> str | None:

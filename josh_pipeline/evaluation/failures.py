@@ -10,8 +10,9 @@ from josh_pipeline.core.messages import visible
 from josh_pipeline.core.world import CallRecord
 from josh_pipeline.evaluation.benchmark import Episode
 
-ENDINGS = ("the user gave up", "the user left", "message limit")
-"""How a conversation ends that did not fail: unserved, as the user sees it; served; or cut by the evaluation."""
+ENDINGS = ("the user gave up", "the user left", "the user fell silent", "message limit")
+"""How a conversation ends that did not fail: the user says that it is not served, or anything else, or nothing, as one
+whose turns are used up; or the evaluation cuts it."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,12 @@ def _unmade(environment: Environment[Any], goal: Task, call: WantedCall, episode
 def _ended(environment: Environment[Any], episode: Episode) -> str:
     if episode.failure is not None:
         return episode.failure
-    gave_up, left, limit = ENDINGS
+    gave_up, left, silent, limit = ENDINGS
     if not episode.user_done:
         return limit
-    return gave_up if environment.gave_up(episode.messages) else left
+    if environment.gave_up(episode.messages):
+        return gave_up
+    return left if visible(episode.messages)[-1].role == "user" else silent
 
 
 def counted(failures: Iterable[Failure]) -> Mapping[tuple[str, str], int]:
@@ -117,6 +120,6 @@ def counted(failures: Iterable[Failure]) -> Mapping[tuple[str, str], int]:
 
 
 def by_ending(failures: Iterable[Failure]) -> Mapping[str, int]:
-    """Count by how conversations ended: ``ENDINGS``, then what broke others off."""
+    """Count by how conversations ended, in the order of ``ENDINGS``; then by what broke others off."""
     found = Counter(one.ended for one in failures)
-    return {ended: found[ended] for ended in (*ENDINGS, *sorted(found.keys() - set(ENDINGS)))}
+    return {ended: found[ended] for ended in (*ENDINGS, *sorted(found.keys() - set(ENDINGS))) if ended in found}

@@ -135,8 +135,8 @@ def _ending_rows(data: ReportData) -> list[tuple[str, str, list[str]]]:
     """Count each policy's lost goals by how the conversation ended."""
     by_policy = {one.policy: by_ending(one.failures) for one in data.lost}
     found = [by_policy.get(one.name, {}) for one in data.main]
-    names = dict.fromkeys(name for counts in found for name in counts)
-    return [(name, "", [str(counts.get(name, 0)) for counts in found]) for name in names]
+    every = by_ending(failure for one in data.lost for failure in one.failures)
+    return [(name, "", [str(counts.get(name, 0)) for counts in found]) for name in every]
 
 
 def _counts(counts: Sequence[Mapping[str, int]]) -> list[tuple[str, str, list[str]]]:

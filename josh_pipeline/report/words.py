@@ -53,6 +53,11 @@ class GoalKind:
         return f"The {self.score} is the success rate on {self.plural}." if self.score else ""
 
     @property
+    def told(self) -> tuple[str, ...]:
+        """What stands below a table of their scores, a sentence or two each."""
+        return tuple(filter(None, (self.explained, self.note)))
+
+    @property
     def short(self) -> str:
         """The plural under a heading that says ``goals`` already."""
         return self.plural.removesuffix(" goals")

@@ -132,9 +132,8 @@ class ToolWoz(Environment[Goal]):
         return "value that is no text"
 
     def gave_up(self, conversation: Conversation) -> bool:
-        """The agenda user says so where it was stuck too often, and leaves in silence after its last turn."""
-        last = visible(conversation)[-1]
-        return last.role == "assistant" or last.content == GAVE_UP
+        """The agenda user says so where it was stuck too often."""
+        return visible(conversation)[-1].content == GAVE_UP
 
     def unmade(
         self, task: Goal, call: WantedCall, conversation: Conversation, calls: Sequence[CallRecord]
