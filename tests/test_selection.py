@@ -105,7 +105,7 @@ def test_the_rollouts_tell_where_their_search_got_stuck(step: Step) -> None:
     )[0]["trees"]
     leaves = step.warehouse.rows(
         "SELECT count(*) AS n FROM current_nodes n JOIN current_trees t USING (iteration, rollout_id) "
-        "WHERE iteration = '001' AND t.reward < 1 AND n.\"end\" IS NOT NULL"
+        "WHERE iteration = '001' AND t.reward < 1 AND n.ended IS NOT NULL"
     )[0]["n"]
     assert 0 < made.facts["siblings that differ"] <= 1
     ends, missed = made.tables.values()
