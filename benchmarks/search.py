@@ -62,7 +62,7 @@ class Play:
     """Goals of the built-in corpus, with the worlds and users that go with them."""
 
     def __init__(self, count: int) -> None:
-        whole = ToolWozSettings(goals=GoalSettings(parts=False))
+        whole = ToolWozSettings(goals=GoalSettings(kind="whole"))
         self.environment = ToolWoz(whole, sample_corpus(max(20, count), seed=0))
         goals = [goal for goal in self.environment.tasks() if goal.excluded is None and len(goal.calls) > 1]
         # The server calls no booking, so goals with one play all of their rounds.

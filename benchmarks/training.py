@@ -92,7 +92,7 @@ class Careless:
 
 async def grown_trees() -> list[Tree]:
     """Search goals of the built-in corpus."""
-    environment = ToolWoz(ToolWozSettings(goals=GoalSettings(parts=False)), sample_corpus(400, seed=0))
+    environment = ToolWoz(ToolWozSettings(goals=GoalSettings(kind="whole")), sample_corpus(400, seed=0))
     goals = [goal for goal in environment.tasks() if goal.excluded is None][:TREES]
     trees = []
     for goal in goals:

@@ -28,7 +28,7 @@ from josh_pipeline.search.shape import shape_of
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import METHODS, SearchSettings
-from josh_pipeline.stages.goals import played_goals
+from josh_pipeline.stages.environment import stored_tasks
 from josh_pipeline.stages.playing import weights
 from josh_pipeline.stages.stage import Step
 from josh_pipeline.training.methods import method_class
@@ -69,9 +69,10 @@ class Searches(Experiment):
 
     def searched_goals(self) -> list[Task]:
         """The goals of the iteration's trees, in their order."""
-        known = played_goals(self.step.warehouse, self.policy.goals_scope, self.environment, "train")
+        ids = [tree.goal_id for tree in self.trees]
+        known = stored_tasks(self.step.warehouse, self.policy.goals_scope, of=self.environment.Task, ids=ids)
         by_id = {goal.goal_id: goal for goal in known}
-        return [by_id[tree.goal_id] for tree in self.trees]
+        return [by_id[name] for name in ids]
 
     async def search(self, search: SearchSettings) -> tuple[RolloutSummary, list[Tree]]:
         """Search the iteration's goals with other settings."""
@@ -99,7 +100,7 @@ class Searches(Experiment):
             "any": sum(tree.reward > 0 for tree in trees),
             "mean_reward": summary.mean_reward,
             "nodes": sum(len(tree.nodes) - 1 for tree in trees),
-            "distinct": shape_of(trees).distinct,
+            "distinct": shape_of(trees, {goal.goal_id: goal for goal in self.searched_goals()}).distinct,
             **{f"{method}_rows": len(found.rows) for method, found in harvests.items()},
             "requests": summary.usage.requests,
             "sampled_tokens": tokens,

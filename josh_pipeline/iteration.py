@@ -62,6 +62,7 @@ class Loop:
         work: folder for trainings and merged checkpoints.
         demonstrated: sources that the cold start used.
         played: how often each goal was searched before.
+        missed: how often the policy missed each tool first on the gate's goals, where goals are drawn by that.
         earlier: rows of the iterations before, the newest first, for ``harvest.replay``.
     """
 
@@ -71,20 +72,22 @@ class Loop:
     progress: Progress
     demonstrated: frozenset[str] = frozenset()
     played: Mapping[str, int] = field(default_factory=dict)
+    missed: Mapping[str, int] = field(default_factory=dict)
     earlier: Sequence[Sequence[Row]] = ()
 
-    def iterate(self, policy: Player, iteration: str, attempt: int = 1) -> Iteration:
-        """Play one iteration: search, harvest, train, evaluate, promote."""
+    def iterate(self, policy: Player, iteration: str, attempt: int = 1, round: int = 1) -> Iteration:
+        """Play one iteration, the line's ``round``: search, harvest, train, evaluate, promote."""
         settings, environment = self.settings, self.environment
         tasks = environment.tasks()
 
-        # Goals: of role train, solvable, those that were searched least.
+        # Goals: of role train and the kind of the round, solvable, those that were searched least.
         train_goals = [
             task
-            for task in playable(environment, tasks, "train")
+            for task in playable(tasks, environment.searched(round), "train")
             if (found := solved_by_oracle(environment, task)) is None or found.solvable
         ]
-        goals = rollout_goals(train_goals, settings.search.goals, self.demonstrated, settings.seed, self.played)
+        number = settings.search.goals
+        goals = rollout_goals(train_goals, number, self.demonstrated, settings.seed, self.played, self.missed)
 
         # Search: one tree a goal; the sparse reward prunes it to the branch that worked.
         seed = derived_seed("iteration", settings.seed, iteration)
@@ -115,7 +118,7 @@ class Loop:
         candidate = replace(policy, digest=digest, adapter=result.adapter)
 
         # Evaluate: both on the same held-out goals with the same users, greedily. Promote: unless it got worse.
-        judged = evaluation_goals(playable(environment, tasks, "val"), settings.evaluation.val_goals)
+        judged = evaluation_goals(playable(tasks, environment.played, "val"), settings.evaluation.val_goals)
         played = undisturbed(*(asyncio.run(self.play(player, judged)) for player in (policy, candidate)))
         before, after = ([episode.reward for episode in episodes] for episodes in played)
         change = paired_bootstrap(before, after, settings.evaluation.bootstrap)

@@ -96,6 +96,11 @@ class SearchSettings(Section):
     """The JOSH search (section 3 of the paper; its defaults are the paper's)."""
 
     goals: int = Field(926, ge=1, description="Training goals rolled out in an iteration.")
+    draw: Literal["least_played", "failures"] = Field(
+        "least_played",
+        description="Which goals: those that earlier rounds searched least; 'failures' draws from these by the "
+        "tools that the policy missed first on the gate's goals.",
+    )
     beam_size: int = Field(8, ge=1, description="Branches that are alive at once in a tree.")
     children: int = Field(2, ge=1, description="Children of a leaf at most, where the beam has room for them.")
     collapse: Literal["first", "all"] = Field(
@@ -332,7 +337,15 @@ def _of_its_class(value: Any) -> Any:
         return value
     if not isinstance(value, dict) or not isinstance(name := value.get("name", DEFAULT), str):
         raise ValueError("give a mapping with the name of an environment")
-    return _validated(lambda name: environment_class(name).Settings, "name", name, value)
+    return _validated(lambda name: environment_class(name).Settings, "name", name, _renamed(value))
+
+
+def _renamed(environment: dict[str, Any]) -> dict[str, Any]:
+    """Return settings of an environment under the names that they have now, where its class is to be had."""
+    try:
+        return environment_class(str(environment.get("name", DEFAULT))).Settings.renamed(environment)
+    except UserError:
+        return environment
 
 
 EnvironmentChoice = Annotated[SerializeAsAny[EnvironmentSettings], BeforeValidator(_of_its_class)]
@@ -478,6 +491,8 @@ def _profile(name: str) -> dict[str, Any]:
         raise UserError(f"Profile {name} is not valid YAML: {' '.join(str(fault).split())}.") from None
     if not isinstance(values, dict):
         raise UserError(f"Profile {name} must hold settings by name.")
+    if isinstance(environment := values.get("environment"), dict):
+        values["environment"] = _renamed(environment)  # before anything is laid over it
     parent = values.pop("extends", None)
     if parent is None:
         return values

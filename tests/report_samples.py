@@ -1,6 +1,7 @@
 """Made-up trees and results that the tests of the report draw."""
 
 import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -33,6 +34,7 @@ from josh_pipeline.report.data import (
 )
 from josh_pipeline.report.tree import DrawnTree, NodeRows
 from josh_pipeline.report.words import goal_kind
+from josh_pipeline.search.shape import Shape
 from josh_pipeline.search.tree import Node, Tree, Usage
 from josh_pipeline.settings import load_settings
 
@@ -315,9 +317,10 @@ def report_data() -> ReportData:
         curves=curves,
         harvests=(
             HarvestYield(1, "JOSH round 1", 48, 20, 15, 12, 1, {"SFT golden conversations": 35},
-                         {r: (40 - 7 * r, max(0, 30 - 6 * r)) for r in range(1, 6)}),
+                         {r: (40 - 7 * r, max(0, 30 - 6 * r)) for r in range(1, 6)},
+                         shape=Shape(300, 99, Counter(user_done=61, rounds_spent=4), Counter(booking=19, search=12))),
             HarvestYield(2, "JOSH round 2", 48, 35, 8, 5, 0, {"SFT golden conversations": 43},
-                         {r: (50 - 9 * r, max(0, 25 - 6 * r)) for r in range(1, 6)}),
+                         {r: (50 - 9 * r, max(0, 25 - 6 * r)) for r in range(1, 6)}, shape=Shape(200, 104)),
         ),
         costs=(
             Cost(0, "", "cold start", 230, Usage(completion_tokens=138_000)),

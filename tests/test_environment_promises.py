@@ -149,7 +149,7 @@ def test_an_oracle_makes_each_call_in_a_turn_of_its_own() -> None:
 
 def test_where_the_oracle_solves_nothing_the_search_says_so() -> None:
     with pytest.raises(UserError, match="None where words decide too"):
-        rollout_goals([], 4, set(), 0, {})
+        rollout_goals([], 4, set(), 0, {}, {})
 
 
 def failure_of(policy: ScriptedPolicy, user: User, world: World) -> RolloutError | None:

@@ -1,20 +1,24 @@
 """Why a goal was lost, in a town small enough to work it out by hand."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from finished_home import finished_home
+from rich.console import Console
 from toolwoz_town import INDIAN, corpus_of, dinner, environment_of
 
+from josh_pipeline.cli.failures import table
 from josh_pipeline.cli.main import main
 from josh_pipeline.core.errors import ErrorKind
 from josh_pipeline.core.messages import Conversation, Message
 from josh_pipeline.core.world import CallRecord, called
 from josh_pipeline.environments.toolwoz.agenda import GAVE_UP
 from josh_pipeline.evaluation.benchmark import Episode
-from josh_pipeline.evaluation.failures import Failure, counted, failure_of
+from josh_pipeline.evaluation.failures import Failure, by_ending, counted, failure_of
+from josh_pipeline.report.data import LostGoals
 from josh_pipeline.search.tree import Usage
 
 ENVIRONMENT = environment_of(corpus_of(dinner()), parts=False)
@@ -88,7 +92,8 @@ def test_a_search_that_nobody_made_is_not_claimed_by_a_booking_that_somebody_sai
 @pytest.mark.parametrize(
     ("more", "why", "ended"),
     [
-        ({"words": (ASKED, Message("user", GAVE_UP))}, "the user gave up", "the user left"),
+        ({"words": (ASKED, Message("user", GAVE_UP))}, "the user gave up", "the user gave up"),
+        ({"words": (ASKED, Message("assistant", "Hm."))}, "never called", "the user fell silent"),
         ({"user_done": False}, "message limit", "message limit"),
         ({"error_turns": 1}, "unreadable or endless turn", "the user left"),
         ({"failure": "timeout", "user_done": False}, "failed: timeout", "timeout"),
@@ -97,6 +102,23 @@ def test_a_search_that_nobody_made_is_not_claimed_by_a_booking_that_somebody_sai
 def test_what_was_never_called_is_told_by_how_it_ended(more: dict[str, Any], why: ErrorKind, ended: str) -> None:
     found = lost(played(**more))
     assert (found.why, found.ended) == (why, ended)
+
+
+def test_a_wrong_call_and_how_the_conversation_ended_are_told_apart() -> None:
+    left, gave_up, silent, limit = (
+        lost(played(("search_restaurant", NORTH), **more))
+        for more in ({}, {"words": (ASKED, Message("user", GAVE_UP))}, {"words": (ASKED, BOOKED)}, {"user_done": False})
+    )
+    assert {one.why for one in (left, gave_up, silent, limit)} == {"wrong value"}
+    counts = by_ending([limit, left, silent, gave_up, gave_up, lost(played(failure="timeout", user_done=False))])
+    assert list(counts.items()) == [
+        ("the user gave up", 2), ("the user left", 1), ("the user fell silent", 1), ("message limit", 1),
+        ("timeout", 1),
+    ]  # fmt: skip
+    screen = io.StringIO()
+    Console(file=screen, width=100).print(table(LostGoals("base", "test", 9, (left, gave_up, gave_up, limit))))
+    lines = [line.split() for line in screen.getvalue().splitlines()]
+    assert ["search_restaurant", "wrong", "value", "4", "2", "1", "1"] in lines and ["all", "4", "2", "1", "1"] in lines
 
 
 def test_counts_begin_with_what_happens_most() -> None:

@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 from finished_home import SFT, run_iteration, run_stages, step_of
-from tiny_loop import play_with, tiny_profile
+from tiny_loop import SETTINGS, play_with, tiny_profile
 
 import josh_pipeline.iteration
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.environments.registry import environment_class
 from josh_pipeline.iteration import Loop, Player
 from josh_pipeline.settings import Settings
+from josh_pipeline.stages.failures import missed_before
+from josh_pipeline.stages.playing import environment_of
 from josh_pipeline.stages.policy import policy_of
 from josh_pipeline.stages.preferences import stored_rows
 from josh_pipeline.stages.registry import open_home, prepare
@@ -67,9 +69,13 @@ def player_of(home: Home, iteration: str) -> Player:
     "changes",
     [
         {"training": {"method": "kto", "start": "base"}, "harvest": {"mode": "partial", "replay": 1}},
-        {"training": {"method": "sft"}, "harvest": {"mode": "paper", "replay": 2}},
+        {
+            "training": {"method": "sft"},
+            "harvest": {"mode": "paper", "replay": 2},
+            "search": SETTINGS["search"] | {"draw": "failures"},
+        },
     ],
-    ids=["kto, partial, from the base, replayed", "sft, paper, replayed"],
+    ids=["kto, partial, from the base, replayed", "sft, paper, replayed, drawn by failures"],
 )
 def test_a_second_round_on_the_page_is_that_of_the_stages(
     changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -77,13 +83,18 @@ def test_a_second_round_on_the_page_is_that_of_the_stages(
     play_with(monkeypatch, lambda digest: 0.6)
     home = open_home(tmp_path / "home")
     training = {name: value for name, value in SFT.items() if name != "method"} | changes["training"]
-    settings = home.settings(str(tiny_profile(tmp_path, training=training, harvest=changes["harvest"])))
+    settings = home.settings(str(tiny_profile(tmp_path, **changes | {"training": training})))
     prepare(step_of(home, settings, "prepare"))
     for key in ("000", "001", "002"):
         run_iteration(home, settings, key, f"run-{key}")
     store = home.warehouse()
     first = stored_trees(store, "001")
-    loop = page_of(home, settings, played={tree.goal_id: 1 for tree in first}, earlier=[stored_rows(store, "001")])
+    row, missed = policy_of(store, "002"), {}
+    if settings.search.draw == "failures":
+        missed = missed_before(store, environment_of(step_of(home, settings, "look"), row), row)
+    loop = page_of(
+        home, settings, played={tree.goal_id: 1 for tree in first}, missed=missed, earlier=[stored_rows(store, "001")]
+    )
     found = loop.iterate(player_of(home, "002"), "002")
     assert [tree.rollout_id for tree in found.trees] == [tree.rollout_id for tree in stored_trees(store, "002")]
     assert [one.row_id for one in found.rows] == [one.row_id for one in stored_rows(store, "002")]

@@ -90,7 +90,7 @@ def test_the_paper_profile_runs_one_iteration_with_kto_and_an_llm_user(
 ):
     paper = load_settings("paper").model_dump(mode="json", exclude={"profile"})
     assert paper["training"]["method"] == "kto" and paper["search"]["beam_size"] == 8
-    assert not paper["environment"]["goals"]["parts"] and paper["user"]["kind"] == "goal"
+    assert paper["environment"]["goals"]["kind"] == "whole" and paper["user"]["kind"] == "goal"
     # What a GPU, a hub and a bill would be needed for, and the size; everything else is the paper's.
     paper["environment"]["corpus"] = {"source": "sample", "sample_dialogues": DIALOGUES}
     paper["policy"] |= {"model": str(tiny_model(tmp_path / "model")), "quantization": "none"}

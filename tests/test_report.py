@@ -154,9 +154,51 @@ def test_words_that_were_spoken_beside_a_call_are_drawn_apart_from_it() -> None:
 
 def test_kinds_of_goals_are_called_what_their_environment_calls_them() -> None:
     whole, part = goal_kind("whole", ToolWoz), goal_kind("part", ToolWoz)
-    assert (whole.plural, whole.short, whole.note) == ("whole goals", "whole", "")
+    assert (whole.plural, whole.short, whole.note, whole.score) == ("whole goals", "whole", "", "ToolWOZ score")
     assert (part.plural, part.short) == ("parts", "parts") and "not ToolWOZ scores" in part.note
     assert goal_kind("task", None).plural == "task", "nobody knows better where settings cannot be read"
+
+
+def of_whole_goals() -> ReportData:
+    """A line that plays whole goals, and one benchmark of it on parts."""
+    whole = goal_kind("whole", ToolWoz)
+    return replace(
+        report_data(),
+        scores=(
+            policy_score("cold start", 0.4, kind="whole"),
+            policy_score("JOSH round 1", 0.55, kind="whole", promoted=True),
+            policy_score("JOSH round 1", 0.8, promoted=True),
+        ),
+        changes=(replace(policy_change("cold start", "JOSH round 1", (0.08, 0.15, 0.22)), goals=whole),),
+    )
+
+
+def test_where_whole_goals_are_played_their_published_score_is_the_headline_and_parts_stand_aside() -> None:
+    data = of_whole_goals()
+    html = report_page(data)
+    text = Page(html).text
+    assert "The agent got better: the ToolWOZ score went from 25 % to 40 %" in text
+    assert "Every policy, and the user ceiling. The ToolWOZ score is the success rate on whole goals." in text
+    assert "ToolWOZ score, JOSH round 1 (n = 150)" in text
+    assert "ToolWOZ score by round: success on whole goals, role test" in texts(
+        svg(success_by_iteration(data.main, None))
+    )
+    aside = re.findall(r'<tr class="role-test aside">.*?<td>(.*?)</td>', html)
+    assert aside == ["parts"]
+    screen = io.StringIO()
+    Console(file=screen, width=80, color_system="standard", force_terminal=True).print(score_table(data.scores))
+    dim = [line for line in screen.getvalue().splitlines() if "\x1b[2m" in line and "80.0 %" in line]
+    assert len(dim) == 1 and "The ToolWOZ score is the success rate on whole goals." in screen.getvalue()
+
+
+def test_where_parts_are_played_the_headline_claims_no_published_score(html: str) -> None:
+    assert "ToolWOZ score went" not in Page(html).text and "aside" not in re.findall(r'<tr class="(.*?)"', html)
+
+
+def test_the_report_says_where_the_search_of_each_round_got_stuck(html: str) -> None:
+    text = Page(html).text
+    assert "JOSH round 1 67.0 % 61 user left, 4 out of rounds 19 booking, 12 search" in text
+    assert "JOSH round 2 48.0 % – –" in text
 
 
 def test_cost_is_summed_and_money_is_told_only_where_there_are_prices(html: str, data: ReportData) -> None:
@@ -323,5 +365,7 @@ def test_the_report_says_what_each_policy_lost_and_why_the_most_frequent_first()
         ("search_hotel", "left an argument out", ["70", "60", "0"]),
         ("search_hotel", "claimed, not made", ["42", "7", "0"]),
     ]
+    title, _, rows = next(table for table in policy_tables(report_data()) if table[0].startswith("How these"))
+    assert rows == [("the user left", "", ["112", "67", "0"])]
     unread = replace(report_data(), lost=())
     assert not any(table[0].startswith("What was lost") for table in policy_tables(unread))

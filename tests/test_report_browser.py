@@ -130,6 +130,14 @@ def test_newer_rows_that_lie_unused_are_told_above_the_scores(browser: Browser, 
     page.close()
 
 
+def test_where_the_search_got_stuck_is_read_in_the_harvest(page: Page) -> None:
+    table = page.locator("#harvest table", has_text="Where the search of each round got stuck")
+    row = table.locator("tbody tr").first
+    assert row.is_visible() and row.inner_text().split("\t")[1:] == [
+        "67.0 %", "61 user left, 4 out of rounds", "19 booking, 12 search"
+    ]  # fmt: skip
+
+
 def test_beside_the_scores_stands_how_far_one_run_tells(page: Page) -> None:
     note = page.locator("#scores p").filter(has_text=ONE_RUN)
     assert note.is_visible() and note.evaluate("one => one.scrollWidth <= one.clientWidth")

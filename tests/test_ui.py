@@ -108,6 +108,7 @@ def sees_an_iteration(page: Page, ui: Ui) -> None:
 def follows_the_link_to_a_tree(page: Page, ui: Ui) -> None:
     """The metadata of the rollouts links to the page of a tree, with every turn that the store has."""
     page.goto(f"{ui.url}/assets/beam_rollouts?view=partitions&partition=001")
+    expect(page.get_by_text("siblings that differ")).to_be_visible()
     with page.expect_popup() as opened:
         page.locator("a[href^='/josh/trees/']").first.click()
     tree = opened.value
@@ -164,7 +165,7 @@ def finds_the_homes_values_in_the_launchpad_and_is_told_what_was_meant(page: Pag
     page.get_by_placeholder("Partition").fill("002")
     page.keyboard.press("Enter")
     editor = page.locator(".CodeMirror").first
-    editor.get_by_text("retraining_cron").wait_for()
+    editor.get_by_text("sample_dialogues").wait_for()  # near the top: lines out of sight are not drawn
     offered = yaml.safe_load(str(editor.evaluate("editor => editor.CodeMirror.getValue()")))
     last = ui.home.settings().model_dump(mode="json", exclude={"profile"})
     assert offered == {"resources": {"josh": {"config": {"settings": last}}}}

@@ -22,7 +22,7 @@ SETTINGS: dict[str, Any] = {
     "environment": {
         "name": "toolwoz",
         "corpus": {"source": "sample", "sample_dialogues": 120},
-        "goals": {"parts": True, "domains": ["attraction"]},
+        "goals": {"kind": "parts", "domains": ["attraction"]},
     },
     "policy": {"agent": "compact", "max_model_tokens": 8192},
     "cold_start": {"conversations": 0},

@@ -111,7 +111,7 @@ def world_in(corpus: Corpus, goal: Goal, semantics: Semantics, inside_search: bo
 
 
 def environment_of(corpus: Corpus, semantics: Semantics = "audited", parts: bool = True) -> ToolWoz:
-    return ToolWoz(ToolWozSettings(goals=GoalSettings(semantics=semantics, parts=parts)), corpus)
+    return ToolWoz(ToolWozSettings(goals=GoalSettings(semantics=semantics, kind="parts" if parts else "whole")), corpus)
 
 
 def through_the_store(corpus: Corpus) -> Corpus:

@@ -91,7 +91,7 @@ def table(found: Benchmark, goals: GoalKind) -> Table:
         shown.append(("cost", f"{usage.cost:.2f}"))
     drawn = Table(
         title=f"{one.policy} on {found.corpus}", title_justify="left", show_header=False,
-        caption=goals.note or None, caption_justify="left",
+        caption="\n".join(goals.told) or None, caption_justify="left",
     )  # fmt: skip
     drawn.add_column()
     drawn.add_column(justify="right")

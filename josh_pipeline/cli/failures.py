@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections import Counter
 from dataclasses import asdict
 
 from rich import box
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from josh_pipeline.cli.options import partition
-from josh_pipeline.evaluation.failures import counted
+from josh_pipeline.evaluation.failures import by_ending, counted
 from josh_pipeline.report.data import LostGoals
 from josh_pipeline.report.lines import line_of_iteration
 from josh_pipeline.report.load_failures import lost_goals
@@ -33,7 +34,8 @@ def failures(options: argparse.Namespace) -> int:
 
 
 def table(lost: LostGoals) -> Table:
-    """Draw what was missed, and why."""
+    """Draw what was missed and why, and how the conversations ended."""
+    endings = by_ending(lost.failures)
     drawn = Table(
         title=f"{lost.policy}: {len(lost.failures)} of {lost.n} goals lost, {lost.role}",
         title_justify="left",
@@ -42,7 +44,11 @@ def table(lost: LostGoals) -> Table:
     )
     for heading in ("missed first", "why"):
         drawn.add_column(heading)
-    drawn.add_column("goals", justify="right")
+    for heading in ("goals", *(ended.removeprefix("the ").replace(" ", "\n", 1) for ended in endings)):
+        drawn.add_column(heading, justify="right")
     for (tool, why), number in counted(lost.failures).items():
-        drawn.add_row(tool, why, str(number))
+        ended = Counter(one.ended for one in lost.failures if (one.tool, one.why) == (tool, why))
+        drawn.add_row(tool, why, str(number), *(str(ended[name] or "") for name in endings))
+    drawn.add_section()
+    drawn.add_row("all", "", str(len(lost.failures)), *map(str, endings.values()))
     return drawn

@@ -96,9 +96,15 @@ def score_record(score: PolicyScore) -> dict[str, Any]:
 
 
 def score_table(scores: Sequence[PolicyScore]) -> Table:
-    """Render scores for the terminal; kinds of goals are never on one line."""
+    """Render scores for the terminal; kinds of goals are never on one line.
+
+    Args:
+        scores: first those of the kind that is played.
+    """
     corpora = sorted({score.corpus for score in scores})
-    notes = [*sorted({score.goals.note for score in scores if score.goals.note}), ONE_RUN]
+    kinds = {score.goals.name: score.goals for score in scores}
+    notes = [*(told for kind in kinds.values() for told in kind.told), ONE_RUN]
+    published = bool(scores and scores[0].goals.score)
     table = Table(
         title=f"Scores on {', '.join(corpora)}" if corpora else "No scores yet",
         title_justify="left",
@@ -123,5 +129,6 @@ def score_table(scores: Sequence[PolicyScore]) -> Table:
             rate_text(score.score),
             *("" if value is None else str(value) for value in taken),
             Text(PROMOTED[score.promoted], style="green" if score.promoted else "red"),
+            style="dim" if published and not score.goals.score else "",
         )
     return table

@@ -52,6 +52,11 @@ class EnvironmentSettings(Section):
         """What else its tasks and rules depend on (JSON)."""
         return None
 
+    @classmethod
+    def renamed(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Return values as a profile or a stored run has them, under the names that the settings have now."""
+        return values
+
 
 @dataclass(frozen=True)
 class WantedCall:
@@ -163,6 +168,7 @@ class Environment(ABC, Generic[T]):
         Task: the class of its tasks; a frozen dataclass whose fields JSON can hold.
         kinds: kind of task to what people call several of them; scores of different kinds never mix.
         notes: kind of task to what a reader of its scores has to know; kinds that need no note are left out.
+        scores: kind of task to the name under which success on it is published; kinds without one are left out.
         agent: whom the user talks to, as an LLM that plays the user is told.
         least_solvable: share of the tasks that the oracle has to solve, lest they say more about their source
             than about a policy.
@@ -176,6 +182,7 @@ class Environment(ABC, Generic[T]):
     Task: ClassVar[type[Task]] = Task
     kinds: Mapping[str, str] = {"task": "tasks"}
     notes: Mapping[str, str] = {}
+    scores: Mapping[str, str] = {}
     agent: str = "an agent that helps people"
     least_solvable: float = 1.0
     source_asset: ClassVar[str] = "environment_sources"
@@ -215,13 +222,21 @@ class Environment(ABC, Generic[T]):
 
     @property
     def played(self) -> str:
-        """The kind of task that the loop plays."""
+        """The kind of task that policies are evaluated on, for tables and the gate."""
         return next(iter(self.kinds))
+
+    def searched(self, round: int) -> str:
+        """Return the kind of task that a round searches; the cold start demonstrates that of the first.
+
+        Args:
+            round: 1 for the first that goes on from a base.
+        """
+        return self.played
 
     @property
     def headline(self) -> str:
         """The kind of task that published scores are of."""
-        return self.played
+        return next(iter(self.scores), self.played)
 
     @property
     def digest(self) -> str:
@@ -248,6 +263,10 @@ class Environment(ABC, Generic[T]):
     def fault(self, call: CallRecord) -> str:
         """Name why a call was refused, for counts."""
         return "refused call"
+
+    def gave_up(self, conversation: Conversation) -> bool:
+        """Whether the rule-based user, who ended a conversation, said that it leaves unserved."""
+        return False
 
     def unmade(self, task: T, call: WantedCall, conversation: Conversation, calls: Sequence[CallRecord]) -> str | None:
         """Name, for counts, what a conversation says of a wanted call that it never made, e.g. that it was claimed.

@@ -10,6 +10,10 @@ from josh_pipeline.core.messages import visible
 from josh_pipeline.core.world import CallRecord
 from josh_pipeline.evaluation.benchmark import Episode
 
+ENDINGS = ("the user gave up", "the user left", "the user fell silent", "message limit")
+"""How a conversation ends that did not fail: the user says that it is not served, or anything else, or nothing, as one
+whose turns are used up; or the evaluation cuts it."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -21,7 +25,7 @@ class Failure:
         tool: of that call; empty without one.
         why: what was done instead, a class for counts.
         detail: the arguments that were wrong, for people; empty where that says nothing more.
-        ended: ``the user left``, ``message limit``, or the failure's kind.
+        ended: one of ``ENDINGS``, or the failure's kind.
     """
 
     goal_id: str
@@ -54,8 +58,9 @@ def failure_of(environment: Environment[Any], goal: Task, episode: Episode) -> F
         tool, why = call.tool, _unmade(environment, goal, call, episode)
     if episode.failure is not None:
         why = f"failed: {episode.failure}"
-    ended = episode.failure or ("the user left" if episode.user_done else "message limit")
-    return Failure(goal.goal_id, goal.source_id, episode.episode_id, place, tool, why, detail, ended)
+    return Failure(
+        goal.goal_id, goal.source_id, episode.episode_id, place, tool, why, detail, _ended(environment, episode)
+    )
 
 
 def _closest(wanted: WantedCall, episode: Episode) -> int | None:
@@ -94,9 +99,27 @@ def _unmade(environment: Environment[Any], goal: Task, call: WantedCall, episode
     if episode.error_turns:
         return "unreadable or endless turn"
     told = environment.unmade(goal, call, episode.messages, episode.calls)
-    return told or ("never called" if episode.user_done or episode.failure else "message limit")
+    ended = _ended(environment, episode)
+    return told or (ended if ended in ("the user gave up", "message limit") else "never called")
+
+
+def _ended(environment: Environment[Any], episode: Episode) -> str:
+    if episode.failure is not None:
+        return episode.failure
+    gave_up, left, silent, limit = ENDINGS
+    if not episode.user_done:
+        return limit
+    if environment.gave_up(episode.messages):
+        return gave_up
+    return left if visible(episode.messages)[-1].role == "user" else silent
 
 
 def counted(failures: Iterable[Failure]) -> Mapping[tuple[str, str], int]:
     """Count by what was missed and why, the most frequent first."""
     return dict(Counter(sorted((one.tool, one.why) for one in failures)).most_common())
+
+
+def by_ending(failures: Iterable[Failure]) -> Mapping[str, int]:
+    """Count by how conversations ended, in the order of ``ENDINGS``; then by what broke others off."""
+    found = Counter(one.ended for one in failures)
+    return {ended: found[ended] for ended in (*ENDINGS, *sorted(found.keys() - set(ENDINGS))) if ended in found}

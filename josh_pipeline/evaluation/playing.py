@@ -181,9 +181,9 @@ def playing_digest(settings: Settings, environment: Environment[Any], rules: Map
 def rollout_digest(settings: Settings, environment: Environment[Any]) -> str:
     """Name everything that a tree depends on beside policy, goal and seed.
 
-    How many goals are searched, how many requests are in flight and how many may fail change no tree.
+    Which goals are searched, how many requests are in flight and how many may fail change no tree.
     """
-    rules = settings.search.model_dump(mode="json", exclude={"goals", "in_flight", "max_failed_share"})
+    rules = settings.search.model_dump(mode="json", exclude={"goals", "draw", "in_flight", "max_failed_share"})
     return playing_digest(settings, environment, rules)
 
 

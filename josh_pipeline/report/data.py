@@ -13,6 +13,7 @@ from josh_pipeline.evaluation.gate import too_far
 from josh_pipeline.evaluation.summary import Score
 from josh_pipeline.report.tree import DrawnTree
 from josh_pipeline.report.words import GoalKind
+from josh_pipeline.search.shape import Shape
 from josh_pipeline.search.tree import Usage
 
 Metric = Literal["reward", "success"]
@@ -155,6 +156,7 @@ class HarvestYield:
         by_round: search round to the number of turns that gave (desirable, undesirable) rows.
         alike: how many rows want exactly the calls of an evaluated goal, in a sentence; None where no goal
             names its calls.
+        shape: what the trees look like; None where that is not asked for.
     """
 
     iteration: int
@@ -167,6 +169,7 @@ class HarvestYield:
     rows: Mapping[str, int]
     by_round: Mapping[int, tuple[int, int]]
     alike: str | None = None
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True)

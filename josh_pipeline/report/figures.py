@@ -171,7 +171,8 @@ def success_by_iteration(scores: Sequence[PolicyScore], ceiling: Ceiling | None)
     """Success rate of every policy with its 95 % interval, mean reward beside it, the ceiling above."""
     goals = " and ".join(sorted({one.goals.plural for one in scores})) or "no goals"
     roles = " and ".join(sorted({one.role for one in scores})) or "none"
-    title = f"Success by round, {goals}, role {roles}"
+    named = next((f"{one.goals.score} by round: success on" for one in scores if one.goals.score), "Success by round,")
+    title = f"{named} {goals}, role {roles}"
     with _canvas(max(6.6, 1.3 * len(scores)), 3.7, title) as (figure, (axes,)):
         places = range(len(scores))
         rewards = [one.score.reward for one in scores]

@@ -6,7 +6,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from josh_pipeline.evaluation.failures import counted
+from josh_pipeline.evaluation.failures import by_ending, counted
 from josh_pipeline.report import figures
 from josh_pipeline.report.data import Cost, Example, PolicyChange, PolicyScore, ReportData
 from josh_pipeline.report.load import load_report
@@ -53,6 +53,8 @@ def report_page(data: ReportData) -> str:
             "verdict": verdict(data, overall),
             "cards": cards(data, overall),
             "notes": sorted({score.goals.note for score in data.scores if score.goals.note}),
+            "explained": sorted({score.goals.explained for score in data.scores if score.goals.explained}),
+            "published": data.main[0].goals if data.main and data.main[0].goals.score else None,
             "one_run": ONE_RUN,
             "resamples": data.settings.get("evaluation", {}).get("bootstrap", 10_000),
             "figures": report_figures(data),
@@ -110,6 +112,7 @@ def policy_tables(data: ReportData) -> Iterator[PolicyTable]:
         yield f"By {group}", f"all calls of the {group} earned", rows
     if data.lost:
         yield "What was lost, and why", "missed first, in conversations without success", _lost_rows(data)
+        yield "How these conversations ended", "in conversations without success", _ending_rows(data)
     rows = [
         ("agent turns a conversation", "", [f"{one.turns:.1f}" for one in scores]),
         ("turns that ended without an answer", "", [percent(one.error_turns) for one in scores]),
@@ -126,6 +129,14 @@ def _lost_rows(data: ReportData) -> list[tuple[str, str, list[str]]]:
     return [
         (tool, why, [str(counts.get((tool, why), 0)) for counts in found]) for (tool, why), _ in totals.most_common()
     ]
+
+
+def _ending_rows(data: ReportData) -> list[tuple[str, str, list[str]]]:
+    """Count each policy's lost goals by how the conversation ended."""
+    by_policy = {one.policy: by_ending(one.failures) for one in data.lost}
+    found = [by_policy.get(one.name, {}) for one in data.main]
+    every = by_ending(failure for one in data.lost for failure in one.failures)
+    return [(name, "", [str(counts.get(name, 0)) for counts in found]) for name in every]
 
 
 def _counts(counts: Sequence[Mapping[str, int]]) -> list[tuple[str, str, list[str]]]:
@@ -147,8 +158,9 @@ def headline(data: ReportData, overall: PolicyChange | None) -> str:
     if not data.main:
         return "No policy has been evaluated yet"
     if overall is None:
-        return f"Success {percent(data.main[-1].score.success, 0)} before any round"
-    change = f"success went from {percent(overall.mean_before, 0)} to {percent(overall.mean_after, 0)}"
+        return f"{data.main[-1].goals.score or 'Success'} {percent(data.main[-1].score.success, 0)} before any round"
+    measure = f"the {overall.goals.score}" if overall.goals.score else "success"
+    change = f"{measure} went from {percent(overall.mean_before, 0)} to {percent(overall.mean_after, 0)}"
     if overall.low > 0:
         return f"The agent got better: {change}"
     if overall.high < 0:
@@ -184,7 +196,7 @@ def cards(data: ReportData, overall: PolicyChange | None) -> list[tuple[str, str
         return []
     first, last = data.main[0], data.main[-1]
     ends = [first] if last is first else [first, last]
-    found = [(percent(e.score.success), f"success, {e.name} (n = {e.score.n})", "") for e in ends]
+    found = [(percent(e.score.success), f"{e.goals.score or 'success'}, {e.name} (n = {e.score.n})", "") for e in ends]
     if overall is not None:
         tone = "good" if overall.low > 0 else "bad" if overall.high < 0 else ""
         label = f"points, paired, 95 % interval [{100 * overall.low:+.1f}, {100 * overall.high:+.1f}]"

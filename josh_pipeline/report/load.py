@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from josh_pipeline.core.environment import Carelessness
+from josh_pipeline.core.environment import Carelessness, Task
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.dialogue.demonstrations import Ceiling
 from josh_pipeline.report.data import (
@@ -23,15 +23,17 @@ from josh_pipeline.report.load_costs import line_costs
 from josh_pipeline.report.load_failures import lost_goals
 from josh_pipeline.report.load_scores import line_changes, line_decisions, line_drifts, line_scores, outcomes
 from josh_pipeline.report.tree import NODE_LABEL, load_drawn_tree, telling_tree
+from josh_pipeline.search.shape import Shape, shape_of
 from josh_pipeline.settings import EvaluationSettings, Settings
 from josh_pipeline.stages.alike import calls_alike
 from josh_pipeline.stages.environment import stored_environment, stored_tasks
 from josh_pipeline.stages.goals import ceiling_on
 from josh_pipeline.stages.playing import stored_episodes
 from josh_pipeline.stages.policy import PolicyRow
+from josh_pipeline.stages.rollouts import trees_of
 from josh_pipeline.stages.stage import recorded_run, recorded_settings
 from josh_pipeline.stages.unused import unused
-from josh_pipeline.store.warehouse import Warehouse
+from josh_pipeline.store.warehouse import Generation, Warehouse
 
 PLURALS = {"golden conversation": "golden conversations", "pair": "pairs"}
 """Labels of rows that have one."""
@@ -157,8 +159,20 @@ def line_harvests(warehouse: Warehouse, line: Line) -> list[HarvestYield]:
         )
         alike = calls_alike(warehouse, row.goals_scope, list(harvested["goal_id"]), list(evaluated["goal_id"]))
         told = alike.sentence if alike.numbers["evaluated sets of calls"] else None
-        found.append(replace(harvest_of(warehouse, row.iteration, line.round_of(row)), alike=told))
+        shape = _shape(warehouse, line, row)
+        found.append(replace(harvest_of(warehouse, row.iteration, line.round_of(row)), alike=told, shape=shape))
     return found
+
+
+def _shape(warehouse: Warehouse, line: Line, row: PolicyRow) -> Shape:
+    """What the trees look like that a round's adapter was trained on."""
+    number = warehouse.rows(
+        "SELECT generation FROM standing_generations WHERE stage = 'rollouts' AND scope = ?", [row.iteration]
+    )[0]["generation"]
+    trees = trees_of(warehouse, Generation("rollouts", row.iteration, number))
+    ids = [tree.goal_id for tree in trees]
+    task = line.environment.Task if line.environment else Task
+    return shape_of(trees, {goal.goal_id: goal for goal in stored_tasks(warehouse, row.goals_scope, of=task, ids=ids)})
 
 
 def harvest_of(

@@ -76,7 +76,7 @@ def _scores(scores: list[PolicyScore]) -> list[str]:
         for one in scores
     ]
     head = "| corpus | goals | n | mean reward | success, 95 % interval |\n|---|---|---|---|---|"
-    return ["\n".join((head, *rows)), *sorted({one.goals.note for one in scores if one.goals.note})]
+    return ["\n".join((head, *rows)), *sorted({told for one in scores for told in one.goals.told})]
 
 
 def _asked(settings: Settings | None) -> list[str]:

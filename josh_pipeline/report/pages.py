@@ -16,7 +16,7 @@ from josh_pipeline.core.files import writing
 from josh_pipeline.core.messages import Conversation, ends_turn
 from josh_pipeline.core.progress import duration
 from josh_pipeline.report.palette import variables
-from josh_pipeline.report.words import end_text, milestone_texts, nats, percent, sentences
+from josh_pipeline.report.words import counts_text, end_text, ends_text, milestone_texts, nats, percent, sentences
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def _templates() -> Environment:
     found = Environment(
         loader=FunctionLoader(template_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    shown = (bubbles, duration, end_text, milestone_texts, nats, percent, sentences)
+    shown = (bubbles, counts_text, duration, end_text, ends_text, milestone_texts, nats, percent, sentences)
     found.filters |= {one.__name__: one for one in shown}
     found.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
     return found

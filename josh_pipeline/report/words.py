@@ -1,5 +1,6 @@
 """Goals, search trees and numbers in words."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -38,11 +39,23 @@ class GoalKind:
         name: as the environment names it.
         plural: what people call several of them, e.g. ``whole goals``.
         note: what a reader of their scores has to know; empty where there is nothing.
+        score: the name under which success on them is published; empty where it has none.
     """
 
     name: str
     plural: str
     note: str = ""
+    score: str = ""
+
+    @property
+    def explained(self) -> str:
+        """What the published name stands for, as a sentence; empty where there is none."""
+        return f"The {self.score} is the success rate on {self.plural}." if self.score else ""
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What stands below a table of their scores, a sentence or two each."""
+        return tuple(filter(None, (self.explained, self.note)))
 
     @property
     def short(self) -> str:
@@ -54,7 +67,8 @@ def goal_kind(name: str, environment: type[Environment[Any]] | None) -> GoalKind
     """Describe a kind of goals by its environment; by its own name where that is not known."""
     if environment is None:
         return GoalKind(name, name)
-    return GoalKind(name, environment.kinds.get(name, name), environment.notes.get(name, ""))
+    found = environment.kinds.get(name, name), environment.notes.get(name, ""), environment.scores.get(name, "")
+    return GoalKind(name, *found)
 
 
 def shortened(text: str, width: int) -> str:
@@ -103,6 +117,16 @@ def short_end(node: Node) -> str:
     if node.end is None:
         return ""
     return ENDS[node.end][0] + (f": {node.failure}" if node.failure else "")
+
+
+def ends_text(ends: Counter[End]) -> str:
+    """How many leaves ended why, e.g. ``12 user left, 3 pruned``."""
+    return counts_text(Counter({ENDS[end][0]: n for end, n in ends.items()}))
+
+
+def counts_text(counts: Counter[str]) -> str:
+    """Counts in a line, the most frequent first, e.g. ``12 booking, 3 search``."""
+    return ", ".join(f"{n} {name}" for name, n in counts.most_common()) or "–"
 
 
 def milestone_texts(goal: Task) -> tuple[str, ...]:

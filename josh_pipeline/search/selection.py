@@ -4,24 +4,36 @@ So the selection depends on the goals, the settings and the rounds before alone,
 again, and evaluations of different iterations and seeds play the same goals.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from josh_pipeline.core.content import content_id
-from josh_pipeline.core.environment import Environment, Role, T
+from josh_pipeline.core.environment import Role, T
 from josh_pipeline.core.errors import UserError
 
+HEX_OF_A_SHARE = 13
+"""Digits of an id that a float holds exactly: their share of the whole never rounds up to 1."""
 EVALUATION_SEED = 0
 """Users are the same in every evaluation, whatever the seed of the run: scores stay comparable."""
 
 
-def playable(environment: Environment[T], tasks: Sequence[T], role: Role) -> list[T]:
-    """Return the usable tasks of a role, of the kind that the loop plays."""
-    return [task for task in tasks if task.excluded is None and (task.kind, task.role) == (environment.played, role)]
+def playable(tasks: Sequence[T], kind: str, role: Role) -> list[T]:
+    """Return the usable tasks of a kind and role."""
+    return [task for task in tasks if task.excluded is None and (task.kind, task.role) == (kind, role)]
 
 
-def drawn(goals: Sequence[T], *marks: object) -> list[T]:
-    """Put goals in an order that depends on their ids and ``marks`` alone."""
-    return sorted(goals, key=lambda goal: content_id("order", marks, goal.goal_id))
+def drawn(goals: Sequence[T], *marks: object, weight: Callable[[T], float] = lambda goal: 1.0) -> list[T]:
+    """Put goals in an order that depends on their ids, ``marks`` and weights alone.
+
+    It is that of a draw without replacement in which a goal's chance is its weight's share of what is left.
+    """
+
+    def key(goal: T) -> tuple[float, str]:
+        name = content_id("order", marks, goal.goal_id)
+        share = int(name[:HEX_OF_A_SHARE], 16) / 16**HEX_OF_A_SHARE
+        return -math.log1p(-share) / weight(goal), name  # exponential: the least of several is drawn by weight
+
+    return sorted(goals, key=key)
 
 
 def demonstration_goals(goals: Sequence[T], number: int) -> list[T]:
@@ -39,7 +51,12 @@ def evaluation_goals(goals: Sequence[T], number: int) -> list[T]:
 
 
 def rollout_goals(
-    goals: Sequence[T], number: int, demonstrated: Collection[str], seed: int, played: Mapping[str, int]
+    goals: Sequence[T],
+    number: int,
+    demonstrated: Collection[str],
+    seed: int,
+    played: Mapping[str, int],
+    missed: Mapping[str, int],
 ) -> list[T]:
     """Return the goals for the rollouts of one attempt: those that its line has played least.
 
@@ -48,6 +65,8 @@ def rollout_goals(
         demonstrated: sources that the cold start used; their goals are left out where enough others are.
         seed: of the run; draws their order.
         played: how many attempts of the line before this one searched each goal.
+        missed: how many goals were lost by each tool: of goals that were played equally often, one that wants
+            calls of such tools is so many times likelier to be drawn; empty where that shall not count.
 
     Raises:
         UserError: there is none.
@@ -63,5 +82,9 @@ def rollout_goals(
     by_times: dict[int, list[T]] = {}
     for goal in goals:
         by_times.setdefault(played.get(goal.goal_id, 0), []).append(goal)
-    ordered = [goal for times in sorted(by_times) for goal in drawn(by_times[times], "rollout", seed, times)]
-    return ordered[:number]
+
+    def weight(goal: T) -> float:
+        return 1.0 + sum(missed.get(tool, 0) for tool in {call.tool for call in goal.calls})
+
+    every = sorted(by_times)
+    return [goal for n in every for goal in drawn(by_times[n], "rollout", seed, n, weight=weight)][:number]

@@ -14,8 +14,7 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.dialogue.demonstrations import Demonstration, demonstrate
 from josh_pipeline.policies.models import foundation, model_digest
 from josh_pipeline.search.selection import demonstration_goals
-from josh_pipeline.stages.environment import stored_environment
-from josh_pipeline.stages.goals import played_goals
+from josh_pipeline.stages.environment import stored_environment, stored_tasks
 from josh_pipeline.stages.runnable import require_runnable
 from josh_pipeline.stages.stage import Made, Stage, Step, base_scope, corpus_scope, facts_of, goals_scope
 
@@ -42,7 +41,7 @@ def make_base(step: Step, scope: str) -> Made:
         from josh_pipeline.training.run import train_cold_start
 
         inputs = [step.require("goals", goals_scope(settings))]
-        demonstrations = _demonstrations(step, inputs[0].scope)
+        demonstrations = scripted(step, inputs[0].scope)
         published = step.home.absolute(row["foundation_path"])
         seed = derived_seed("cold_start", settings.seed)
         result = train_cold_start(
@@ -114,11 +113,17 @@ def settle(made: Path, place: Path, partial: Path) -> Path:
     return place
 
 
-def _demonstrations(step: Step, scope: str) -> list[Demonstration]:
+def scripted(step: Step, scope: str) -> list[Demonstration]:
+    """Let the script play training goals of the kind that is searched first.
+
+    Raises:
+        UserError: the environment has no script.
+    """
     settings = step.settings
     start = settings.cold_start
     environment = stored_environment(step.warehouse, settings.environment, corpus_scope(settings), sources=False)
-    goals = demonstration_goals(played_goals(step.warehouse, scope, environment, "train"), start.conversations)
+    known = stored_tasks(step.warehouse, scope, of=environment.Task, kind=environment.searched(1), role="train")
+    goals = demonstration_goals(known, start.conversations)
     if len(goals) < start.conversations:
         step.progress.note(f"Only {len(goals)} training goals for demonstrations.")
     careless = Carelessness(

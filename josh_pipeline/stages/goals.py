@@ -20,26 +20,23 @@ from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, corpus
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
 
-def played_goals(warehouse: Warehouse, scope: str, environment: Environment[T], role: Role) -> list[T]:
-    """Return the usable goals of a role, of the kind that the loop plays."""
-    return stored_tasks(warehouse, scope, of=environment.Task, kind=environment.played, role=role)
-
-
 def evaluated_goals(step: Step, scope: str, environment: Environment[T]) -> dict[Role, list[T]]:
     """Return the goals that policies are evaluated on, by role."""
     numbers: dict[Role, int] = {"val": step.settings.evaluation.val_goals, "test": step.settings.evaluation.test_goals}
     return {
-        role: evaluation_goals(played_goals(step.warehouse, scope, environment, role), number)
+        role: evaluation_goals(
+            stored_tasks(step.warehouse, scope, of=environment.Task, kind=environment.played, role=role), number
+        )
         for role, number in numbers.items()
     }
 
 
-def solvable_goals(warehouse: Warehouse, scope: str, environment: Environment[T]) -> list[T]:
-    """Return the training goals that an oracle solves, or that nobody knows an oracle of."""
+def solvable_goals(warehouse: Warehouse, scope: str, environment: Environment[T], kind: str) -> list[T]:
+    """Return the training goals of a kind that an oracle solves, or that nobody knows an oracle of."""
     unsolvable = set(
         warehouse.query("SELECT goal_id FROM current_solvability WHERE scope = ? AND NOT solvable", [scope])["goal_id"]
     )
-    goals = played_goals(warehouse, scope, environment, "train")
+    goals = stored_tasks(warehouse, scope, of=environment.Task, kind=kind, role="train")
     return [goal for goal in goals if goal.goal_id not in unsolvable]
 
 
@@ -61,6 +58,17 @@ def played_before(warehouse: Warehouse, policy: Any) -> dict[str, int]:
     return {one["goal_id"]: one["n"] for one in found}
 
 
+def looped_kinds(environment: Environment[Any]) -> dict[str, set[Role]]:
+    """Return the kinds of goals that a loop needs, each with its roles: what is evaluated, and what rounds search.
+
+    A curriculum has left its first round behind in the second, so that two rounds tell of all.
+    """
+    kinds: dict[str, set[Role]] = {environment.played: {"val", "test"}}
+    for number in (1, 2):
+        kinds.setdefault(environment.searched(number), set()).add("train")
+    return kinds
+
+
 LEAST_CEILING = 0.99
 """Below this share of tasks that a perfect agent solves, the simulated user is what is measured."""
 
@@ -80,11 +88,12 @@ def store_goals(step: Step, scope: str) -> Made:
         if task.excluded is None:
             check_playable(environment, task)
     usable = Counter((task.kind, task.role) for task in tasks if task.excluded is None)
-    if missing := [role for role in ROLES if not usable[environment.played, role]]:
-        raise UserError(
-            f"{environment.snapshot().name} has no usable {environment.played} of role {' and '.join(missing)}: "
-            "each role needs one, so choose another source, or allow more of it in the settings of the environment."
-        )
+    for kind, roles in looped_kinds(environment).items():
+        if missing := [role for role in ROLES if role in roles and not usable[kind, role]]:
+            raise UserError(
+                f"{environment.snapshot().name} has no usable {kind} of role {' and '.join(missing)}: "
+                "each role needs one, so choose another source, or allow more of it in the settings of the environment."
+            )
     solved = oracle_verdicts(environment, tasks)
     tables = {"goals": task_records(environment, tasks), "solvability": solved}
     generation = step.warehouse.publish("goals", scope, step.run_id, tables, inputs=[source])
@@ -174,24 +183,28 @@ def ceiling_on(environment: Environment[T], goals: Sequence[T], settings: Settin
 
 
 def goals_solvable(step: Step, environment: Environment[T], scope: str) -> Verdict:
-    """Count, for each role, the goals that an oracle solves by making the wanted calls."""
-    found = step.warehouse.rows(
-        "SELECT role, count(*) AS goals, count(*) FILTER (solvable) AS solvable "
-        "FROM current_goals JOIN current_solvability USING (scope, goal_id) "
-        "WHERE scope = ? AND kind = ? AND excluded IS NULL GROUP BY role",
-        [scope, environment.played],
-    )
-    if not found:
+    """Count, for each kind and role of the loop, the goals that an oracle solves by making the wanted calls."""
+    found = {
+        (row["kind"], row["role"]): (row["solvable"], row["goals"])
+        for row in step.warehouse.rows(
+            "SELECT kind, role, count(*) AS goals, count(*) FILTER (solvable) AS solvable "
+            "FROM current_goals JOIN current_solvability USING (scope, goal_id) "
+            "WHERE scope = ? AND excluded IS NULL GROUP BY kind, role",
+            [scope],
+        )
+    }
+    wanted = {kind: [role for role in ROLES if role in roles] for kind, roles in looped_kinds(environment).items()}
+    counts = {(kind, role): found[kind, role] for kind in wanted for role in wanted[kind] if (kind, role) in found}
+    if not counts:
         return Verdict(True, "Nobody knows calls that solve these goals.")
-    counts = {row["role"]: (row["solvable"], row["goals"]) for row in found}
-    shares = {role: solved / goals for role, (solved, goals) in counts.items()}
-    words = ", ".join(f"{role} {counts[role][0]} of {counts[role][1]}" for role in ROLES if role in counts)
-    passed = len(shares) == len(ROLES) and min(shares.values()) >= environment.least_solvable
+    shares = {part: solved / goals for part, (solved, goals) in counts.items()}
+    words = ", ".join(f"{kind} {role} {solved} of {goals}" for (kind, role), (solved, goals) in counts.items())
+    passed = len(shares) == sum(map(len, wanted.values())) and min(shares.values()) >= environment.least_solvable
     advice = "" if passed else f" Under {environment.least_solvable:.0%} somewhere: look for the causes."
     return Verdict(
         passed,
-        f"An oracle solves, of the {environment.played} goals: {words}. The unsolvable are not rolled out.{advice}",
-        {f"solvable share, {role}": round(share, 4) for role, share in shares.items()},
+        f"An oracle solves, of the goals by kind and role: {words}. The unsolvable are not rolled out.{advice}",
+        {f"solvable share, {kind} {role}": round(share, 4) for (kind, role), share in shares.items()},
     )
 
 

@@ -148,6 +148,18 @@ def policy_of(warehouse: Warehouse, iteration: str) -> PolicyRow:
     return policy_row(found[0])
 
 
+def round_of(warehouse: Warehouse, policy: PolicyRow) -> int:
+    """Return which round of its line an iteration is: how many promotions its policy came through; 0: a baseline."""
+    found: int = warehouse.rows(
+        "WITH RECURSIVE up(stage, scope, generation) AS (SELECT 'policy', ?, ? UNION ALL "
+        "SELECT i.input_stage, i.input_scope, i.input_generation FROM up JOIN generation_inputs i "
+        "USING (stage, scope, generation) WHERE i.input_stage IN ('policy', 'promotion')) "
+        "SELECT count(*) FILTER (stage = 'promotion') AS n FROM up",
+        [policy.iteration, policy.generation],
+    )[0]["n"]
+    return found
+
+
 def policy_row(record: Mapping[str, Any]) -> PolicyRow:
     """Read a row of table ``policies``; further columns are ignored."""
     return PolicyRow(**{one.name: record[one.name] for one in fields(PolicyRow)})

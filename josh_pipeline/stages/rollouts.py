@@ -11,11 +11,13 @@ from josh_pipeline.evaluation.playing import open_table, rollout_digest, user_na
 from josh_pipeline.search.codec import USAGE, node_records, tree_record, trees_from_records, usage_from_record
 from josh_pipeline.search.rollouts import RolloutSummary, rollout_seed
 from josh_pipeline.search.selection import rollout_goals
+from josh_pipeline.search.shape import Shape, shape_of
 from josh_pipeline.search.spending import Budget, Ledger
 from josh_pipeline.search.tree import Tree
+from josh_pipeline.stages.failures import missed_before
 from josh_pipeline.stages.goals import played_before, solvable_goals
 from josh_pipeline.stages.playing import Plays, environment_of, newest_tries, usage_facts, weights
-from josh_pipeline.stages.policy import PolicyRow, iterating_policy
+from josh_pipeline.stages.policy import PolicyRow, iterating_policy, round_of
 from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, facts_of
 from josh_pipeline.store.layout import Members
 from josh_pipeline.store.warehouse import Generation, Warehouse
@@ -47,7 +49,8 @@ def roll_out(step: Step, iteration: str) -> Made:
     names = [one.name for one in made if one.name is not None]
     members = [{"position": position, "rollout_id": name} for position, name in enumerate(names)]
     generation = step.warehouse.publish("rollouts", iteration, step.run_id, {"rollouts": members}, [policy.source])
-    return _made(step, generation, len(goals) - len(owed), run)
+    shape = shape_of(trees_of(step.warehouse, generation), {goal.goal_id: goal for goal in goals})
+    return _made(step, generation, shape, len(goals) - len(owed), run)
 
 
 def goals_of_attempt(step: Step, policy: PolicyRow, environment: Environment[Any]) -> list[Task]:
@@ -55,12 +58,14 @@ def goals_of_attempt(step: Step, policy: PolicyRow, environment: Environment[Any
     demonstrated = step.warehouse.query(
         "SELECT source_id FROM current_demonstrations WHERE scope = ?", [policy.base_scope]
     )["source_id"]
+    kind = environment.searched(round_of(step.warehouse, policy))
     return rollout_goals(
-        solvable_goals(step.warehouse, policy.goals_scope, environment),
+        solvable_goals(step.warehouse, policy.goals_scope, environment, kind),
         step.settings.search.goals,
         set(demonstrated),
         step.settings.seed,
         played_before(step.warehouse, policy),
+        missed_before(step.warehouse, environment, policy) if step.settings.search.draw == "failures" else {},
     )
 
 
@@ -95,7 +100,7 @@ def _budget(step: Step, plays: Plays) -> Budget:
     return Budget(**step.settings.budget.model_dump(), **spent)
 
 
-def _made(step: Step, generation: Generation, stored: int, run: RolloutSummary | None) -> Made:
+def _made(step: Step, generation: Generation, shape: Shape, stored: int, run: RolloutSummary | None) -> Made:
     sums = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in USAGE)
     found = step.warehouse.rows(
         "SELECT count(*) AS trees, count(*) FILTER (reward >= 1) AS solved, "
@@ -112,6 +117,7 @@ def _made(step: Step, generation: Generation, stored: int, run: RolloutSummary |
         "trees with full reward": found["solved"],
         "trees with any reward": found["rewarded"],
         "mean reward": round(found["mean_reward"], 3),
+        "siblings that differ": round(shape.distinct, 3),
         "failed trees": found["failed"],
         "trees cut short by the budget": found["cut"],
         "requests of the user's model": found["user_requests"],
@@ -126,6 +132,14 @@ def _made(step: Step, generation: Generation, stored: int, run: RolloutSummary |
         version=step.warehouse.content_of(generation),
         rows=found["trees"],
         facts=facts,
+        tables={
+            "why leaves ended, of trees without full reward": [
+                {"why": end.replace("_", " "), "leaves": n} for end, n in shape.ends.most_common()
+            ],
+            "what these trees never earned": [
+                {"wanted call": label, "missed": n} for label, n in shape.missed.most_common()
+            ],
+        },
         verdicts={"trees_rewarded": trees_rewarded(step, found)},
     )
 

@@ -43,6 +43,7 @@ class ToolWoz(Environment[Goal]):
         "part": "A part is one domain's share of a goal, played as a goal of its own. "
         "Scores on parts are not ToolWOZ scores."
     }
+    scores: Mapping[str, str] = {"whole": "ToolWOZ score"}
     source_asset = "multiwoz_dialogues"
     tasks_asset = "toolwoz_goals"
     id_name = "dialogue_id"
@@ -56,12 +57,11 @@ class ToolWoz(Environment[Goal]):
     @property
     def played(self) -> str:
         """Parts or whole goals, as the settings say."""
-        return "part" if self.goals.parts else "whole"
+        return "part" if self.goals.kind == "parts" else "whole"
 
-    @property
-    def headline(self) -> str:
-        """The paper's scores are of whole goals."""
-        return "whole"
+    def searched(self, round: int) -> str:
+        """Return what is played, but for a curriculum's first round, which searches parts."""
+        return "part" if self.goals.kind == "curriculum" and round == 1 else self.played
 
     @property
     def least_solvable(self) -> float:  # type: ignore[override]
@@ -71,7 +71,7 @@ class ToolWoz(Environment[Goal]):
     @property
     def digest(self) -> str:
         """Content hash of corpus and rules."""
-        return content_id("toolwoz", self.corpus.digest, self.goals.model_dump(mode="json"))
+        return content_id("toolwoz", self.corpus.digest, self.settings.tasks_key())
 
     @property
     def user_version(self) -> int:
@@ -86,19 +86,19 @@ class ToolWoz(Environment[Goal]):
 
     @cached_property
     def _whole(self) -> Sequence[Goal]:
-        # With parts, ``domains`` says which parts are played; whole goals stay ToolWOZ's own.
-        domains = DOMAINS if self.goals.parts else self.goals.domains
+        # Where parts alone are played, ``domains`` says which of them; whole goals stay ToolWOZ's own.
+        domains = DOMAINS if self.goals.kind == "parts" else self.goals.domains
         return derive_goals(self.corpus, self.goals.semantics, domains=domains)
 
     @cached_property
     def _tasks(self) -> Sequence[Goal]:
-        if not self.goals.parts:
+        if self.goals.kind == "whole":
             return self._whole
         parts = derive_goals(self.corpus, self.goals.semantics, parts=True, domains=self.goals.domains)
         return [*self._whole, *parts]
 
     def tasks(self) -> Sequence[Goal]:
-        """Return the whole goals of the corpus, then its parts where the settings play parts."""
+        """Return the whole goals of the corpus, then its parts where the settings play any."""
         return self._tasks
 
     def world(self, task: Goal, *, searching: bool = False) -> ToolWozWorld:
@@ -131,16 +131,18 @@ class ToolWoz(Environment[Goal]):
             return "unknown parameter"
         return "value that is no text"
 
+    def gave_up(self, conversation: Conversation) -> bool:
+        """The agenda user says so where it was stuck too often."""
+        return visible(conversation)[-1].content == GAVE_UP
+
     def unmade(
         self, task: Goal, call: WantedCall, conversation: Conversation, calls: Sequence[CallRecord]
     ) -> str | None:
-        """Say whether a booking was only claimed, or the user had given up."""
+        """Say whether a booking was only claimed."""
         said = [message for message in visible(conversation) if message.content]
         claimed = sum(one.role == "assistant" and hear(one.content, booking=True).kind == "booked" for one in said)
         booked = sum(one.tool.startswith("book_") and not one.error for one in calls)
-        if call.tool.startswith("book_") and claimed > booked:
-            return "claimed, not made"
-        return "the user gave up" if said and said[-1].content == GAVE_UP else None
+        return "claimed, not made" if call.tool.startswith("book_") and claimed > booked else None
 
     def roles_sentence(self) -> str:
         """Say whether roles follow the corpus's lists or a hash."""

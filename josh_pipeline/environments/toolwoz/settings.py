@@ -31,7 +31,11 @@ class GoalSettings(Section):
     """Which goals are played."""
 
     semantics: Semantics = Field("audited", description="'audited' or 'paper' (bug for bug).")
-    parts: bool = Field(True, description="Play one domain's share of a dialogue at a time.")
+    kind: Literal["parts", "whole", "curriculum"] = Field(
+        "parts",
+        description="'parts' are one domain's share of a dialogue each, 'whole' goals are all of it; 'curriculum' "
+        "searches parts in the first round and whole goals after it, and evaluates whole goals in all rounds.",
+    )
     domains: tuple[Domain, ...] = Field(
         ("hotel", "restaurant", "attraction", "train"), min_length=1, description="Domains that are played."
     )
@@ -55,8 +59,19 @@ class ToolWozSettings(EnvironmentSettings):
         return self.corpus.key
 
     def tasks_key(self) -> Any:
-        """Which goals, and how they are judged."""
-        return self.goals.model_dump(mode="json")
+        """Which goals, and how they are judged; as releases before wrote it, which knew no curriculum."""
+        goals = self.goals.model_dump(mode="json")
+        kind = goals.pop("kind")
+        return goals | ({"kind": kind} if kind == "curriculum" else {"parts": kind == "parts"})
+
+    @classmethod
+    def renamed(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Read ``goals.parts`` of releases before as the kind that it was."""
+        goals = values.get("goals")
+        if not isinstance(goals, dict) or "kind" in goals or not isinstance(goals.get("parts"), bool):
+            return values
+        others = {name: value for name, value in goals.items() if name != "parts"}
+        return values | {"goals": others | {"kind": "parts" if goals["parts"] else "whole"}}
 
 
 def public_url(url: str) -> str:
