@@ -1,10 +1,12 @@
 """Where an environment breaks what it promises, each in a sentence: in a play, in forks, in its tools, in its user."""
 
 import asyncio
+import json
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 from josh_pipeline.core.content import canonical_json, derived_seed
@@ -84,24 +86,33 @@ def _differing(one: Play, other: Play, here: str, there: str, mend: str) -> str 
 
 def tool_breaches(plays: Sequence[Play]) -> Iterator[str]:
     """Find what agents and endpoints could not read of the tools that were shown in plays."""
-    # Imported where it is used: every start of josh reads this module, and few commands look at schemas.
+    listed = (tool for play in plays for shown in (play.start, *play.shown) for tool in shown.get("tools", {}).items())
+    for tool in sorted({canonical_json(tool) for tool in listed}):
+        yield from _unreadable(tool)
+
+
+@cache
+def _unreadable(tool: str) -> tuple[str, ...]:
+    """Find what could not be read of one tool: name, description and schema as JSON, for many tasks have the same."""
+    # Imported where it is used: most commands that read this module look at no schema.
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
 
-    listed = (tool for play in plays for shown in (play.start, *play.shown) for tool in shown.get("tools", {}).items())
-    for name, description, schema in {canonical_json(tool): (tool[0], *tool[1]) for tool in listed}.values():
-        if not (isinstance(description, str) and description.strip()):
-            yield f"Tool {name} has no description: say in one sentence what it does."
-        try:
-            Draft202012Validator.check_schema(schema)
-        except SchemaError as fault:
-            place = ".".join(map(str, fault.absolute_path)) or "its top"
-            yield f"The parameters of tool {name} are no JSON Schema at {place}: {shortened(fault.message)}."
-            continue
-        if schema.get("type") != "object":
-            yield f"The parameters of tool {name} have the type {shortened(schema.get('type'))}: make it object."
-        if unknown := [one for one in schema.get("required", ()) if one not in schema.get("properties", {})]:
-            yield f"Tool {name} requires {unknown[0]!r}, which is none of its properties: add it, or leave it out."
+    name, (description, schema) = json.loads(tool)
+    found = []
+    if not (isinstance(description, str) and description.strip()):
+        found.append(f"Tool {name} has no description: say in one sentence what it does.")
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as fault:
+        place = ".".join(map(str, fault.absolute_path)) or "its top"
+        found.append(f"The parameters of tool {name} are no JSON Schema at {place}: {shortened(fault.message)}.")
+        return tuple(found)
+    if schema.get("type") != "object":
+        found.append(f"The parameters of tool {name} have the type {shortened(schema.get('type'))}: make it object.")
+    if unknown := [one for one in schema.get("required", ()) if one not in schema.get("properties", {})]:
+        found.append(f"Tool {name} requires {unknown[0]!r}, which is none of its properties: add it, or leave it out.")
+    return tuple(found)
 
 
 def user_breach(environment: Environment[T], task: T) -> str | None:
