@@ -88,7 +88,7 @@ def test_what_keeps_its_promises_passes_with_a_sentence_each_and_the_cost_of_a_f
 
     assert main(["check-env", named("Shelf")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("broken_environments.py:Shelf: 24 scripts on 6 tasks (test 2, train 2, val 2)")
+    assert lines[0].endswith("broken_environments.py:Shelf: 24 scripts on 6 tasks (train 2, val 2, test 2)")
     assert [line.split()[:2] for line in lines[1:-1]] == [["ok", one.name] for one in PROMISES]
     assert re.fullmatch(r"A fork takes [\d.]+ ms and [\d,]+ bytes \(tracemalloc; medians\)\.", lines[-1])
 

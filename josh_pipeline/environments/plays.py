@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from josh_pipeline.core.content import content_id
-from josh_pipeline.core.environment import Environment, Role, T, Task, WantedCall
+from josh_pipeline.core.environment import ROLES, Environment, T, Task, WantedCall
 from josh_pipeline.core.errors import SHOWN_CHARACTERS, RolloutError, failing_as
 from josh_pipeline.core.messages import Conversation, Message, ToolCall
 from josh_pipeline.core.world import Tool, World, called, judged
@@ -274,8 +274,8 @@ def _made_up(schema: Mapping[str, Any], chance: Random) -> Any:
 
 def spread(tasks: Sequence[T], number: int) -> list[T]:
     """Draw tasks by their ids, in turn from each kind and role, so that each has some where the number allows it."""
-    groups: dict[tuple[Role, str], list[T]] = {}
+    groups: dict[tuple[int, str], list[T]] = {}
     for task in sorted(tasks, key=lambda one: content_id("checked", one.goal_id)):
-        groups.setdefault((task.role, task.kind), []).append(task)
+        groups.setdefault((ROLES.index(task.role), task.kind), []).append(task)
     in_turn = sorted((place, key) for key, group in groups.items() for place in range(len(group)))
     return [groups[key][place] for place, key in in_turn[:number]]
