@@ -113,6 +113,7 @@ def test_what_a_fault_hides_is_said_not_to_have_been_looked_at(
     assert lines[2:] == [f"Not looked at: {hidden}."]
     _, found = checked(capsys, named("RandomId"))
     assert {"forks", "asking"} <= set(found["not_looked_at"]), "plays that never repeat compare with nothing"
+    assert found["scripts"] == 24 and found["fork"] is None
 
 
 def test_a_task_that_the_oracle_does_not_solve_is_listed_and_no_fault_while_it_solves_others(
@@ -131,7 +132,7 @@ def test_a_number_of_tasks_is_spread_over_the_roles(
 ) -> None:
     status, found = checked(capsys, named("Shelf"), "--number", str(number))
     assert status == 0 and sum(found["tasks"].values()) == number
-    assert len(found["tasks"]) == min(number, 3) and max(found["tasks"].values()) - 1 <= number // 3
+    assert [*found["tasks"]] == ["train", "val", "test"][:number] and max(found["tasks"].values()) - 1 <= number // 3
 
 
 def test_two_checks_of_the_same_environment_say_the_same() -> None:

@@ -14,7 +14,6 @@ from josh_pipeline.core.environment import Environment, T
 from josh_pipeline.core.errors import RolloutError, failing_as
 from josh_pipeline.core.messages import Conversation, Message
 from josh_pipeline.core.user import User, UserReply, answered
-from josh_pipeline.core.world import World
 from josh_pipeline.environments.plays import SPEECH, Play, Script, difference, shortened
 
 ANSWERS = ("How can I help you?", "I found nothing. What else would do?", SPEECH, "Your reference is 0001.")
@@ -161,20 +160,25 @@ class Cost:
     bytes: int
 
 
-def fork_cost(world: World) -> Cost:
-    """Measure what a fork of a world costs."""
+def fork_cost(play: Play) -> Cost:
+    """Measure what a fork of a world costs.
+
+    Raises:
+        RolloutError: it cannot be forked as it is now.
+    """
     started = time.perf_counter()
-    world.fork()
+    play.fork()
     number = max(1, min(TIMED_FORKS, int(TIMED_SECONDS / (time.perf_counter() - started))))
-    started = time.perf_counter()
-    for _ in range(number):
-        world.fork()
-    seconds = (time.perf_counter() - started) / number
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        kept = [world.fork() for _ in range(number)]
-        after, _ = tracemalloc.get_traced_memory()
-        return Cost(1000 * seconds, max(0, after - before) // len(kept))
-    finally:
-        tracemalloc.stop()
+    with failing_as("world", "fork()"):
+        started = time.perf_counter()
+        for _ in range(number):
+            play.world.fork()
+        seconds = (time.perf_counter() - started) / number
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            kept = [play.world.fork() for _ in range(number)]
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    return Cost(1000 * seconds, max(0, after - before) // len(kept))

@@ -27,7 +27,8 @@ from josh_pipeline.environments.breaches import (
     tool_breaches,
     user_breach,
 )
-from josh_pipeline.environments.plays import Play, begun, drawn, pool_of, solution, spread
+from josh_pipeline.environments.plays import Play, begun
+from josh_pipeline.environments.scripts import drawn, pool_of, solution, spread
 
 DRAWN_SCRIPTS = 3
 """For each task, beside the oracle's."""
@@ -138,7 +139,7 @@ def check_environment(environment: Environment[T], number: int, progress: Progre
     for task in sample:
         check.task(task)
         progress.advance("tasks checked")
-    time.sleep(max(0.0, started + pause - time.monotonic()) if check.plays else 0.0)
+    time.sleep(max(0.0, started + pause - time.monotonic()) if check.repeating else 0.0)
     check.repeat()
     progress.finish("tasks checked")
     return check.done()
@@ -151,7 +152,8 @@ class _Check(Generic[T]):
         self.environment = environment
         self.pool = pool_of([])
         self.faults: dict[str, list[str]] = {}
-        self.plays: list[tuple[T, Play]] = []
+        self.scripts = 0
+        self.repeating: list[tuple[T, Play]] = []
         self.solved: dict[str, bool] = {}
         self.costs: list[Cost] = []
         self.roles: Counter[str] = Counter()
@@ -199,6 +201,7 @@ class _Check(Generic[T]):
         plays = [drawn(fresh(), calls, self.pool, chance) for chance in chances]
         if calls:
             plays.insert(0, fresh().make(*solution(calls)))
+        self.scripts += len(plays)
         breaches = [breach for play in plays for breach in play_breaches(play)]
         for promise in ("playable", "outcome", "calls", "milestones", "void", "tools"):
             self.look(promise, (sentence for name, sentence in breaches if name == promise), task)
@@ -208,19 +211,19 @@ class _Check(Generic[T]):
             self.look("earnable", [nothing_to_earn(plays[0].start)], task)
         if not self.look("repeats", (repeat_breach(play, fresh().make(*play.moves)) for play in plays), task):
             return  # what follows compares plays, and would only say the same again
-        self.plays += [(task, play) for play in plays]
+        self.repeating += [(task, play) for play in plays]
         self.look("asking", (asking_breach(play, fresh(asking=False).make(*play.moves)) for play in plays), task)
         try:
             pairs = zip(plays, [*plays[1:], plays[0]], strict=True)
             forked = (breach for one, other in pairs for breach in fork_breaches(fresh, one.moves, other.moves))
             self.look("forks", forked, task)
-            self.costs.append(fork_cost(plays[0].world))
+            self.costs.append(fork_cost(plays[0]))
         except RolloutError as fault:
             self.look("forks", [fault.message], task)
 
     def repeat(self) -> None:
         """Play once more what showed the same twice in a row."""
-        for task, play in self.plays:
+        for task, play in self.repeating:
             self.look("repeats", [repeat_breach(play, begun(self.environment, task).make(*play.moves))], task)
 
     def done(self) -> Checked:
@@ -233,7 +236,7 @@ class _Check(Generic[T]):
         milliseconds, size = (median(column) for column in zip(*costs, strict=True)) if costs else (0.0, 0)
         return Checked(
             played=dict(self.roles),
-            scripts=len(self.plays),
+            scripts=self.scripts,
             findings=tuple(Finding(promise, tuple(faults)) for promise, faults in found.items()),
             unseen=tuple(one.name for one in PROMISES if one.name not in self.faults),
             unsolved=tuple(name for name, solved in self.solved.items() if not solved),
@@ -245,6 +248,6 @@ def nothing_to_earn(start: Mapping[str, Any]) -> str | None:
     """Say why nothing can be learnt from a task that begins so; None where something can."""
     if start.get("reward") == 1.0:
         return "it has the full reward before anything was done: exclude it."
-    if set(start.get("all milestones", ())) <= set(start.get("milestones", ())):
+    if "milestones" in start and set(start["all milestones"]) <= set(start["milestones"]):
         return "all milestones are earned before anything was done: exclude it, or give it another role."
     return None
