@@ -94,15 +94,15 @@ class Play:
         seen: dict[str, Any] = {}
         try:
             with failing_as("world", "The world"):
-                tools = self.world.tools
+                tools = {one.name: [one.description, dict(one.parameters)] for one in self.world.tools}
                 asked = {
                     "instructions": self.world.instructions,
-                    "tools": {one.name: [one.description, dict(one.parameters)] for one in tools},
+                    "tools": tools,
                     "milestones": sorted(self.world.milestones()),
                     "all milestones": sorted(self.world.all_milestones),
                     "void": bool(self.world.void),
                 }
-                if len(asked["tools"]) < len(tools):
+                if len(tools) < len(self.world.tools):
                     raise TypeError("two of its tools have the same name")
                 seen = json.loads(json.dumps(asked))  # a copy: what the world changes later must not change it
         except RolloutError as fault:
