@@ -1,7 +1,8 @@
 """Assets, made from what the stages declare; and the audit, which is of no stage."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
@@ -12,7 +13,7 @@ from josh_pipeline.audit.text import not_holding, standing
 from josh_pipeline.audit.whole import audit_home, store_digest
 from josh_pipeline.stages import cold_start, promotion
 from josh_pipeline.stages.registry import BY_NAME
-from josh_pipeline.stages.stage import BASELINE_ASSET, Check, Made, Stage, Step
+from josh_pipeline.stages.stage import BASELINE_ASSET, Check, Made, RefusedError, Stage, Step
 from josh_pipeline.store.schema import columns
 
 ITERATIONS = dg.DynamicPartitionsDefinition(name="iteration")
@@ -47,7 +48,8 @@ def asset_of(stage: Stage) -> dg.AssetsDefinition:
     def made(context: dg.AssetExecutionContext, josh: JoshResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         iteration = context.partition_key if partitions else None
         with josh.step(context) as step:
-            done = stage.run(step, iteration)
+            with refusals_shown(context, stage):
+                done = stage.run(step, iteration)
             if stage in SETTLING:
                 step.home.remember_settings(step.settings)
             scope = iteration or done.generation.scope
@@ -67,6 +69,28 @@ def asset_of(stage: Stage) -> dg.AssetsDefinition:
         )
 
     return made
+
+
+@contextmanager
+def refusals_shown(context: dg.AssetExecutionContext, stage: Stage) -> Iterator[None]:
+    """Let a check show as failed whose stage wrote nothing because of it."""
+    try:
+        yield
+    except RefusedError as fault:
+        check = next(one for one in stage.checks if one.name == fault.check)
+        result = judged(check, fault.verdict)
+        context.log_event(
+            dg.AssetCheckEvaluation(
+                asset_key=context.asset_key,
+                check_name=check.name,
+                passed=False,
+                metadata=result.metadata,
+                severity=result.severity,
+                description=result.description,
+                blocking=check.blocking,
+            )
+        )
+        raise
 
 
 def partitions_of(stage: Stage) -> dg.DynamicPartitionsDefinition | None:

@@ -101,7 +101,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted: bool = Fal
     """Fill a home with one iteration of the tiny loop and serve it.
 
     Args:
-        scripted: let the runs that the UI and its daemon start play with the scripted policy too.
+        scripted: see ``serving``.
         changes: sections of the settings, see ``tiny_profile``.
     """
     monkeypatch.setenv("JOSH_HOME", str(tmp_path / "home"))
@@ -109,6 +109,17 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted: bool = Fal
     home = open_home()
     play_with(monkeypatch, lambda digest: 0.8)
     iterate(home, home.settings(str(tiny_profile(tmp_path, **changes))), 1, Console(stderr=True))
+    with serving(home, tmp_path, scripted) as ui:
+        yield ui
+
+
+@contextmanager
+def serving(home: Home, tmp_path: Path, scripted: bool = False) -> Iterator[Ui]:
+    """Serve a home.
+
+    Args:
+        scripted: let the runs that the UI and its daemon start play with the scripted policy too.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     program = [str(SCRIPTED)] if scripted else ["-m", "assets.cli", "ui"]

@@ -79,6 +79,8 @@ def test_everything_in_the_loop_is_partitioned_by_iteration_and_runs_one_at_a_ti
 CHECKS = {
     "corpus_complete": True,
     "corpus_unchanged": False,
+    "environment_forkable": True,
+    "environment_sound": False,
     "goals_solvable": False,
     "user_ceiling": False,
     "trees_rewarded": False,

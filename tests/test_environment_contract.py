@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,9 @@ def test_the_example_of_the_docs_plays(
     monkeypatch.chdir(tmp_path)
     assert main(["goals", "--env", "shop.py:Shop"]) == 0
     assert [one["role"] for one in lines(capsys)] == ["train"] * 4 + ["val", "test"]
+    assert main(["check-env", "shop.py:Shop"]) == 0
+    printed = re.sub(r"[\d.,]+ (?=ms|bytes)", "N ", capsys.readouterr().out)
+    assert printed in re.sub(r"[\d.,]+ (?=ms|bytes)", "N ", page), "what the page shows is what it says"
     call = {"tool": "cancel_order", "arguments": {"number": "A1"}}
     records = [{"source_id": "A1", "calls": [call]}, {"source_id": "A2", "calls": [call]}]
     (tmp_path / "calls.jsonl").write_text("\n".join(map(json.dumps, records)))

@@ -1,10 +1,11 @@
-"""``josh goals`` and ``josh replay``: what needs an environment, and of a home no more than its downloads."""
+"""``josh goals``, ``replay`` and ``check-env``: what needs an environment, and of a home no more than its downloads."""
 
 import argparse
 import io
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,10 +19,14 @@ from josh_pipeline.core.messages import Message
 from josh_pipeline.core.progress import TerminalProgress
 from josh_pipeline.core.promises import kept_tasks
 from josh_pipeline.core.world import called
+from josh_pipeline.environments.check import Checked, check_environment
 from josh_pipeline.environments.registry import DEFAULT, environment_class
 
 SETTING_OF = {"corpus": ("corpus", "source"), "semantics": ("goals", "semantics")}
 """Option to the setting of the environment that it is laid over; an environment need not have it."""
+
+CLOCK_SECONDS = 1.1
+"""What passes before all is played once more by ``josh check-env``: a clock of whole seconds has gone on then."""
 
 
 def goals(options: argparse.Namespace) -> int:
@@ -49,7 +54,64 @@ def replay(options: argparse.Namespace) -> int:
     return 1 if bad and options.strict else 0
 
 
+def check_env(options: argparse.Namespace) -> int:
+    """Print which promises an environment keeps, a sentence each; 1 where it breaks one."""
+    environment = read_environment(options)
+    with TerminalProgress() as progress:
+        found = check_environment(environment, options.number, progress, pause=CLOCK_SECONDS)
+    if options.json:
+        print(json.dumps({"environment": options.env, **checked_record(found)}))
+    else:
+        print("\n".join([f"{options.env}: {played(found)}", *checked_lines(found)]))
+    return 0 if found.passed else 1
+
+
+def checked_record(found: Checked) -> dict[str, Any]:
+    """Return what a check found as ``--json`` prints it."""
+    return {
+        "passed": found.passed,
+        "tasks": found.played,
+        "scripts": found.scripts,
+        "promises": [
+            {"name": one.promise.name, "kept": one.passed, "sentence": one.sentence, "faults": one.faults}
+            for one in found.findings
+        ],
+        "not_looked_at": found.unseen,
+        "unsolved": found.unsolved,
+        "fork": found.fork and asdict(found.fork),
+    }
+
+
+def played(found: Checked) -> str:
+    """Say how much was played."""
+    roles = ", ".join(f"{role} {number}" for role, number in found.played.items())
+    return f"{found.scripts} scripts on {sum(found.played.values())} tasks{roles and f' ({roles})'}"
+
+
+def checked_lines(found: Checked) -> Iterator[str]:
+    """Write a line for each promise, then what a fork costs and which tasks nobody can solve."""
+    for one in found.findings:
+        yield f"{'ok    ' if one.passed else 'BROKEN'}  {one.promise.name:<10}  {one.sentence}"
+    if found.unseen:
+        yield f"Not looked at: {', '.join(found.unseen)}."
+    if found.unsolved:
+        yield f"The oracle does not solve {len(found.unsolved)}: {', '.join(found.unsolved)}."
+    if found.fork is not None:
+        yield f"A fork takes {found.fork.milliseconds:.3f} ms and {found.fork.bytes:,} bytes (tracemalloc; medians)."
+
+
 def environment_of(options: argparse.Namespace) -> Environment[Any]:
+    """Read the environment that the options name, and hold its tasks to what they promise.
+
+    Raises:
+        UserError: there is no such environment, it does not take an option, or its tasks cannot be.
+    """
+    environment = read_environment(options)
+    kept_tasks(environment)
+    return environment
+
+
+def read_environment(options: argparse.Namespace) -> Environment[Any]:
     """Read the environment that the options name, with its own settings but for what they say.
 
     Raises:
@@ -70,9 +132,7 @@ def environment_of(options: argparse.Namespace) -> Environment[Any]:
     except ValidationError as fault:
         raise UserError(f"{name} cannot be played so: {faults_of(fault, found.Settings)}.") from None
     with TerminalProgress() as progress, at_fault(f"Making environment {name}"):
-        environment = found.read(settings, cache_of(options.home), progress)
-    kept_tasks(environment)
-    return environment
+        return found.read(settings, cache_of(options.home), progress)
 
 
 def goal_records(environment: Environment[T], split: str | None) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-from josh_pipeline.cli.options import ENVIRONMENT, SEMANTICS, SETTINGS, positive
+from josh_pipeline.cli.options import CORPUS, ENVIRONMENT, SEMANTICS, SETTINGS, positive
 from josh_pipeline.core.command import HOME, JSON, Command, argument
 from josh_pipeline.core.errors import UserError, machine_fault
 from josh_pipeline.environments.registry import brought_commands
@@ -42,6 +42,20 @@ COMMANDS = (
             ),
             argument("--strict", action="store_true", help="exit with 1 where a line cannot be replayed"),
             *ENVIRONMENT,
+            SEMANTICS,
+            HOME,
+        ),
+    ),
+    Command(
+        "check-env",
+        "josh_pipeline.cli.environment:check_env",
+        "play, fork and question the worlds of an environment, and say which of its promises hold",
+        "josh check-env path/to/file.py:Class",
+        (
+            argument("env", metavar="E", help="as --env of the other commands: a name, or a class and where it is"),
+            argument("--number", type=positive, default=12, metavar="N", help="tasks at most (default: 12)"),
+            JSON,
+            CORPUS,
             SEMANTICS,
             HOME,
         ),

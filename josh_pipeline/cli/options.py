@@ -34,13 +34,14 @@ def partition(iteration: str | None) -> str | None:
     return iteration and (written_key(iteration) or iteration)
 
 
+CORPUS = argument("--corpus", metavar="PATH-or-URL", help="where the environment reads from (default: built in)")
 ENVIRONMENT = (
     argument(
         "--env",
         metavar="E",
         help=f"{', '.join(BUILT_IN)} (default: {DEFAULT}), path/to/file.py:Class or package.module:Class",
     ),
-    argument("--corpus", metavar="PATH-or-URL", help="where the environment reads from (default: built in)"),
+    CORPUS,
 )
 SEMANTICS = argument("--semantics", metavar="S", help="how the environment answers and rewards calls")
 SETTINGS = (

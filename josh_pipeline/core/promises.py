@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from josh_pipeline.core.environment import ROLES, Environment, Role, T, Task
-from josh_pipeline.core.errors import UserError, at_fault, quoted
+from josh_pipeline.core.errors import UserError, at_fault, failing_as, quoted
 from josh_pipeline.core.world import Tool, World, judged
 
 
@@ -84,7 +84,9 @@ def _check_world(world: World, task: Task, searching: bool) -> None:
             f"Task {task.goal_id} has the role train and no milestones, so that no search could collect them: "
             "exclude it, or give it another role."
         )
-    if stray := world.fork().milestones() - frozenset(world.all_milestones):
+    with failing_as("world", "fork()"):
+        fork = world.fork()
+    if stray := fork.milestones() - frozenset(world.all_milestones):
         raise ValueError(f"milestone {min(stray)} is none of all_milestones")
     judged(world, ())
     bool(world.void)

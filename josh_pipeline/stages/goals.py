@@ -16,6 +16,7 @@ from josh_pipeline.evaluation.benchmark import episode_seed
 from josh_pipeline.search.selection import EVALUATION_SEED, evaluation_goals
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.environment import adapter, stored_environment, stored_tasks
+from josh_pipeline.stages.forkable import FORKABLE, SOUND, environment_verdicts
 from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict, corpus_scope, goals_scope
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
@@ -78,7 +79,8 @@ def store_goals(step: Step, scope: str) -> Made:
 
     Raises:
         UserError: the environment is not in the store or has changed since it was read, gives no usable task
-            for a role, or breaks what it promises of its tasks.
+            for a role, or breaks what it promises of them.
+        RefusedError: it breaks what a search relies on.
     """
     source = step.require("corpus", corpus_scope(step.settings))
     environment = stored_environment(step.warehouse, step.settings.environment, source.scope, sources=True)
@@ -94,6 +96,7 @@ def store_goals(step: Step, scope: str) -> Made:
                 f"{environment.snapshot().name} has no usable {kind} of role {' and '.join(missing)}: "
                 "each role needs one, so choose another source, or allow more of it in the settings of the environment."
             )
+    verdicts = environment_verdicts(environment, step.progress)
     solved = oracle_verdicts(environment, tasks)
     tables = {"goals": task_records(environment, tasks), "solvability": solved}
     generation = step.warehouse.publish("goals", scope, step.run_id, tables, inputs=[source])
@@ -118,6 +121,7 @@ def store_goals(step: Step, scope: str) -> Made:
             ]
         },
         verdicts={
+            **verdicts,
             "goals_solvable": goals_solvable(step, environment, scope),
             "user_ceiling": ceiling_high(step, environment, scope),
         },
@@ -236,6 +240,8 @@ STAGE = Stage(
     scope="scope",
     scope_of=goals_scope,
     checks=(
+        FORKABLE,
+        SOUND,
         Check("goals_solvable", "Making the wanted calls earns the full reward on nearly all goals."),
         Check(
             "user_ceiling",

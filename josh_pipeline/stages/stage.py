@@ -172,12 +172,26 @@ class Check:
 
     Attributes:
         about: what holds where it passes.
-        blocking: where it fails nothing may be made of the rows; else it is a warning.
+        blocking: where it fails nothing may be made of the rows, and a stage that knows before it writes them raises
+            ``RefusedError``; else it is a warning.
     """
 
     name: str
     about: str
     blocking: bool = False
+
+
+class RefusedError(UserError):
+    """A blocking check has failed before the stage wrote anything: no later run goes on from its rows.
+
+    Args:
+        check: its name.
+    """
+
+    def __init__(self, check: str, verdict: Verdict) -> None:
+        super().__init__(verdict.sentence)
+        self.check = check
+        self.verdict = verdict
 
 
 @dataclass(frozen=True)
