@@ -25,7 +25,7 @@ def environment_class(name: str) -> type[Environment[Any]]:
     Raises:
         UserError: there is none of that name, it cannot be imported, or it has not the form of an environment.
     """
-    found: type = named_class(name, "environment", BUILT_IN, GROUP)
+    found: type[Any] = named_class(name, "environment", BUILT_IN, GROUP)
     return found if issubclass(found, Environment) else environment_of(found)
 
 

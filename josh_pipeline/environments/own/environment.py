@@ -116,7 +116,12 @@ def environment_of(cls: type) -> type[OwnEnvironment]:
         UserError: it has not the form of one.
     """
     require_playable(cls)
-    made = type(cls.__name__, (OwnEnvironment,), {"__module__": cls.__module__, "of": cls})
+
+    class Made(OwnEnvironment):
+        of = cls
+
+    Made.__name__ = Made.__qualname__ = cls.__name__
+    Made.__doc__, Made.__module__ = cls.__doc__, cls.__module__
     files = [getattr(sys.modules[one.__module__], "__file__", None) for one in cls.__mro__]
-    made.code = content_id([Path(file).read_text() for file in dict.fromkeys(files) if file])
-    return made
+    Made.code = content_id([Path(file).read_text() for file in dict.fromkeys(files) if file])
+    return Made
