@@ -25,8 +25,9 @@ def environment_class(name: str) -> type[Environment[Any]]:
     Raises:
         UserError: there is none of that name, it cannot be imported, or it has not the form of an environment.
     """
-    found: type[Any] = named_class(name, "environment", BUILT_IN, GROUP)
-    return found if issubclass(found, Environment) else environment_of(found)
+    found: Any = named_class(name, "environment", BUILT_IN, GROUP)
+    made: type[Environment[Any]] = found if issubclass(found, Environment) else environment_of(found)
+    return made
 
 
 def brought_commands() -> Iterator[Command]:
