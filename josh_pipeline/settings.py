@@ -71,8 +71,8 @@ class UserSettings(Section):
 
     kind: UserKind = Field(
         "agenda",
-        description="'agenda' follows rules, 'script' repeats a real user's words; 'goal' and 'guide' are "
-        "LLMs that see the goal, or the goal and a real conversation.",
+        description="'agenda' is the environment's own, by rules; 'script' repeats a real user's words, 'none' says "
+        "the task's message alone; 'goal' and 'guide' are LLMs that see the goal, or the goal and a real conversation.",
     )
     model: str | None = Field(None, description="Model name at the endpoint, for the LLM users.")
     endpoint: Endpoint | None = Field(None, description="OpenAI-compatible server, for the LLM users.")

@@ -8,6 +8,7 @@ import pytest
 
 from josh_pipeline.core import named
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.environments.own.environment import OwnEnvironment
 from josh_pipeline.environments.registry import BUILT_IN, DEFAULT, GROUP, brought_commands, environment_class
 
 PLACE = BUILT_IN[DEFAULT]
@@ -71,10 +72,18 @@ def test_other_packages_bring_environments_by_an_entry_point(own: Path, monkeypa
     assert f"{DEFAULT}, mine, path/to" in refused("yours")
 
 
+def test_a_class_in_the_form_of_trls_factory_is_wrapped_once_and_its_file_is_its_code(tmp_path: Path) -> None:
+    plain = tmp_path / "plain.py"
+    plain.write_text("class Plain:\n    def reset(self): ...\n    def success(self): ...\n")
+    found = environment_class(f"{plain}:Plain")
+    assert issubclass(found, OwnEnvironment) and found.__name__ == "Plain" and found.code
+    assert environment_class(f"{plain}:Plain") is found
+
+
 def test_a_class_that_is_not_there_or_is_something_else_is_one_sentence(own: Path) -> None:
     assert "has no class 'Absent'" in refused(f"{own}:Absent")
     assert "has no class 'number'" in refused(f"{own}:number")
-    assert "Other is no environment: name a class that subclasses" in refused(f"{own}:Other")
+    assert "Other is no environment: give it reset() and success()" in refused(f"{own}:Other")
 
 
 def test_a_file_that_is_not_there_and_code_that_breaks_are_one_sentence(tmp_path: Path) -> None:

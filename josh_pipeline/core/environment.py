@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from josh_pipeline.core.content import content_id
+from josh_pipeline.core.content import content_id, derived_seed
 from josh_pipeline.core.errors import UserError, at_fault, quoted
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Policy
@@ -25,6 +25,14 @@ from josh_pipeline.core.world import CallRecord, World, called, judged
 Role = Literal["train", "val", "test"]
 """``train`` is harvested, ``val`` gates promotion, ``test`` is what tables and figures show."""
 ROLES: tuple[Role, ...] = ("train", "val", "test")
+ROLE_SHARES: Mapping[Role, int] = {"train": 50, "val": 20, "test": 30}
+"""Percent of the tasks whose sources name no roles."""
+_DRAWN = tuple(role for role, percent in ROLE_SHARES.items() for _ in range(percent))
+
+
+def drawn_role(source_id: str) -> Role:
+    """Draw the role of a source's tasks by a hash of its id, so that it is the same wherever the source is found."""
+    return _DRAWN[derived_seed("role", source_id) % 100]
 
 
 class Section(BaseModel):

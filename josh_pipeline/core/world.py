@@ -9,7 +9,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from josh_pipeline.core.errors import RolloutError, failing_as
 from josh_pipeline.core.messages import Conversation
@@ -117,6 +117,48 @@ class World(ABC):
             conversation: all of it, internal messages included, without the system message.
         """
         return len(self.milestones()) / len(self.all_milestones) if self.all_milestones else 0.0
+
+
+@dataclass(frozen=True)
+class LostWorld(World):
+    """Stands for a world that could not be forked: its branch fails where it is used."""
+
+    fault: RolloutError
+
+    def _fail(self) -> NoReturn:
+        raise RolloutError(self.fault.kind, self.fault.message)
+
+    @property
+    def instructions(self) -> str:
+        """Fail as the forking did."""
+        self._fail()
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """Fail as the forking did."""
+        self._fail()
+
+    @property
+    def all_milestones(self) -> frozenset[int]:
+        """Fail as the forking did."""
+        self._fail()
+
+    def milestones(self) -> frozenset[int]:
+        """Fail as the forking did."""
+        self._fail()
+
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
+        """Fail as the forking did."""
+        self._fail()
+
+
+def forked(world: World) -> World:
+    """Fork a world for a branch; what breaks in it ends that branch, and no other."""
+    try:
+        with failing_as("world", "Forking the world"):
+            return world.fork()
+    except RolloutError as fault:
+        return LostWorld(fault)
 
 
 def called(world: World, tool: str, arguments: Mapping[str, Any]) -> ToolResult:

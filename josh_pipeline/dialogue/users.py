@@ -11,7 +11,7 @@ from josh_pipeline.core.messages import Conversation, Message
 from josh_pipeline.core.policy import Policy, Request, Sampling
 from josh_pipeline.core.user import User, UserReply
 
-UserKind = Literal["agenda", "goal", "guide", "script"]
+UserKind = Literal["agenda", "goal", "guide", "script", "none"]
 END_MARK = "END_CONVERSATION"
 GREETING = "Hello, how can I help you?"
 """What the model answers with its opening message: chat templates want somebody else to speak first."""
@@ -42,7 +42,12 @@ Your coach says: {{advice}}
 Follow the coach. Write only your next message, as the customer, in one or two sentences.
 When the coach says that all is settled, write {END_MARK} and nothing else."""
 
-WORDING = {"goal": content_id(GOAL_PROMPT), "guide": content_id(GUIDE_PROMPT, GUIDED_PROMPT), "script": "v1"}
+WORDING = {
+    "goal": content_id(GOAL_PROMPT),
+    "guide": content_id(GUIDE_PROMPT, GUIDED_PROMPT),
+    "script": "v1",
+    "none": "v1",
+}
 """Names the words of a kind of user; scores under different words are not comparable."""
 
 
@@ -114,7 +119,7 @@ def make_user(
     """Return the simulated user of one task.
 
     Args:
-        kind: ``agenda`` is the environment's own, by rules.
+        kind: ``agenda`` is the environment's own, by rules; with ``none`` the task's message is all that is said.
         max_turns: that one gives up after this many messages.
         seed: with the task it fixes the user.
         policy: what answers for the LLM users.
@@ -124,6 +129,8 @@ def make_user(
     """
     if kind == "agenda":
         return environment.user(task, seed, max_turns)
+    if kind == "none":
+        return ScriptUser((" ".join(task.message), ""))
     if kind == "script":
         return ScriptUser(environment.lines(task))
     if policy is None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from josh_pipeline.core.command import Command
 from josh_pipeline.core.environment import Environment
-from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.named import named_class
+from josh_pipeline.environments.own.environment import environment_of
 
 BUILT_IN = {"toolwoz": "josh_pipeline.environments.toolwoz.environment:ToolWoz"}
 """Name to module and class; the first is played where nothing else is asked for."""
@@ -20,16 +20,14 @@ GROUP = "josh.environments"
 def environment_class(name: str) -> type[Environment[Any]]:
     """Find an environment; see ``named_class``.
 
+    A class that is no ``Environment`` is made one: see ``environments.own``.
+
     Raises:
-        UserError: there is none of that name, it cannot be imported, or it is no ``Environment``.
+        UserError: there is none of that name, it cannot be imported, or it has not the form of an environment.
     """
-    found: type[Environment[Any]] = named_class(name, "environment", BUILT_IN, GROUP)
-    if not issubclass(found, Environment):
-        raise UserError(
-            f"{found.__name__} is no environment: name a class that subclasses "
-            "josh_pipeline.core.environment.Environment."
-        )
-    return found
+    found: Any = named_class(name, "environment", BUILT_IN, GROUP)
+    made: type[Environment[Any]] = found if issubclass(found, Environment) else environment_of(found)
+    return made
 
 
 def brought_commands() -> Iterator[Command]:

@@ -54,7 +54,8 @@ def relabel(tree: Tree, world: World) -> Labels:
     calls: dict[str, tuple[tuple[int, ...], ...]] = {}
     results: dict[str, tuple[bool, ...]] = {}
     for node in tree.nodes:
-        after = worlds[node.parent_id].fork()
+        before = worlds[node.parent_id]
+        after = before.fork() if node.messages else before  # a branch that did nothing may have failed to fork
         worlds[node.node_id] = after
         made = made_again(after, node.messages, node.calls)
         calls[node.node_id] = tuple(earned for _, earned in made)

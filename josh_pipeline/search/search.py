@@ -9,7 +9,7 @@ from josh_pipeline.core.errors import ErrorKind, RolloutError, UserError, at_fau
 from josh_pipeline.core.messages import Conversation, Message, visible
 from josh_pipeline.core.policy import Completion, Policy, Sampling
 from josh_pipeline.core.user import User, answered
-from josh_pipeline.core.world import CallRecord, World, judged
+from josh_pipeline.core.world import CallRecord, World, forked, judged
 from josh_pipeline.dialogue.agents import ERROR_SENTENCE, AgentFormat
 from josh_pipeline.dialogue.conversation import agent_action, agent_turn, hand_over
 from josh_pipeline.search.concurrency import LimitedPolicy, Limiter, concurrently
@@ -123,7 +123,7 @@ class _Branch:
             path=(*self.path, self.children - 1),
             parent=self,
             round=number,
-            world=self.world.fork(),
+            world=forked(self.world),
             before=self.conversation,
             turns=self.turns,
             open_requests=self.open_requests,

@@ -5,17 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from josh_pipeline.core.content import derived_seed
-from josh_pipeline.core.environment import ROLES, Role
+from josh_pipeline.core.environment import ROLE_SHARES, ROLES, Role, drawn_role
 from josh_pipeline.environments.toolwoz.databases import Database, Databases
 from josh_pipeline.environments.toolwoz.goal import DOMAINS
 
 Split = Role
 """A corpus's own list that a dialogue stands on: the lists have the names of the roles."""
-
-SHARES: Mapping[Role, int] = {"train": 50, "val": 20, "test": 30}
-"""Percent of the dialogues of a corpus that has no lists of its own for all three roles."""
-_DRAWN = tuple(role for role, percent in SHARES.items() for _ in range(percent))
 
 
 @dataclass(frozen=True)
@@ -84,7 +79,7 @@ class Corpus:
         """
         if self.has_all_splits:
             return dialogue.split
-        return _DRAWN[derived_seed("role", dialogue.dialogue_id) % 100]
+        return drawn_role(dialogue.dialogue_id)
 
     @property
     def roles_sentence(self) -> str:
@@ -93,5 +88,5 @@ class Corpus:
             return f"Roles follow the train, validation and test lists of {self.name}."
         return (
             f"{self.name} does not name all three of train, validation and test, so roles are drawn "
-            f"{' : '.join(map(str, SHARES.values()))} by a hash of the dialogue id."
+            f"{' : '.join(map(str, ROLE_SHARES.values()))} by a hash of the dialogue id."
         )
