@@ -15,15 +15,6 @@ from josh_pipeline.core.messages import Conversation, Message, ToolCall
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TRIAL = (
-    Message("system", "Help the user."),
-    Message("user", "What is the weather like in the north?"),
-    Message("assistant", '{"name": "weather", "parameters": {"area": "north"}}'),
-    Message("tool", '{"sunshine": 1}'),
-    Message("assistant", "It is fine."),
-    Message("user", "Thank you."),
-)
-"""Every role, in an order that conversations have: an assistant's message before and after a tool's."""
 TODAY = datetime(2024, 7, 26)
 """What templates that write today's date are told (it is Llama 3's own default): a prompt stays the same prompt
 after midnight, when it is trained on."""
@@ -182,25 +173,39 @@ class ChatRenderer:
         return tuple(sorted(stops))
 
 
-def check_template(folder: Path) -> None:
+def check_template(folder: Path, native: bool = False) -> None:
     """Render a conversation as agents hold it, so that no template fails in the middle of the work.
 
+    Args:
+        native: agents use the chat API's own tool calling.
+
     Raises:
-        UserError: the model in the folder has no chat template, or it refuses a role or their order, or drops
-            what a tool says.
+        UserError: the model in the folder has no chat template, or it refuses a role or their order, or leaves
+            out what tools are asked or answer.
     """
     renderer = ChatRenderer(folder)
+    call = ToolCall("weather", {"area": "seaside"})
+    # Every role, in an order that conversations have: an assistant's message before and after a tool's.
+    trial = (
+        Message("system", "Help the user."),
+        Message("user", "What is the weather like in the north?"),
+        Message("assistant", "" if native else json.dumps({"name": call.name, "parameters": call.arguments}), (call,)),
+        Message("tool", '{"sunshine": 1}'),
+        Message("assistant", "It is fine."),
+        Message("user", "Thank you."),
+    )
+    schema = {"name": call.name, "description": "", "parameters": {"type": "object", "properties": {}}}
     try:
-        rendered = renderer.text(TRIAL, (), ask=True)
+        rendered = renderer.text(trial, [{"type": "function", "function": schema}] if native else (), ask=True)
     except Exception as fault:  # templates are programs of their own
         raise UserError(
             f"The chat template in {folder} cannot render a conversation of system, user, assistant and tool "
             f"messages ({_reason(fault)}): choose another --model, or mend its chat_template."
         ) from None
-    if "sunshine" not in rendered:
+    if lost := [what for word, what in (("seaside", "calls"), ("sunshine", "answers")) if word not in rendered]:
         raise UserError(
-            f"The chat template in {folder} leaves out what tools answer, so that the model would never read it: "
-            "choose another --model, or mend its chat_template."
+            f"The chat template in {folder} leaves out the {' and '.join(lost)} of tools, so that the model would "
+            "never read them: choose another --model or policy.agent, or mend its chat_template."
         )
 
 
