@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+import torch
 from tiny_tokens import SPECIAL, VOCABULARY
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from trl.chat_template_utils import _CHAT_TEMPLATES_DIR as SHIPPED
 
 TEMPLATES = sorted(path.stem for path in SHIPPED.glob("*.jinja") if not path.stem.endswith("_training"))
@@ -39,3 +40,17 @@ def template_folder(folder: Path, name: str) -> Path:
     eos = fast.convert_tokens_to_ids(ends)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": eos}))
     return folder
+
+
+def tiny_qwen3(folder: Path) -> Path:
+    """Write a random two-layer Qwen3 with its own chat template, which leaves old thoughts out."""
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=len(VOCABULARY), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=2, num_key_value_heads=2, head_dim=16, max_position_embeddings=8192,
+            pad_token_id=0, eos_token_id=2, bos_token_id=0,
+        )
+    )  # fmt: skip
+    model.save_pretrained(folder)
+    return template_folder(folder, "qwen3")

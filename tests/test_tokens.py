@@ -137,39 +137,54 @@ def test_a_template_that_drops_a_call_is_not_trained_on(name: str, folders: Path
 
 
 @pytest.mark.parametrize("name", TEXT)
+def test_thoughts_that_were_given_are_trained_with_the_words_or_refused(name: str, folders: Path):
+    renderer = ChatRenderer(folders / name)
+    given = (*COMPACT[:4], Message("assistant", "<think>\nThe list is empty.\n</think>\n\nThere is none."))
+    try:
+        (example,) = RowTokenizer(renderer).tokens(Row("kto", SOURCE, (), given[:4], (side(given[4]),))).examples
+    except UserError as refusal:
+        assert "does not write an assistant's message" in str(refusal)
+        return
+    (run,) = trained(example)
+    prompt, answer = (renderer.tokenizer.decode(list(ids)) for ids in (example.prompt, run[:-1]))
+    assert run[-1] in renderer.stop_ids
+    assert (prompt + answer).count("<think>\nThe list is empty.\n</think>") == 1
+    assert answer.endswith("\n</think>\n\nThere is none.")
+
+
 @pytest.mark.parametrize("thought", ["", "<think>\nThey want a room.\n</think>\n\n"])
+@pytest.mark.parametrize(
+    ("name", "messages", "tools"),
+    [(name, COMPACT, ()) for name in TEXT] + [(name, NATIVE, SCHEMAS) for name in NATIVE_TOO],
+)
 def test_what_was_sampled_is_trained_token_by_token_after_the_prompt_that_was_seen(
-    name: str, thought: str, folders: Path
+    name: str, messages: Conversation, tools: Tools, thought: str, folders: Path
 ):
     renderer = ChatRenderer(folders / name)
-    end = renderer.stop_ids[-1]
-    messages, tools = COMPACT, ()
-    drawn = [
-        (renderer.prompt_ids(before, tools), [*renderer.tokenizer(thought + message.content)["input_ids"], end])
-        for before, message in answers(messages)
-    ]
-    given = iter(drawn)
+    drawn = {}
+    for place, message in enumerate(messages):
+        if message.role == "assistant":
+            written = renderer.tokenizer(thought + (message.content or "find_room()"))["input_ids"]
+            drawn[place] = renderer.prompt_ids(messages[:place], tools), (*written, renderer.stop_ids[-1])
 
-    def said(message: Message) -> Said:
-        if message.role != "assistant":
-            return Said(message)
-        prompt, ids = next(given)
-        return Said(message, True, tuple(ids), content_id(prompt))
+    def said(place: int) -> Said:
+        prompt, ids = drawn.get(place, ([], None))
+        return Said(messages[place], ids is not None, ids, content_id(prompt) if ids else None)
 
-    row = Row("sft", SOURCE, tools, messages[:1], (Side(tuple(map(said, messages[1:])), "desirable"),))
     tokenizer = RowTokenizer(renderer)
+    row = Row("sft", SOURCE, tools, messages[:1], (Side(tuple(map(said, range(1, 7))), "desirable"),))
     found = []
     for one in tokenizer.tokens(row).examples:
         ends = [place for place, label in enumerate(one.labels) if label != IGNORED]
         starts = [place for place in ends if place - 1 not in ends]
-        found += zip([list(one.input_ids[:start]) for start in starts], trained(one), strict=True)
-    assert found == drawn and not row.retokenised
-    assert tokenizer.length(row) == max(len(prompt) + len(ids) for prompt, ids in drawn)
-    for (before, message), (prompt, ids) in zip(answers(messages), drawn, strict=True):
-        one = Side((Said(message, True, tuple(ids), content_id(prompt)),), "desirable")
+        found += [(list(one.input_ids[:start]), tuple(run)) for start, run in zip(starts, trained(one), strict=True)]
+    assert found == list(drawn.values()) and not row.retokenised
+    assert tokenizer.length(row) == max(len(prompt) + len(ids) for prompt, ids in found)
+    for place, (prompt, ids) in drawn.items():
+        one = Side((said(place),), "desirable")
         for sides in ((one,), (one, replace(one, label="undesirable"))):
-            for example in tokenizer.tokens(Row("kto", SOURCE, tools, before, sides)).examples:
-                assert (list(example.prompt), list(example.completion)) == (prompt, ids)
+            for example in tokenizer.tokens(Row("own", SOURCE, tools, messages[:place], sides)).examples:
+                assert (list(example.prompt), example.completion) == (prompt, ids)
 
 
 def sampled(renderer: ChatRenderer, messages: Conversation) -> Row:
