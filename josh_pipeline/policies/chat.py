@@ -119,9 +119,10 @@ class ChatRenderer:
         from trl.chat_template_utils import get_training_chat_template
 
         try:
-            return get_training_chat_template(self.tokenizer)
+            found: str | None = get_training_chat_template(self.tokenizer)
         except (ValueError, TypeError, TemplateError):  # TRL does not know it, or it does not render what TRL tries
             return None
+        return found
 
     def reply(
         self, prompt: Sequence[int], token_ids: Sequence[int], tools: Sequence[Mapping[str, Any]]
