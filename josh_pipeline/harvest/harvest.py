@@ -10,6 +10,7 @@ from typing import Literal
 
 from josh_pipeline.core.content import canonical_json
 from josh_pipeline.core.messages import Conversation, Message
+from josh_pipeline.core.policy import Completion
 from josh_pipeline.harvest.rows import (
     Kind,
     Origin,
@@ -67,7 +68,7 @@ class _Reply:
         node: the node that holds it.
         tools, prompt: what the agent was told and everything before the message, system message first.
         prompt_id: content hash of both.
-        message, token_ids: what was sampled.
+        message, completion: what was sampled, read and as it was.
         refusal: why it must not be learned as desirable, else None.
     """
 
@@ -76,15 +77,18 @@ class _Reply:
     prompt: Conversation
     prompt_id: str
     message: Message
-    token_ids: tuple[int, ...] | None
+    completion: Completion
     refusal: Refusal | None
 
     @property
     def key(self) -> tuple[str, str]:
         return self.prompt_id, canonical_json(message_key(self.message))
 
+    def said(self, train: bool) -> Said:
+        return Said(self.message, train, self.completion.token_ids, self.completion.prompt_digest)
+
     def side(self, label: SideLabel) -> Side:
-        return Side((Said(self.message, train=True, token_ids=self.token_ids),), label)
+        return Side((self.said(train=True),), label)
 
 
 @dataclass
@@ -242,7 +246,7 @@ def _replies_in(
         elif rewarded is not None and made >= rewarded:
             refusal = "unrewarded"
         name = prompt_id(tools, prompt)
-        yield _Reply(node, tools, prompt, name, message, completion.token_ids, refusal)
+        yield _Reply(node, tools, prompt, name, message, completion, refusal)
         made += len(message.tool_calls)
 
 
@@ -284,7 +288,7 @@ def _add_conversation(basket: _Basket, tree: Tree, end: Node, method: str, mode:
 
 
 def _said(message: Message, reply: _Reply | None) -> Said:
-    return Said(message) if reply is None else Said(message, reply.refusal is None, reply.token_ids)
+    return Said(message) if reply is None else reply.said(reply.refusal is None)
 
 
 def _add_preferences(

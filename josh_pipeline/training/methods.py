@@ -14,14 +14,8 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.named import named_class
 from josh_pipeline.harvest.rows import Kind, Row
 from josh_pipeline.settings import METHOD_GROUP, METHODS, DpoSettings, KtoSettings, SftSettings, TrainingBase
-from josh_pipeline.training.batches import (
-    TokenExample,
-    TokenRow,
-    conversational,
-    mixed_batches,
-    tools_text,
-    tree_batches,
-)
+from josh_pipeline.training.batches import mixed_batches, tree_batches
+from josh_pipeline.training.tokens import TokenExample, TokenRow
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +80,7 @@ class Method(ABC, Generic[S]):
 
     def examples(self, batch: Sequence[TokenRow]) -> list[TokenExample]:
         """Return the sequences of a batch, each of which the loss gets the score of."""
-        return [side for row in batch for side in row.sides]
+        return [example for row in batch for example in row.examples]
 
     def extras(self, batch: Sequence[TokenRow]) -> Mapping[str, list[Any]]:
         """Return what the loss of a batch needs besides, as lists of numbers."""
@@ -97,7 +91,8 @@ class Method(ABC, Generic[S]):
         """Return the loss of a batch, and what is logged.
 
         Args:
-            scores: log-probability of the labelled tokens of each example.
+            scores: log-probability of the labelled tokens of each of ``examples``. A conversation may be several
+                of them: see ``TokenRow``.
             batch: ``extras`` as tensors; ``item_row``, a place for each labelled token; and ``reference``,
                 the reference policy's scores, where the method is held to one.
         """
@@ -148,11 +143,20 @@ class Sft(Method[SftSettings]):
 
     def trl(self, shared: dict[str, Any], batches: Sequence[Sequence[TokenRow]]) -> TrlParts:
         """Return TRL's SFT, in batches by length."""
-        from trl import SFTConfig, SFTTrainer
+        from trl import SFTConfig
 
-        examples = [example for batch in batches for example in self.examples(batch)]
-        data = [{"input_ids": list(e.input_ids), "labels": list(e.labels)} for e in examples]
-        return TrlParts(SFTTrainer, SFTConfig(**shared, train_sampling_strategy="group_by_length"), data)
+        from josh_pipeline.training.trl_tokens import TokenSftTrainer
+
+        data = [
+            {
+                "input_ids": [list(example.input_ids) for example in row.examples],
+                "labels": [list(example.labels) for example in row.examples],
+                "length": sum(len(example.input_ids) for example in row.examples),
+            }
+            for batch in batches
+            for row in batch
+        ]
+        return TrlParts(TokenSftTrainer, SFTConfig(**shared, train_sampling_strategy="group_by_length"), data)
 
 
 class Kto(Method[KtoSettings]):
@@ -175,14 +179,14 @@ class Kto(Method[KtoSettings]):
 
     def examples(self, batch: Sequence[TokenRow]) -> list[TokenExample]:
         """Return the rows, and behind them each row's prompt with the completion of the row before it."""
-        own = [row.sides[0] for row in batch]
+        own = [row.examples[0] for row in batch]
         return [*own, *(one.followed_by(own[place - 1]) for place, one in enumerate(own))]
 
     def extras(self, batch: Sequence[TokenRow]) -> Mapping[str, list[Any]]:
         """Return the labels, and how long the completions are."""
         return {
             "desirable": [row.row.label == "desirable" for row in batch],
-            "lengths": [len(row.sides[0].completion) for row in batch],
+            "lengths": [len(row.examples[0].completion) for row in batch],
         }
 
     def loss(self, scores: "Tensor", batch: Mapping[str, Any], team: Team) -> "tuple[Tensor, Metrics]":
@@ -194,7 +198,9 @@ class Kto(Method[KtoSettings]):
 
     def trl(self, shared: dict[str, Any], batches: Sequence[Sequence[TokenRow]]) -> TrlParts:
         """Return TRL's KTO, in the same batches."""
-        from trl import KTOConfig, KTOTrainer
+        from trl import KTOConfig
+
+        from josh_pipeline.training.trl_tokens import TokenKtoTrainer
 
         arguments = KTOConfig(
             **shared,
@@ -202,7 +208,17 @@ class Kto(Method[KtoSettings]):
             desirable_weight=self.settings.desirable_weight,
             undesirable_weight=self.settings.undesirable_weight,
         )
-        return TrlParts(KTOTrainer, arguments, conversations(batches))
+        data = [
+            {
+                "prompt_ids": list(row.examples[0].prompt),
+                "completion_ids": list(row.examples[0].completion),
+                "KL_completion_ids": list(batch[place - 1].examples[0].completion),
+                "label": row.row.label == "desirable",
+            }
+            for batch in batches
+            for place, row in enumerate(batch)
+        ]
+        return TrlParts(TokenKtoTrainer, arguments, data)
 
 
 class Dpo(Method[DpoSettings]):
@@ -213,11 +229,11 @@ class Dpo(Method[DpoSettings]):
 
     def examples(self, batch: Sequence[TokenRow]) -> list[TokenExample]:
         """Return the chosen sides, and behind them the rejected ones."""
-        return [*(row.sides[0] for row in batch), *(row.sides[1] for row in batch)]
+        return [*(row.examples[0] for row in batch), *(row.examples[1] for row in batch)]
 
     def extras(self, batch: Sequence[TokenRow]) -> Mapping[str, list[Any]]:
         """Return how long the chosen messages are."""
-        return {"lengths": [len(row.sides[0].completion) for row in batch]}
+        return {"lengths": [len(row.examples[0].completion) for row in batch]}
 
     def loss(self, scores: "Tensor", batch: Mapping[str, Any], team: Team) -> "tuple[Tensor, Metrics]":
         """Return DPO's loss."""
@@ -227,14 +243,20 @@ class Dpo(Method[DpoSettings]):
 
     def trl(self, shared: dict[str, Any], batches: Sequence[Sequence[TokenRow]]) -> TrlParts:
         """Return TRL's DPO, in the same batches."""
-        from trl import DPOConfig, DPOTrainer
+        from trl import DPOConfig
+
+        from josh_pipeline.training.trl_tokens import TokenDpoTrainer
 
         weight = self.settings.sft_weight
         with_sft = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, weight]} if weight else {}
         arguments = DPOConfig(**shared | with_sft, beta=self.settings.beta, train_sampling_strategy="sequential")
-        return TrlParts(DPOTrainer, arguments, conversations(batches))
-
-
-def conversations(batches: Sequence[Sequence[TokenRow]]) -> list[dict[str, Any]]:
-    """Return rows in TRL's conversational form."""
-    return [conversational(row.row) | {"tools": tools_text(row.row.tools)} for batch in batches for row in batch]
+        data = [
+            {
+                "prompt_ids": list(chosen.prompt),
+                "chosen_ids": list(chosen.completion),
+                "rejected_ids": list(rejected.completion),
+            }
+            for batch in batches
+            for chosen, rejected in (row.examples for row in batch)
+        ]
+        return TrlParts(TokenDpoTrainer, arguments, data)
