@@ -188,7 +188,7 @@ TAMPERINGS: Mapping[str, Callable[[Home], str]] = {
     ),
     "training_row": Tampering(
         "<name>",
-        "UPDATE preference_rows SET sides = replace(sides::VARCHAR, 'I recommend', 'I hate') WHERE row_id = '<name>'",
+        "UPDATE preference_rows SET sides = replace(sides::VARCHAR, 'search_', 'sought_') WHERE row_id = '<name>'",
         "SELECT row_id FROM preference_rows ORDER BY 1",
     ),
     "episode_reward": Tampering(
