@@ -142,7 +142,7 @@ class HarvestSettings(Section):
 
 
 class LoraSettings(Section):
-    """The adapter; all seven projections."""
+    """The adapter, on all seven projections; `lora: null` trains all weights of the model instead, in float32."""
 
     r: int = Field(16, ge=1, description="Rank.")
     alpha: int = Field(32, ge=1, description="Scale; the update is multiplied by alpha / r.")
@@ -175,7 +175,9 @@ class TrainingBase(Section):
     )
     threads: int = Field(0, ge=0, description="CPU threads of a process; 0 lets torch choose.")
     gradient_checkpointing: bool = Field(False, description="Less memory for a third more time.")
-    lora: LoraSettings = Field(LoraSettings(), description="The adapter.")
+    lora: LoraSettings | None = Field(
+        LoraSettings(), description="The adapter; null trains all weights, which wants a lower learning_rate."
+    )
 
 
 OF_ALL_METHODS = TrainingBase.model_fields.keys() - {"method", "learning_rate", "batch_size", "accumulation"}
@@ -187,6 +189,15 @@ class ReferenceSettings(TrainingBase):
 
     beta: float = Field(0.1, gt=0, description="Pull towards the reference.")
     reference: Literal["base", "previous"] = Field("base", description="Policy that it is held to.")
+
+    @model_validator(mode="after")
+    def _second_copy_needs_packing(self) -> Self:
+        if self.lora is None and not self.packed:
+            raise ValueError(
+                "without an adapter TRL's trainers would hold the reference as a second model: set training.packed to "
+                "true, where it is scored before the training"
+            )
+        return self
 
 
 class SftSettings(TrainingBase):
@@ -402,6 +413,15 @@ class Settings(Section):
             raise ValueError(
                 f"{self.training.method} learns from branches that failed beside ones that worked: "
                 "set search.beam_size and search.children to 2 or more, or training.method to sft"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_an_adapter_is_trained_on_four_bits(self) -> Self:
+        if self.training.lora is None and self.policy.quantization != "none":
+            raise ValueError(
+                "weights in 4 bits cannot be trained: set policy.quantization to none, or give training.lora its r "
+                "and alpha"
             )
         return self
 

@@ -23,8 +23,8 @@ from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.policies.chat import ChatRenderer
-from josh_pipeline.policies.weights import Quantization, quantization_config
-from josh_pipeline.settings import LoraSettings, TrainingBase
+from josh_pipeline.policies.weights import Quantization, laid_on, quantization_config
+from josh_pipeline.settings import TrainingBase
 from josh_pipeline.training.batches import RowTokenizer, TokenExample, TokenRow, refuse_long
 from josh_pipeline.training.job import TrainingJob
 from josh_pipeline.training.methods import Method, Team, method_of
@@ -104,13 +104,14 @@ def packed_trainer(job: TrainingJob, rows: Rows, out: Path) -> "PackedTrainer":
             "label_names": [],
         }
     )
-    model = load_base(job.base, job.quantization, IMPLEMENTATION, arguments.device)
     if job.referenced:
-        policy = PeftModel.from_pretrained(model, job.reference) if job.reference else model
         state = PartialState()
-        add_reference(policy, rows.packed, state.process_index, state.num_processes)
-        model = policy.unload() if job.reference else model
-    model = trainable(model, job.start, job.settings.lora, job.seed)
+        # Gone from the memory before the model that is trained comes, which may be as large.
+        reference = load_policy(job, job.reference, IMPLEMENTATION, arguments.device)
+        with torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bf16):
+            add_reference(reference, rows.packed, state.process_index, state.num_processes)
+        del reference
+    model = trainable(job, IMPLEMENTATION, arguments.device)
     if job.settings.gradient_checkpointing:
         model.enable_input_require_grads()
     return PackedTrainer(model, method_of(job.settings), job.referenced, rows.packed, arguments)
@@ -123,9 +124,8 @@ def plain_trainer(job: TrainingJob, rows: Rows, renderer: ChatRenderer, out: Pat
     parts = method_of(job.settings).trl(shared, rows.batches)
     # On CPU, padded rows of 400 tokens: 326 tokens a second with eager attention, 196 with sdpa.
     attention = "sdpa" if torch.cuda.is_available() else "eager"
-    base = load_base(job.base, job.quantization, attention, parts.arguments.device)
     trainer: Trainer = parts.trainer(
-        model=trainable(base, job.start, job.settings.lora, job.seed),
+        model=trainable(job, attention, parts.arguments.device),
         args=parts.arguments,
         processing_class=renderer.tokenizer,
         # Without use_json the keys of different tool calls are merged, and None filled in.
@@ -157,8 +157,8 @@ def shared_arguments(job: TrainingJob, out: Path) -> dict[str, Any]:
         "weight_decay": settings.weight_decay,
         "optim": settings.optimizer,
         "max_grad_norm": 1.0,
-        # The weights are in bfloat16 and the adapter in float32 already: autocast would only cast again.
-        "bf16": False,
+        # Under an adapter the weights are in bfloat16 and it is in float32: autocast would only cast again.
+        "bf16": cuda and settings.lora is None,
         # TRL's default trades a third more time for memory that LoRA on a small model does not need.
         "gradient_checkpointing": settings.gradient_checkpointing,
         "logging_steps": 1,
@@ -277,30 +277,46 @@ class PackedTrainer(Trainer):
         super().log(logs, start_time)
 
 
-def load_base(base: Path, quantization: Quantization, attention: str, device: torch.device) -> Any:
-    """Load a base in bfloat16.
+def load_base(base: Path, quantization: Quantization, attention: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """Load a model folder.
 
     Args:
         attention: transformers' name of the attention implementation.
     """
     return AutoModelForCausalLM.from_pretrained(
         base,
-        dtype=torch.bfloat16,
+        dtype=dtype,
         device_map={"": device},
         attn_implementation=attention,
         quantization_config=quantization_config(quantization),
     )
 
 
-def trainable(model: Any, start: Path | None, lora: LoraSettings, seed: int) -> Any:
-    """Put the adapter that is trained on a base, in float32.
+def load_policy(job: TrainingJob, adapter: Path | None, attention: str, device: torch.device, **how: Any) -> Any:
+    """Load a base with an adapter on it, or the checkpoint that one is.
+
+    The weights are in bfloat16, and in float32 where all are trained: AdamW's steps are smaller than what
+    bfloat16 tells apart.
 
     Args:
-        start: adapter to go on from; None draws a fresh one with ``seed``.
+        how: of ``PeftModel.from_pretrained``.
     """
-    if start is not None:
-        return _named_base(PeftModel.from_pretrained(model, start, is_trainable=True))
-    transformers.set_seed(seed)
+    folder, lora = laid_on(job.base, adapter)
+    dtype = torch.float32 if job.settings.lora is None else torch.bfloat16
+    model = load_base(folder, job.quantization, attention, device, dtype)
+    return PeftModel.from_pretrained(model, lora, **how) if lora else model
+
+
+def trainable(job: TrainingJob, attention: str, device: torch.device) -> Any:
+    """Load what is trained: all weights, or a base with an adapter in float32, a fresh one drawn with the seed."""
+    lora = job.settings.lora
+    model = load_policy(job, job.start, attention, device, is_trainable=True)
+    if lora is None:
+        whole = model.merge_and_unload() if isinstance(model, PeftModel) else model
+        return whole.requires_grad_(True)  # Under an adapter they were frozen.
+    if job.start is not None:
+        return _named_base(model)
+    transformers.set_seed(job.seed)
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
@@ -331,8 +347,12 @@ def _named_base(model: Any) -> Any:
 
 
 def write_adapter(model: Any, base: Path, folder: Path) -> None:
-    """Write the trained adapter alone, so that equal weights give equal files wherever they are made."""
+    """Write what was trained alone, so that equal weights give equal files wherever they are made."""
     shutil.rmtree(folder, ignore_errors=True)
+    if not isinstance(model, PeftModel):
+        model.save_pretrained(folder)
+        (folder / "generation_config.json").unlink(missing_ok=True)  # of no weight: the base's stands
+        return
     model.save_pretrained(folder, selected_adapters=["default"])
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card names local paths
     path = folder / "adapter_config.json"
