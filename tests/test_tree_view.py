@@ -15,7 +15,7 @@ from josh_pipeline.core.environment import Task
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.world import CallRecord
 from josh_pipeline.report.tree import DrawnTree
-from josh_pipeline.report.tree_svg import boxes, collapsed, lay_out
+from josh_pipeline.report.tree_svg import boxes, lay_out
 from josh_pipeline.report.viewer import tree_page, tree_text
 from josh_pipeline.search.tree import Tree
 
@@ -99,7 +99,7 @@ def test_the_page_has_every_turn_where_it_earned_and_why_it_ended() -> None:
     assert page.count('class="edge golden"') == sum(n.golden for n in tree.nodes) - 1
     assert "This branch pruned: another branch earned first." in page
     assert "search_hotel(area=north, pricerange=cheap)" in page
-    for round_ in sorted({n.round for n in tree.nodes if collapsed(n)}):
+    for round_ in sorted({n.round for n in tree.nodes if n.collapsed}):
         assert f"earned in round {round_}" in page
     assert "golden conversation" in page
     assert "+3 rows" in page and "−1 rows" in page

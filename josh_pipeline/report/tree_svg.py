@@ -50,11 +50,6 @@ def children_of(tree: Tree) -> dict[str, list[Node]]:
     return children
 
 
-def collapsed(node: Node) -> bool:
-    """True for a golden leaf on which the tree collapsed: it earned, and it was the first to."""
-    return node.golden and bool(node.earned)
-
-
 def lay_out(tree: Tree) -> Placement:
     """Place every node of a tree."""
     children = children_of(tree)
@@ -64,7 +59,7 @@ def lay_out(tree: Tree) -> Placement:
         root = roots.pop()
         offsets, _, _ = _place(root, children, is_root=True)
         segments.append((root, offsets))
-        roots += [n for n in tree.nodes if n.node_id in offsets and collapsed(n) and n is not root]
+        roots += [n for n in tree.nodes if n.node_id in offsets and n.collapsed and n is not root]
     columns = max(max(o.values()) - min(o.values()) + 1 for _, o in segments)
     x: dict[str, float] = {}
     for root, offsets in segments:
@@ -80,7 +75,7 @@ def _place(
     node: Node, children: Mapping[str, Sequence[Node]], is_root: bool = False
 ) -> tuple[dict[str, float], list[float], list[float]]:
     """Offsets of a subtree from its root, down to the next collapse, and its left and right contour by depth."""
-    below = () if collapsed(node) and not is_root else children[node.node_id]
+    below = () if node.collapsed and not is_root else children[node.node_id]
     if not below:
         return {node.node_id: 0.0}, [0.0], [0.0]
     offsets: dict[str, float] = {}
@@ -173,7 +168,7 @@ def _rounds(drawn: DrawnTree, canvas: Canvas) -> list[str]:
     for round_ in range(canvas.layout.rounds + 1):
         y = canvas.y(round_)
         shapes.append(_text(GUTTER - 16, y + HEIGHT / 2 + 4, f"round {round_}" if round_ else "opening", "round muted"))
-        if any(collapsed(n) and n.end is None and n.round == round_ for n in drawn.tree.nodes):
+        if any(n.collapsed and n.end is None and n.round == round_ for n in drawn.tree.nodes):
             line = y + HEIGHT + (ROUND - HEIGHT) * 0.62
             shapes.append(
                 f'<line class="collapse" x1="8" x2="{canvas.width - 8:.0f}" y1="{line:.1f}" y2="{line:.1f}"/>'

@@ -12,7 +12,7 @@ from josh_pipeline.core.words import number_of
 from josh_pipeline.harvest.rows import Side
 from josh_pipeline.report.pages import Bubble, bubbles, page
 from josh_pipeline.report.tree import DrawnTree, load_drawn_tree
-from josh_pipeline.report.tree_svg import boxes, children_of, collapsed
+from josh_pipeline.report.tree_svg import boxes, children_of
 from josh_pipeline.report.words import call_text, result_text, short_end, shortened, spoken, user_words
 from josh_pipeline.search.tree import Node
 from josh_pipeline.store.warehouse import Warehouse
@@ -21,6 +21,7 @@ SAID_CHARACTERS = 70
 LEARNING = {
     "conversations": "the loss is on the marked messages",
     "pairs": "the desirable message is preferred to the undesirable one",
+    "samples": "the message grows likelier or rarer, as its branches fared beside the others of their segment",
 }
 """Kind of row to what training does with it; of a single message its label says so."""
 
@@ -43,7 +44,7 @@ def tree_text(drawn: DrawnTree) -> RenderableType:
         for index, (text, where) in enumerate(drawn.milestones)
     ]
     children = children_of(tree)
-    roots = [node for node in tree.nodes if node.round == 0 or (collapsed(node) and children[node.node_id])]
+    roots = [node for node in tree.nodes if node.round == 0 or (node.collapsed and children[node.node_id])]
     parts = []
     for root in roots:
         after = Text(f"after round {root.round}", style="bold yellow")
@@ -58,10 +59,10 @@ def _grow(drawn: DrawnTree, branches: Branches, below: Sequence[Node], children:
     """Add subtrees; turns that follow each other without branching share one entry."""
     for node in below:
         chain = [node]
-        while not collapsed(chain[-1]) and len(children[chain[-1].node_id]) == 1:
+        while not chain[-1].collapsed and len(children[chain[-1].node_id]) == 1:
             chain.append(children[chain[-1].node_id][0])
         entry = branches.add(Group(*(_turn(drawn, step) for step in chain)))
-        if not collapsed(chain[-1]):
+        if not chain[-1].collapsed:
             _grow(drawn, entry, children[chain[-1].node_id], children)
 
 
@@ -107,7 +108,7 @@ def load_row_page(warehouse: Warehouse, found: RowAudit) -> str:
             "system": row.prompt[0].content,
             "prompt": row.prompt[1:],
             "sides": [
-                (row.label if row.kind == "conversations" else side.label, side.label, learned(side))
+                (row.label if row.kind == "conversations" else standing(side), side.label, learned(side))
                 for side in row.sides
             ],
             "siblings": siblings(found),
@@ -117,6 +118,15 @@ def load_row_page(warehouse: Warehouse, found: RowAudit) -> str:
             "node_ids": own,
         },
     )
+
+
+def standing(side: Side) -> str:
+    """Return a side's label, and how far above or below the mean of its segment a sampled message stands."""
+    sample = side.sample
+    if sample is None:
+        return side.label
+    branches = number_of(sample.leaves, "branch", "branches")
+    return f"{side.label}, advantage {sample.advantage:+.3f} as the mean of {branches}"
 
 
 def learned(side: Side) -> tuple[Bubble, ...]:

@@ -55,6 +55,11 @@ class Node:
     end: End | None
     told: Told | None
 
+    @property
+    def collapsed(self) -> bool:
+        """Whether the search collapsed on it: a golden leaf that earned, and the first to in its round."""
+        return self.golden and bool(self.earned)
+
 
 @dataclass(frozen=True)
 class Usage:

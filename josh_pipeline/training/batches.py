@@ -4,7 +4,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from josh_pipeline.core.content import canonical_json
@@ -66,6 +66,8 @@ class RowTokenizer:
 
     def _length(self, row: Row, side: Side) -> int:
         key = row.prompt_id, canonical_json(side.key)
+        if row.kind == "samples":
+            return len(self._sampled(row, side).input_ids)
         if key not in self._lengths:
             self._lengths[key] = len(self._renderer.ids(row.conversation(side), row.tools))
         return self._lengths[key]
@@ -76,7 +78,8 @@ class RowTokenizer:
         Raises:
             UserError: the row was counted with another tokenizer or template.
         """
-        tokenize = self._conversation if row.kind == "conversations" else self._message
+        kinds = {"conversations": self._conversation, "samples": self._sampled}
+        tokenize = kinds.get(row.kind, self._message)
         found = TokenRow(row, tuple(tokenize(row, side) for side in row.sides))
         if row.tokens not in (0, max(len(example.input_ids) for example in found.sides)):
             raise UserError(
@@ -93,6 +96,13 @@ class RowTokenizer:
             token if position >= 0 and train[position] else IGNORED for token, position in zip(ids, owner, strict=True)
         )
         return TokenExample(tuple(ids), tuple(labels))
+
+    def _sampled(self, row: Row, side: Side) -> TokenExample:
+        """Put the loss on exactly the tokens that were sampled."""
+        if row.prompt_id not in self._prompts:
+            self._prompts[row.prompt_id] = self._renderer.prompt_ids(row.prompt, row.tools)
+        prompt, sampled = tuple(self._prompts[row.prompt_id]), side.said[0].token_ids or ()
+        return TokenExample(prompt + sampled, (IGNORED,) * len(prompt) + sampled, len(prompt))
 
     def _message(self, row: Row, side: Side) -> TokenExample:
         """Put the loss on all that follows the prompt."""
@@ -121,13 +131,15 @@ def refuse_long(lengths: Sequence[int], max_tokens: int) -> None:
 
 
 def conversational(row: Row) -> dict[str, Any]:
-    """Return a row in TRL's conversational form, without its tools."""
+    """Return a row in TRL's conversational form, without its tools; a sample with what TRL has no column for."""
     if row.kind == "conversations":
         return {"messages": _chat(row.conversation(row.sides[0]), row.tools)}
     sides = [_chat(side.messages, row.tools) for side in row.sides]
     prompt = {"prompt": _chat(row.prompt, row.tools)}
     if row.kind == "pairs":
         return prompt | {"chosen": sides[0], "rejected": sides[1]}
+    if row.sample is not None:
+        return prompt | {"completion": sides[0], "token_ids": row.sides[0].said[0].token_ids} | asdict(row.sample)
     return prompt | {"completion": sides[0], "label": row.label == "desirable"}
 
 

@@ -104,17 +104,18 @@ def packed_trainer(job: TrainingJob, rows: Rows, out: Path) -> "PackedTrainer":
             "label_names": [],
         }
     )
+    method = method_of(job.settings)
     if job.referenced:
         state = PartialState()
         # Gone from the memory before the model that is trained comes, which may be as large.
         reference = load_policy(job, job.reference, IMPLEMENTATION, arguments.device)
         with torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bf16):
-            add_reference(reference, rows.packed, state.process_index, state.num_processes)
+            add_reference(reference, rows.packed, method, state.process_index, state.num_processes)
         del reference
     model = trainable(job, IMPLEMENTATION, arguments.device)
     if job.settings.gradient_checkpointing:
         model.enable_input_require_grads()
-    return PackedTrainer(model, method_of(job.settings), job.referenced, rows.packed, arguments)
+    return PackedTrainer(model, method, job.referenced or method.per_token, rows.packed, arguments)
 
 
 def plain_trainer(job: TrainingJob, rows: Rows, renderer: ChatRenderer, out: Path) -> Trainer:
@@ -191,27 +192,33 @@ def model_inputs(batch: Batch) -> dict[str, Any]:
     }
 
 
-def row_scores(model: Any, batch: Batch) -> Tensor:
-    """Return the log-probability of each row's labelled tokens, (rows,), in float32."""
+def scores_of(method: Method[Any], model: Any, batch: Batch) -> Tensor:
+    """Return the log-probability of each labelled token, or of all those of each example, in float32."""
     logits = model(**model_inputs(batch), use_cache=False).logits[0].float()
-    scores = logits[batch["edge_parent"], batch["edge_token"]]
-    edges = scores - logits.logsumexp(dim=-1)[batch["edge_parent"]]
-    zeros: Tensor = edges.new_zeros(batch["rows"])
-    return zeros.index_add(0, batch["item_row"], edges[batch["item_edge"]])
+    zeros: Tensor = logits.new_zeros(batch["rows"])
+    heat = batch.get("temperatures", zeros + 1)[batch["item_row"]]
+    scores = torch.zeros_like(heat)
+    # Siblings may have been sampled at temperatures of their own, and yet share tokens.
+    for temperature in heat.unique():
+        hot = logits if temperature == 1 else logits / temperature
+        edges = hot[batch["edge_parent"], batch["edge_token"]] - hot.logsumexp(dim=-1)[batch["edge_parent"]]
+        scores = torch.where(heat == temperature, edges[batch["item_edge"]], scores)
+    return scores if method.per_token else zeros.index_add(0, batch["item_row"], scores)
 
 
-def add_reference(model: Any, batches: Sequence[Batch], process: int, processes: int) -> None:
+def add_reference(model: Any, batches: Sequence[Batch], method: Method[Any], process: int, processes: int) -> None:
     """Score every batch with the reference policy, once for all epochs, and keep it in the batch.
 
     Args:
         model: the reference policy.
+        method: says of what scores are.
         process, processes: which of how many processes this is; they share the work.
     """
     model.eval()
     mine = []
     for batch in batches[process::processes]:
         with torch.no_grad():
-            mine.append(row_scores(model, send_to_device(batch, model.device)).cpu())
+            mine.append(scores_of(method, model, send_to_device(batch, model.device)).cpu())
     everyones = gather_object([(process + place * processes, scores) for place, scores in enumerate(mine)])
     for place, scores in everyones:
         batches[place]["reference"] = scores
@@ -223,20 +230,20 @@ class PackedTrainer(Trainer):
     Args:
         model: with ``tree_attention``.
         method: decides the loss.
-        referenced: the policy is held to a reference, whose scores the batches hold.
+        compared: the policy is held to another one, whose scores the batches hold.
         batches: in the order in which they are trained.
         arguments: of transformers' ``Trainer``.
     """
 
     def __init__(
-        self, model: Any, method: Method[Any], referenced: bool, batches: Sequence[Batch], arguments: TrainingArguments
+        self, model: Any, method: Method[Any], compared: bool, batches: Sequence[Batch], arguments: TrainingArguments
     ) -> None:
         super().__init__(model=model, args=arguments, train_dataset=batches, data_collator=lambda items: items[0])
         self._method = method
         self.loss_is_scaled_for_ga = method.whole_step
         self._sums: dict[str, list[Tensor]] = defaultdict(lambda: [torch.zeros(()), torch.zeros(())])
-        if referenced:
-            # A reference without dropout cannot be compared with a policy that drops.
+        if compared:
+            # What was scored without dropout cannot be compared with a policy that drops.
             for module in model.modules():
                 if isinstance(module, torch.nn.Dropout):
                     module.p = 0.0
@@ -255,7 +262,7 @@ class PackedTrainer(Trainer):
         """Return the loss of one batch."""
         labelled = len(inputs["item_row"]) if num_items_in_batch is None else num_items_in_batch
         team = Team(labelled, self.accelerator.num_processes, self._mean_of_processes)
-        loss, metrics = self._method.loss(row_scores(model, inputs), inputs, team)
+        loss, metrics = self._method.loss(scores_of(self._method, model, inputs), inputs, team)
         for name, pair in metrics.items():
             for place, value in enumerate(pair):
                 self._sums[name][place] = self._sums[name][place] + value.detach().cpu()
