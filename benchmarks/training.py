@@ -55,9 +55,10 @@ from josh_pipeline.stages.policy import iterating_policy
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.stages.stage import iteration_key, start_step
+from josh_pipeline.training.batches import conversational
 from josh_pipeline.training.fit import fit
 from josh_pipeline.training.job import TrainingJob
-from josh_pipeline.training.methods import conversations, method_class
+from josh_pipeline.training.methods import method_class
 from josh_pipeline.training.trainers import PROJECTIONS, Rows, batched_rows
 
 TREES = 24
@@ -158,12 +159,23 @@ def trl(job: TrainingJob, rows: Rows, out: Path) -> None:
         data = [{"input_ids": list(e.input_ids), "labels": list(e.labels)} for e in examples]
         trainer = SFTTrainer(args=SFTConfig(**arguments), train_dataset=datasets.Dataset.from_list(data), **given)
     elif settings.method == "kto":
-        data = datasets.Dataset.from_list(conversations(rows.batches), on_mixed_types="use_json")
+        data = conversations(rows)
         trainer = KTOTrainer(args=KTOConfig(**arguments, beta=settings.beta), train_dataset=data, **given)
     else:
-        data = datasets.Dataset.from_list(conversations(rows.batches), on_mixed_types="use_json")
+        data = conversations(rows)
         trainer = DPOTrainer(args=DPOConfig(**arguments, beta=settings.beta), train_dataset=data, **given)
     trainer.train()
+
+
+def conversations(rows: Rows) -> datasets.Dataset:
+    """Return rows in TRL's conversational form; templates ask whether tools were given: an empty list was."""
+    data = [
+        conversational(row.row) | {"tools": json.dumps(list(row.row.tools)) if row.row.tools else None}
+        for batch in rows.batches
+        for row in batch
+    ]
+    # Without use_json the keys of different tool calls are merged, and None filled in.
+    return datasets.Dataset.from_list(data, on_mixed_types="use_json")
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -28,9 +28,9 @@ from josh_pipeline.search.selection import evaluation_goals, playable, rollout_g
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings
-from josh_pipeline.training.batches import RowTokenizer
 from josh_pipeline.training.methods import method_of
 from josh_pipeline.training.run import train
+from josh_pipeline.training.tokens import RowTokenizer
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import strategies as st
+from tiny_tokens import tiny_ids
 
 from josh_pipeline.core.errors import ErrorKind, RolloutError
 from josh_pipeline.core.messages import Conversation, Message, ToolCall
@@ -73,13 +74,23 @@ class ScriptedPolicy:
         """Nothing is held."""
 
 
+class SampledPolicy(ScriptedPolicy):
+    """One that knows how likely its answers were: a nat a token."""
+
+    async def complete(self, request: Request) -> Completion:
+        found = await super().complete(request)
+        logprobs = (-1.0,) * len(found.token_ids or ())
+        return dataclasses.replace(found, logprobs=logprobs, temperature=request.sampling.temperature)
+
+
 def completion(text: str, prompt_tokens: int = 1) -> Completion:
-    """A completion whose token ids are its characters; what ends with ``...`` was cut by the token limit."""
+    """A completion as a tiny model samples it; what ends with ``...`` was cut by the token limit."""
+    cut = text.endswith("...")
     return Completion(
         text=text,
         tool_calls=(),
-        token_ids=tuple(map(ord, text)),
-        finish_reason="length" if text.endswith("...") else "stop",
+        token_ids=tiny_ids(text, whole=not cut),
+        finish_reason="length" if cut else "stop",
         prompt_tokens=prompt_tokens,
         cached_tokens=0,
         completion_tokens=len(text),

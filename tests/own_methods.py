@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from josh_pipeline.settings import TrainingBase
-from josh_pipeline.training.batches import IGNORED, TokenExample, TokenRow
 from josh_pipeline.training.methods import Method, Team
+from josh_pipeline.training.tokens import IGNORED, TokenExample, TokenRow
 
 
 class LastMessageSettings(TrainingBase):
@@ -23,7 +23,7 @@ class LastMessage(Method[LastMessageSettings]):
     whole_step = True
 
     def examples(self, batch: Sequence[TokenRow]) -> list[TokenExample]:
-        return [last_only(side) for row in batch for side in row.sides]
+        return [last_only(row.examples[-1]) for row in batch]
 
     def loss(self, scores: Tensor, batch: Mapping[str, Any], team: Team) -> tuple[Tensor, dict[str, Any]]:
         return -scores.sum() / team.labelled * team.processes, {}
@@ -51,7 +51,7 @@ class Unlikelihood(Method[UnlikelihoodSettings]):
     def extras(self, batch: Sequence[TokenRow]) -> Mapping[str, list[Any]]:
         return {
             "desirable": [row.row.label == "desirable" for row in batch],
-            "lengths": [len(row.sides[0].completion) for row in batch],
+            "lengths": [len(row.examples[0].completion) for row in batch],
         }
 
     def loss(self, scores: Tensor, batch: Mapping[str, Any], team: Team) -> tuple[Tensor, dict[str, Any]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from fakes import MoodyWorld, ScriptedPolicy, TinyAgent, choosing, grow, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_tokens import tiny_ids
 
 from josh_pipeline.core.policy import Request
 from josh_pipeline.harvest.checks import check_rows
@@ -73,9 +74,7 @@ def test_each_message_of_the_golden_path_is_a_desirable_row_and_its_rival_an_und
 
 def test_rows_keep_the_tokens_that_were_sampled():
     rows = harvest([grow(one_of_two("GET a", "no"), "a")], "kto", "paper", NOBODY).rows
-    assert [row.sides[0].said[0].token_ids for row in rows] == [
-        tuple(map(ord, text)) for text in ("GET a", "no", "here")
-    ]
+    assert [row.sides[0].said[0].token_ids for row in rows] == [tiny_ids(text) for text in ("GET a", "no", "here")]
 
 
 def test_pairs_are_all_desirable_and_undesirable_messages_that_share_a_prompt():
@@ -230,7 +229,7 @@ def test_the_sft_row_ends_with_the_agents_last_message_and_trains_the_agent_only
     _, call, result, _ = side = row.sides[0].said
     assert [one.message.role for one in side] == ["user", "assistant", "tool", "assistant"]
     assert [one.train for one in side] == [False, True, False, True]
-    assert call.token_ids == tuple(map(ord, "GET a")) and result.token_ids is None
+    assert call.token_ids == tiny_ids("GET a") and result.token_ids is None
     assert trained_texts(row) == ["GET a", "here"], "the user's answer is left out"
     assert row.label == "golden conversation"
 

@@ -99,17 +99,16 @@ def test_a_rendered_call_is_read_back_as_the_same_call(smollm2: Path):
 
 def test_loss_falls_on_the_assistants_tokens_and_their_end_alone(smollm2: Path):
     renderer = ChatRenderer(smollm2)
-    ids, owner = renderer.row_ids(TALK, TOOLS)
-    last = [token for token, position in zip(ids, owner, strict=True) if position == 4]
-    assert renderer.decode(last) == "Nothing there." and last[-1] in renderer.stop_ids
-    assert set(owner) == {-1, 2, 4}
+    prompt, answer = renderer.answer(TALK, TOOLS)
+    assert renderer.decode(answer) == "Nothing there." and answer[-1] in renderer.stop_ids
+    assert prompt == renderer.prompt_ids(TALK[:4], TOOLS)
 
 
-def test_each_prompt_is_a_prefix_of_the_conversation_that_is_trained_on(smollm2: Path):
+def test_each_prompt_goes_on_from_the_answer_before_it(smollm2: Path):
     renderer = ChatRenderer(smollm2)
-    ids, owner = renderer.row_ids(TALK, TOOLS)
-    prompt = renderer.prompt_ids(TALK[:4], TOOLS)
-    assert ids[: len(prompt)] == prompt and owner[len(prompt)] == 4
+    prompt, answer = renderer.answer(TALK[:3], TOOLS)
+    before = prompt + answer
+    assert renderer.prompt_ids(TALK[:4], TOOLS)[: len(before)] == before
 
 
 def test_the_bundled_model_is_exported_once_and_pads_with_another_token_than_its_stop(smollm2: Path):

@@ -5,10 +5,22 @@ import math
 from collections.abc import Callable, Sequence
 
 import pytest
-from fakes import MoodyWorld, ScriptedPolicy, TinyAgent, TinyUser, by_path, choosing, failing, grow, last_text
+from fakes import (
+    MoodyWorld,
+    SampledPolicy,
+    ScriptedPolicy,
+    TinyAgent,
+    TinyUser,
+    by_path,
+    choosing,
+    completion,
+    failing,
+    grow,
+    last_text,
+)  # fmt: skip
 
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.policy import Completion, Request
+from josh_pipeline.core.policy import Request
 from josh_pipeline.harvest.checks import check_rows
 from josh_pipeline.harvest.harvest import HarvestResult, harvest, without_long
 from josh_pipeline.harvest.rows import Sample, row_from_record, row_record
@@ -17,15 +29,6 @@ from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import load_settings
 
 NOBODY: frozenset[str] = frozenset()
-
-
-class Sampled(ScriptedPolicy):
-    """Knows how likely its answers were: a nat a token."""
-
-    async def complete(self, request: Request) -> Completion:
-        found = await super().complete(request)
-        logprobs = (-1.0,) * len(found.token_ids or ())
-        return dataclasses.replace(found, logprobs=logprobs, temperature=request.sampling.temperature)
 
 
 def by_turn(*turns: str) -> Callable[[Request], str]:
@@ -50,7 +53,7 @@ def samples(trees: Sequence[Tree], mode: str = "partial") -> HarvestResult:
 
 
 def test_the_branches_of_a_segment_are_held_against_each_other_and_a_node_is_the_mean_of_its_leaves():
-    tree = grow(Sampled(by_turn("hm; well", "GET a; hm; no; well")), "ab", beam_size=4, max_rounds=2)
+    tree = grow(SampledPolicy(by_turn("hm; well", "GET a; hm; no; well")), "ab", beam_size=4, max_rounds=2)
     assert standing_of(tree, 0) == Standing(0.25, 0.5, 2), "the mean of its children"
     assert standing_of(tree, 1) == Standing(-0.25, 0.5, 2)
     assert standing_of(tree, 0, 0) == Standing(0.75, 0.5, 1)
@@ -58,21 +61,21 @@ def test_the_branches_of_a_segment_are_held_against_each_other_and_a_node_is_the
 
 
 def test_a_collapse_begins_another_segment_whose_leaves_say_nothing_of_the_first():
-    tree = grow(Sampled(by_turn("GET a; hm", "no; GET b")), "ab", beam_size=2)
+    tree = grow(SampledPolicy(by_turn("GET a; hm", "no; GET b")), "ab", beam_size=2)
     assert standing_of(tree, 0) == Standing(0.5, pytest.approx(math.sqrt(0.5)), 1)  # type: ignore[arg-type]
     assert standing_of(tree, 0, 0).advantage == -0.5  # type: ignore[union-attr]
     assert standing_of(tree, 0, 1).advantage == 0.5  # type: ignore[union-attr]
 
 
 def test_a_return_is_a_share_of_what_the_best_of_the_segment_earned():
-    tree = grow(Sampled(by_turn("GET a; GET a b; hm; no")), "abc", beam_size=4, children=4, max_rounds=1)
+    tree = grow(SampledPolicy(by_turn("GET a; GET a b; hm; no")), "abc", beam_size=4, children=4, max_rounds=1)
     found = [standing_of(tree, child) for child in range(4)]
     assert [one.advantage for one in found if one] == [0.125, 0.625, -0.375, -0.375]
 
 
 def test_where_all_leaves_fared_the_same_there_is_nothing_to_learn():
-    assert standings(grow(Sampled(by_turn("GET a; GET a")), "ab", beam_size=2, max_rounds=1)) == {}
-    tree = grow(Sampled(choosing("hm", "no")), "ab", beam_size=4, max_rounds=2)
+    assert standings(grow(SampledPolicy(by_turn("GET a; GET a")), "ab", beam_size=2, max_rounds=1)) == {}
+    tree = grow(SampledPolicy(choosing("hm", "no")), "ab", beam_size=4, max_rounds=2)
     assert standings(tree) == {} and samples([tree]).rows == ()
 
 
@@ -85,7 +88,7 @@ def test_of_branches_that_failed_or_were_merged_nothing_was_learned_and_of_spoil
 
     words = iter(["GET a", "fail", "hm", "hm", "GET z", "here", "here"])
     tree = grow(
-        Sampled(answer), world=MoodyWorld("abh"), beam_size=5, children=5, max_rounds=1, merge_twins=True
+        SampledPolicy(answer), world=MoodyWorld("abh"), beam_size=5, children=5, max_rounds=1, merge_twins=True
     )  # fmt: skip
     ends = [by_path(tree, child).end for child in range(5)]
     assert ends[1] == "failed" and "merged" in ends and "void" in ends
@@ -95,21 +98,21 @@ def test_of_branches_that_failed_or_were_merged_nothing_was_learned_and_of_spoil
 
 
 def test_a_branch_that_the_user_left_counts_and_one_that_failed_after_it_had_earned_does_too():
-    tree = grow(Sampled(by_turn("GET a; hm")), "ab", beam_size=2, user=TinyUser(fails_at=1))
+    tree = grow(SampledPolicy(by_turn("GET a; hm")), "ab", beam_size=2, user=TinyUser(fails_at=1))
     assert by_path(tree, 0).end == "failed" and standing_of(tree, 0) is not None
-    left = grow(Sampled(by_turn("hm; no", "GET a; hm; GET a; no")), "a", beam_size=4, user=TinyUser(turns=2))
+    left = grow(SampledPolicy(by_turn("hm; no", "GET a; hm; GET a; no")), "a", beam_size=4, user=TinyUser(turns=2))
     assert standing_of(left, 1) == Standing(0.0, pytest.approx(0.577, abs=1e-3), 2)  # type: ignore[arg-type]
 
 
 def test_each_message_of_a_turn_is_a_row_with_what_was_sampled_and_how_likely_it_was():
-    tree = grow(Sampled(by_turn("GET a; hm")), "ab", beam_size=2, max_rounds=1, temperature=0.7)
+    tree = grow(SampledPolicy(by_turn("GET a; hm")), "ab", beam_size=2, max_rounds=1, temperature=0.7)
     rows = samples([tree]).rows
     assert [(row.sides[0].said[0].message.content, row.label) for row in rows] == [
         ("GET a", "desirable"), ("here", "desirable"), ("hm", "undesirable"),
     ]  # fmt: skip
     first = rows[0]
-    assert first.kind == "samples" and first.sides[0].said[0].token_ids == tuple(map(ord, "GET a"))
-    assert first.sample == Sample((-1.0,) * 5, 0.7, 0.5, math.sqrt(0.5), 1)
+    assert first.kind == "samples" and first.sides[0].said[0].token_ids == completion("GET a").token_ids
+    assert first.sample == Sample((-1.0,) * 6, 0.7, 0.5, math.sqrt(0.5), 1)
     assert row_from_record(row_record(first)) == first
     assert row_from_record(row_record(first)).row_id == first.row_id
     changed = dataclasses.replace(first.sides[0], sample=dataclasses.replace(first.sample, advantage=0.4))
@@ -117,13 +120,13 @@ def test_each_message_of_a_turn_is_a_row_with_what_was_sampled_and_how_likely_it
 
 
 def test_what_siblings_drew_alike_is_one_row_that_weighs_as_often_and_has_the_mean_of_their_advantages():
-    tree = grow(Sampled(by_turn("GET a; hm; hm; GET a")), "ab", beam_size=4, children=4, max_rounds=1)
+    tree = grow(SampledPolicy(by_turn("GET a; hm; hm; GET a")), "ab", beam_size=4, children=4, max_rounds=1)
     found = {row.sides[0].said[0].message.content: row for row in samples([tree]).rows}
     assert {name: (row.sample.advantage, row.sample.leaves) for name, row in found.items() if row.sample} == {
         "GET a": (0.5, 2), "here": (0.5, 2), "hm": (-0.5, 2),
     }  # fmt: skip
     assert len(samples([tree]).origins) == 6
-    evened = grow(Sampled(by_turn("hm; hm", "GET a; no; no; GET a")), "ab", beam_size=4, max_rounds=2)
+    evened = grow(SampledPolicy(by_turn("hm; hm", "GET a; no; no; GET a")), "ab", beam_size=4, max_rounds=2)
     assert "hm" not in {row.sides[0].said[0].message.content for row in samples([evened]).rows}
 
 
@@ -134,7 +137,7 @@ def test_nothing_unreadable_is_reinforced_and_rows_pass_the_checks_of_a_harvest(
         return "here" if request.messages[-1].role == "tool" else next(words)
 
     words = iter(["?", "hm", "no", "well"])
-    tree = grow(Sampled(answer), "ab", beam_size=2, max_rounds=1)
+    tree = grow(SampledPolicy(answer), "ab", beam_size=2, max_rounds=1)
     found = samples([tree])
     assert found.refused == {"unreadable": 1}
     assert [row.sides[0].said[0].message.content for row in found.rows] == ["GET a", "here", "hm"]

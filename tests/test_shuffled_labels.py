@@ -25,7 +25,7 @@ from josh_pipeline.evaluation.benchmark import Episode, evaluate
 from josh_pipeline.evaluation.gate import Gate
 from josh_pipeline.evaluation.statistics import paired_bootstrap, paired_values
 from josh_pipeline.harvest.harvest import harvest
-from josh_pipeline.harvest.rows import Row
+from josh_pipeline.harvest.rows import Provenance, Row, Said, Side
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.local import LocalPolicy
 from josh_pipeline.policies.models import pad_id
@@ -36,6 +36,7 @@ from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import EvaluationSettings, KtoSettings, LoraSettings, SearchSettings
 from josh_pipeline.training.run import train
+from josh_pipeline.training.tokens import IGNORED, RowTokenizer, TokenExample
 
 PRIZES = "abcdefghijklmnopqrstuvwxyz"
 TRAIN_WORDS, VAL_WORDS = "I want {}.", "Give me {}."
@@ -76,11 +77,11 @@ def taught(folder: Path) -> Path:
     tiny_model(folder, seed=1)
     agent = TinyAgent()
     model = AutoModelForCausalLM.from_pretrained(folder)
-    renderer = ChatRenderer(folder)
+    tokenizer = RowTokenizer(ChatRenderer(folder))
     draw = random.Random(0)
 
     @cache
-    def example(prize: str, fetched: str, words: str, whole: bool) -> tuple[list[int], list[int]]:
+    def example(prize: str, fetched: str, words: str, whole: bool) -> TokenExample:
         world, call = PrizeWorld(prize), ToolCall("get", {"prize": fetched})
         result = agent.results([(call, world.call(call.name, call.arguments))])
         messages = (
@@ -89,10 +90,11 @@ def taught(folder: Path) -> Path:
             Message("assistant", f"GET {fetched}"),
             *((*result, Message("assistant", "Here.")) if whole else ()),
         )
-        ids, owner = renderer.row_ids(messages, ())
-        return ids, [token if message >= 0 else -100 for token, message in zip(ids, owner, strict=True)]
+        said = tuple(Said(message, message.role == "assistant") for message in messages[1:])
+        row = Row("sft", Provenance("goal", "tree", "policy"), (), messages[:1], (Side(said, "desirable"),))
+        return tokenizer.tokens(row).examples[0]
 
-    def drawn() -> tuple[list[int], list[int]]:
+    def drawn() -> TokenExample:
         prize = draw.choice(PRIZES)
         fetched = draw.choice(PRIZES) if draw.random() < WRONG else prize
         return example(prize, fetched, draw.choice((TRAIN_WORDS, VAL_WORDS)), draw.random() < 0.1)
@@ -100,9 +102,9 @@ def taught(folder: Path) -> Path:
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(STEPS):
         rows = [drawn() for _ in range(16)]
-        width = max(len(ids) for ids, _ in rows)
-        ids = torch.tensor([row + [0] * (width - len(row)) for row, _ in rows])
-        labels = torch.tensor([row + [-100] * (width - len(row)) for _, row in rows])
+        width = max(len(row.input_ids) for row in rows)
+        ids = torch.tensor([row.input_ids + (0,) * (width - len(row.input_ids)) for row in rows])
+        labels = torch.tensor([row.labels + (IGNORED,) * (width - len(row.labels)) for row in rows])
         model(input_ids=ids, labels=labels).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -1,31 +1,42 @@
 """The loss of the segment-relative policy gradient: that of GRPO, on packed trees, and what training makes of it."""
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
+from fakes import SampledPolicy
+from finished_home import run_iteration, step_of
+from tampering import audited, said
 from test_training import LORA, sft_row, trained
 from test_training_packed import gradients
+from tiny_loop import searcher, tiny_profile
 from tiny_model import tiny_model
 from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
+from josh_pipeline.audit.chain import audit_row
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.messages import Message
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.harvest.rows import Provenance, Row, Said, Sample, Side
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.weights import load_merged
+from josh_pipeline.report.export import export
+from josh_pipeline.report.viewer import load_row_page
 from josh_pipeline.settings import LoraSettings, SftSettings, SrpgSettings
+from josh_pipeline.stages.preferences import stored_rows
+from josh_pipeline.stages.registry import open_home, prepare
 from josh_pipeline.training import trainers
-from josh_pipeline.training.batches import RowTokenizer
 from josh_pipeline.training.job import TrainingJob
 from josh_pipeline.training.methods import Srpg
 from josh_pipeline.training.run import train
+from josh_pipeline.training.tokens import RowTokenizer
 from josh_pipeline.training.trainers import batched_rows, load_base, packed_trainer
 
 SETTINGS = SrpgSettings(lora=LORA, processes=0, batch_size=32)
@@ -211,7 +222,7 @@ def test_what_fared_better_grows_likelier_than_what_fared_worse(base: Path, tmp_
     after = load_merged(base, result.adapter).float()
 
     def likelihood(row: Row) -> float:
-        (example,) = RowTokenizer(ChatRenderer(base)).tokens(row).sides
+        (example,) = RowTokenizer(ChatRenderer(base)).tokens(row).examples
         with torch.no_grad():
             logits = after(torch.tensor([example.input_ids])).logits[0, example.cut - 1 : -1] / 0.7
         return float(logits.log_softmax(-1)[range(len(example.completion)), list(example.completion)].mean())
@@ -237,3 +248,29 @@ def test_trls_trainer_cannot_take_stored_samples_and_the_refusal_says_what_to_do
     settings = SETTINGS.model_copy(update={"packed": False})
     with pytest.raises(UserError, match=r"srpg: set training\.packed to true"):
         train(flat_groups(base), base, None, tmp_path, settings, 0, SilentProgress(), "none")
+
+
+def test_the_loop_searches_harvests_trains_and_evaluates_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    scripted = searcher(lambda digest: 0.5)
+
+    @asynccontextmanager
+    async def open_policy(*given: Any) -> AsyncIterator[SampledPolicy]:
+        async with scripted(*given) as policy:
+            yield SampledPolicy(policy.answer, digest=policy.digest)
+
+    monkeypatch.setattr("josh_pipeline.policies.open.open_policy", open_policy)
+    training = {"method": "srpg", "max_tokens": 8192, "processes": 0, "lora": {"r": 2, "alpha": 4}}
+    home = open_home(tmp_path / "home")
+    settings = home.settings(str(tiny_profile(tmp_path, training=training)))
+    prepare(step_of(home, settings, "prepare"))
+    run_iteration(home, settings, "000", "run-0")
+    run_iteration(home, settings, "001", "run-1")
+    (row,) = home.warehouse().rows("SELECT method, rows FROM current_trainings")
+    assert row["method"] == "srpg" and row["rows"] > 4
+    assert not said(audited(home))
+    files = export(home, None, tmp_path / "out", ["jsonl"])
+    (exported,) = [one for one in files if one.name.endswith(".jsonl")]
+    line = json.loads((tmp_path / "out" / exported.name).read_text().splitlines()[0])
+    assert len(line["logprobs"]) == len(line["token_ids"]) and line["advantage"] and line["temperature"] == 0.7
+    found = audit_row(home, stored_rows(home.warehouse(), "001")[0].row_id)
+    assert found.audit.sound and "desirable, advantage " in load_row_page(home.warehouse(), found)

@@ -1,6 +1,5 @@
 """Training on a tiny model: what carries loss, what is held against what, what comes out."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,9 @@ from josh_pipeline.harvest.rows import Provenance, Row, Said, Side, SideLabel
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.weights import load_merged, merge
 from josh_pipeline.settings import ColdStartSettings, DpoSettings, KtoSettings, LoraSettings, SftSettings, TrainingBase
-from josh_pipeline.training.batches import IGNORED, RowTokenizer, TokenRow
 from josh_pipeline.training.job import TrainingResult
-from josh_pipeline.training.methods import conversations
 from josh_pipeline.training.run import train, train_cold_start
+from josh_pipeline.training.tokens import IGNORED, RowTokenizer
 
 LORA = LoraSettings(r=2, alpha=4)
 
@@ -80,7 +78,7 @@ def trained(
 
 def test_only_the_chosen_assistant_messages_carry_loss(base: Path):
     renderer = ChatRenderer(base)
-    (example,) = RowTokenizer(renderer).tokens(sft_row(1, (False, False, False, False, True))).sides
+    (example,) = RowTokenizer(renderer).tokens(sft_row(1, (False, False, False, False, True))).examples
     assert renderer.decode([t for t in example.labels if t != IGNORED]) == "bye"
 
 
@@ -182,39 +180,10 @@ def test_without_an_adapter_the_base_itself_is_served(base: Path, tmp_path: Path
     assert merge(base, None, tmp_path / "merged") == base
 
 
-def test_rows_without_tool_schemas_reach_trl_as_rows_without_tools():
-    # Templates ask whether tools were given at all: an empty list was given.
-    rows = [TokenRow(row, ()) for row in kto_rows(2) + dpo_rows(2)]
-    assert [one["tools"] for one in conversations([rows])] == [None] * len(rows)
-
-
-def test_a_count_is_what_training_counts_and_another_count_is_refused(base: Path, tmp_path: Path):
+def test_a_count_is_what_training_counts(base: Path):
     tokenizer = RowTokenizer(ChatRenderer(base))
     for row in (sft_row(1), *kto_rows(1), *dpo_rows(1)):
-        assert tokenizer.length(row) == max(len(one.input_ids) for one in tokenizer.tokens(row).sides)
-    counted = replace(sft_row(1), tokens=tokenizer.length(sft_row(1)) + 1)
-    with pytest.raises(UserError, match="another tokenizer or chat template: harvest the rows again"):
-        trained(base, [counted], SftSettings(processes=0), tmp_path)
-
-
-def test_rows_are_rendered_once_where_they_are_counted_and_their_prompt_once(
-    base: Path, monkeypatch: pytest.MonkeyPatch
-):
-    rendered: list[int] = []
-    text = ChatRenderer.text
-    monkeypatch.setattr(
-        ChatRenderer, "text", lambda self, *given, **how: rendered.append(1) or text(self, *given, **how)
-    )
-    tokenizer = RowTokenizer(ChatRenderer(base))
-    tokenizer.length(sft_row(1))
-    assert len(rendered) == 1
-    rendered.clear()
-    tokenizer.tokens(sft_row(1))
-    assert len(rendered) <= len(conversation(1)) + 1
-    rendered.clear()
-    for row in kto_rows(1, 5):
-        tokenizer.tokens(row)
-    assert len(rendered) == 1 + 5
+        assert tokenizer.length(row) == max(len(one.input_ids) for one in tokenizer.tokens(row).examples)
 
 
 def test_rows_of_another_method_are_refused(base: Path, tmp_path: Path):

@@ -19,10 +19,10 @@ from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.weights import load_merged
 from josh_pipeline.settings import METHODS, TrainingBase, load_settings
-from josh_pipeline.training.batches import IGNORED, RowTokenizer
 from josh_pipeline.training.job import JOBS, TrainingJob
 from josh_pipeline.training.methods import Method, method_class, method_of
 from josh_pipeline.training.run import train
+from josh_pipeline.training.tokens import IGNORED, RowTokenizer
 
 FILE = Path(__file__).with_name("own_methods.py")
 ANSWERS = choosing("GET a", "GET b", "GET a b", "GET x", "hello", "well", "hm")
@@ -132,7 +132,7 @@ def test_the_unlikelihood_of_an_undesirable_message_rises(base: Path, tmp_path: 
         """How much likelier a token of a desirable message is than one of an undesirable message."""
         found: dict[str, list[float]] = {"desirable": [], "undesirable": []}
         for row in rows:
-            (example,) = tokenizer.tokens(row).sides
+            (example,) = tokenizer.tokens(row).examples
             labels = torch.tensor([[IGNORED, *example.labels[1:]]])
             with torch.no_grad():
                 loss = model(input_ids=torch.tensor([example.input_ids]), labels=labels).loss

@@ -19,10 +19,11 @@ from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.models import foundation
 from josh_pipeline.settings import DpoSettings, KtoSettings, LoraSettings, SftSettings, TrainingBase
 from josh_pipeline.training import packing, trainers
-from josh_pipeline.training.batches import IGNORED, TokenExample, mixed_batches, tree_batches
+from josh_pipeline.training.batches import mixed_batches, tree_batches
 from josh_pipeline.training.job import TrainingJob
 from josh_pipeline.training.packing import pack, visible_blocks
 from josh_pipeline.training.run import train
+from josh_pipeline.training.tokens import IGNORED, TokenExample
 from josh_pipeline.training.trainers import batched_rows, load_base, model_inputs, packed_trainer, plain_trainer
 
 LORA = LoraSettings(r=2, alpha=4)
@@ -184,7 +185,7 @@ def test_trls_kto_has_no_sft_term_and_the_settings_say_so():
 def example(text: str, labelled: str) -> TokenExample:
     """A row of single-letter tokens; the labelled ones are marked below them."""
     ids = tuple(map(ord, text))
-    return TokenExample(ids, tuple(t if mark == "^" else IGNORED for t, mark in zip(ids, labelled, strict=True)))
+    return TokenExample(ids, tuple(t if mark == "^" else IGNORED for t, mark in zip(ids, labelled, strict=True)), 0)
 
 
 def test_packed_rows_hold_each_shared_prefix_once_and_nothing_that_is_not_read():

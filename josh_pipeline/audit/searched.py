@@ -1,7 +1,7 @@
 """Trees, labels and training rows computed anew from what they were made from."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from josh_pipeline.audit.context import Context, StoredTrees, differences
@@ -9,7 +9,7 @@ from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import RolloutError
 from josh_pipeline.core.world import World
 from josh_pipeline.harvest.labels import Labels, disagreements, relabel
-from josh_pipeline.harvest.rows import Row, held_out, row_from_record, row_record
+from josh_pipeline.harvest.rows import Row, Side, held_out, row_from_record, row_record
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings
 from josh_pipeline.stages.labels import label_records, tree_label_record
@@ -152,6 +152,8 @@ def check_preferences(context: Context, written: Written) -> None:
         if row is None:
             context.broken(where, f"{name} does not come from the trees of {source.key} generation {source.number}.")
         else:
+            if '"prompt_digest":' not in record["sides"]:  # of a release that did not note it
+                row = replace(row, sides=tuple(map(_without_digests, row.sides)))
             # Its length only the model's tokenizer can tell.
             context.broken(where, *differences(name, record | {"tokens": 0}, row_record(row)))
     kept = {record["row_id"] for record in stored}
@@ -166,6 +168,10 @@ def check_preferences(context: Context, written: Written) -> None:
         what = "is missing" if link in wanted else "does not come from the trees"
         message = f"The link from row {one['row_id']} to node {one['node_id']} ({one['part']}) {what}."
         context.broken(f"row_nodes {one['row_id']}/{one['node_id']}", message)
+
+
+def _without_digests(side: Side) -> Side:
+    return replace(side, said=tuple(replace(one, prompt_digest=None) for one in side.said))
 
 
 def _owed(rows: Sequence[Row], kept: set[str]) -> list[Row]:

@@ -133,8 +133,9 @@ class _Row(NamedTuple):
 def _tokenised(foundation: Path) -> Iterator[_Row]:
     renderer = ChatRenderer(foundation)
     for text in general_texts():
-        ids, owner = renderer.row_ids((Message("user", text.prompt), Message("assistant", text.answer)), ())
-        yield _Row(ids, [index - 1 for index, message in enumerate(owner) if message == 1])
+        prompt, answer = renderer.answer((Message("user", text.prompt), Message("assistant", text.answer)), ())
+        whole = prompt + answer
+        yield _Row(whole, list(range(len(prompt) - 1, len(whole) - 1)))
 
 
 def _log_probabilities(

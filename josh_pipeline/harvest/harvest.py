@@ -85,8 +85,11 @@ class _Reply:
     def key(self) -> tuple[str, str]:
         return self.prompt_id, canonical_json(message_key(self.message))
 
+    def said(self, train: bool) -> Said:
+        return Said(self.message, train, self.completion.token_ids, self.completion.prompt_digest)
+
     def side(self, label: SideLabel, sample: Sample | None = None) -> Side:
-        return Side((Said(self.message, train=True, token_ids=self.completion.token_ids),), label, sample)
+        return Side((self.said(train=True),), label, sample)
 
 
 @dataclass
@@ -267,7 +270,7 @@ def _add_conversation(basket: _Basket, tree: Tree, end: Node, method: str) -> No
 
 
 def _said(message: Message, reply: _Reply | None) -> Said:
-    return Said(message) if reply is None else Said(message, reply.refusal is None, reply.completion.token_ids)
+    return Said(message) if reply is None else reply.said(reply.refusal is None)
 
 
 def _add_preferences(

@@ -44,14 +44,20 @@ class Said:
     Attributes:
         message: as it stands in the conversation.
         train: it carries loss; an assistant's message.
-        token_ids: as sampled, end-of-turn token included; None for what was not sampled, or where the
-            endpoint gave none. They are for audits and other trainers: ours tokenises whole conversations
-            with the chat template, as the policy reads them again in its next turn.
+        token_ids: as sampled, end-of-turn token included: what is trained; None for what was not sampled, or
+            where the endpoint gave none.
+        prompt_digest: content hash of the token ids that it was sampled after; None where they are not known.
     """
 
     message: Message
     train: bool = False
     token_ids: tuple[int, ...] | None = None
+    prompt_digest: str | None = None
+
+    @property
+    def retokenised(self) -> bool:
+        """Whether the chat template has to write what is trained, for nothing was sampled."""
+        return self.train and self.token_ids is None
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class Row:
         prompt: everything before the sides, system message first.
         sides: what follows it. A conversation is one side of several messages, the last one an assistant's;
             a labelled or sampled message is one side, and a pair two (the desirable one first), of one message each.
-        tokens: length of the longer side with its prompt, as training will count it; 0: not counted.
+        tokens: length of its longest sequence, as training will count it; 0: not counted.
     """
 
     method: str
@@ -141,6 +147,11 @@ class Row:
         if kind in ("messages", "samples"):
             return self.sides[0].label
         return "pair" if kind == "pairs" else "golden conversation"
+
+    @property
+    def retokenised(self) -> bool:
+        """Whether any of its trained messages has no sampled tokens."""
+        return any(one.retokenised for side in self.sides for one in side.said)
 
     @property
     def good(self) -> Side | None:

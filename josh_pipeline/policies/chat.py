@@ -3,25 +3,21 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from josh_pipeline.core.content import content_id, written_call
+from josh_pipeline.core.content import content_id, storable_text, written_call
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.messages import Conversation, Message, ToolCall
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TRIAL = (
-    Message("system", "Help the user."),
-    Message("user", "What is the weather like in the north?"),
-    Message("assistant", '{"name": "weather", "parameters": {"area": "north"}}'),
-    Message("tool", '{"rain": 1}'),
-    Message("assistant", "It rains."),
-    Message("user", "Thank you."),
-)
-"""Every role, in an order that conversations have: an assistant's message before and after a tool's."""
+TODAY = datetime(2024, 7, 26)
+"""What templates that write today's date are told (it is Llama 3's own default): a prompt stays the same prompt
+after midnight, when it is trained on."""
 TOOL_CALL_BLOCK = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
 
 
@@ -54,82 +50,163 @@ class ChatRenderer:
                 "was tuned for chats, or put its chat_template.jinja there."
             ) from None
         self.template_digest = content_id(template)
+        self._folder = folder
 
     def prompt_ids(self, messages: Conversation, tools: Sequence[Mapping[str, Any]]) -> list[int]:
         """Return the token ids of a prompt that asks for the assistant's next message."""
-        return self.ids(messages, tools, ask=True)
+        return self._ids(self.text(messages, tools, ask=True))
 
-    def ids(self, messages: Conversation, tools: Sequence[Mapping[str, Any]], *, ask: bool = False) -> list[int]:
-        """Return the token ids of ``text``."""
-        text = self.text(messages, tools, ask=ask)
+    def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def text(self, messages: Conversation, tools: Sequence[Mapping[str, Any]], *, ask: bool) -> str:
+    def text(
+        self, messages: Conversation, tools: Sequence[Mapping[str, Any]], *, ask: bool, template: str | None = None
+    ) -> str:
         """Return the rendered text.
 
         Args:
             ask: end with the opening of an assistant's message.
+            template: other than the model's own.
         """
         rendered = self.tokenizer.apply_chat_template(
             [template_message(message, structured=bool(tools)) for message in messages],
             tools=list(tools) or None,
+            chat_template=template,
             add_generation_prompt=ask,
             tokenize=False,
+            strftime_now=TODAY.strftime,
         )
         return str(rendered)
 
-    def row_ids(self, messages: Conversation, tools: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[int]]:
-        """Return a whole conversation's tokens, and which message wrote each.
+    def answer(self, messages: Conversation, tools: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[int]]:
+        """Write the last message, an assistant's that was not sampled, as the model would have answered.
 
         Returns:
-            Token ids, and for each token the position in ``messages`` of the assistant message whose
-            completion it belongs to (its end-of-turn token included), else -1.
+            The tokens of the prompt as the model sees it, and those of the answer, its end of turn included.
+
+        Raises:
+            UserError: the chat template writes other words, or no end of the turn.
         """
-        whole = self.text(messages, tools, ask=False)
-        encoded = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
-        owner = [-1] * len(encoded["input_ids"])
-        token = 0
-        for position, message in enumerate(messages):
-            if message.role != "assistant":
-                continue
-            begin = len(self.text(messages[:position], tools, ask=True))
-            last = position + 1 == len(messages)
-            written = whole if last else self.text(messages[: position + 1], tools, ask=False)
-            end = len(written.rstrip())
-            while token < len(owner) and encoded["offset_mapping"][token][0] < begin:
-                token += 1
-            while token < len(owner) and encoded["offset_mapping"][token][1] <= end:
-                owner[token] = position
-                token += 1
-        return list(encoded["input_ids"]), owner
+        before, last = messages[:-1], messages[-1]
+        asked = self.text(before, tools, ask=True, template=self._training_template)
+        whole = self.text(messages, tools, ask=False, template=self._training_template)
+        pairs = enumerate(zip(asked, whole, strict=False))
+        shared = next((place for place, (one, other) in pairs if one != other), min(len(asked), len(whole)))
+        opening, written = asked[shared:], whole[shared:]
+        if opening.lstrip().startswith("<think>"):
+            written = f"</think>\n\n{written}"  # The prompt opens thoughts, and an answer that was given has none.
+        seen = self.text(before, tools, ask=True)
+        prompt, joined = self._ids(seen), self._ids(seen + written)
+        # Where the two would share a token, the answer begins with one of its own, as what is sampled does.
+        answer = joined[len(prompt) :] if joined[: len(prompt)] == prompt else self._ids(written)
+        end = next((place for place, token in enumerate(answer) if token in self.stop_ids), -1)
+        answer = answer[: end + 1]
+        words = str(self.tokenizer.decode(answer[:-1])).strip()
+        rewritten = bool(before[-1].content) and before[-1].content in opening
+        called = not tools or all(call.name in words for call in last.tool_calls)
+        if end < 0 or rewritten or not called or not words.endswith(last.content.strip()):
+            raise UserError(
+                f"The chat template in {self._folder} does not write an assistant's message as the model would "
+                f"answer it (of {last.content[:80]!r} it makes {words[:200]!r}): choose another --model, or mend "
+                "its chat_template and the eos_token_id of its generation_config.json."
+            )
+        return prompt, answer
+
+    @cached_property
+    def _training_template(self) -> str | None:
+        """TRL's template for training, where it knows the model and its own one does not serve."""
+        from jinja2 import TemplateError
+        from trl.chat_template_utils import get_training_chat_template
+
+        try:
+            return get_training_chat_template(self.tokenizer)
+        except (ValueError, TypeError, TemplateError):  # TRL does not know it, or it does not render what TRL tries
+            return None
+
+    def reply(
+        self, prompt: Sequence[int], token_ids: Sequence[int], tools: Sequence[Mapping[str, Any]]
+    ) -> tuple[str, tuple[ToolCall, ...]]:
+        """Read what was sampled.
+
+        Returns:
+            Its text, special tokens removed; where tools were given, the text around its calls, and the calls.
+        """
+        text = storable_text(self.decode(token_ids))
+        if not tools:
+            return text, ()
+        if not self._has_schema:
+            return structured_calls(text)
+        try:
+            read = self.tokenizer.parse_response(list(token_ids), prefix=list(prompt), tools=list(tools))
+            calls = [call["function"] for call in read.get("tool_calls") or ()]
+            found = tuple(written_call(call["name"], call.get("arguments") or {}, text) for call in calls)
+            return storable_text(read.get("content") or "").strip(), found
+        except (ValueError, TypeError, KeyError, AttributeError):  # what a model writes may be malformed
+            return structured_calls(text)
+
+    @cached_property
+    def _has_schema(self) -> bool:
+        """Whether transformers can parse a reply: the tokenizer says how, or TRL does for its template."""
+        from trl.chat_template_utils import add_response_schema
+
+        if getattr(self.tokenizer, "response_template", None) is None:
+            try:
+                add_response_schema(self.tokenizer)
+            except ValueError:  # TRL does not know the template
+                return False
+        return True
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of sampled tokens, special tokens removed."""
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
-    @property
+    @cached_property
     def stop_ids(self) -> tuple[int, ...]:
         """Tokens that end an assistant's message."""
         stops = {self.tokenizer.eos_token_id}
+        generation = self._folder / "generation_config.json"
+        if generation.is_file():
+            ends = json.loads(generation.read_text()).get("eos_token_id")
+            stops.update(ends if isinstance(ends, list) else [] if ends is None else [ends])
         vocabulary = self.tokenizer.get_vocab()
         stops.update(vocabulary[token] for token in ("<|im_end|>", "<|eot_id|>") if token in vocabulary)
         return tuple(sorted(stops))
 
 
-def check_template(folder: Path) -> None:
+def check_template(folder: Path, native: bool = False) -> None:
     """Render a conversation as agents hold it, so that no template fails in the middle of the work.
 
+    Args:
+        native: agents use the chat API's own tool calling.
+
     Raises:
-        UserError: the model in the folder has no chat template, or it refuses a role or their order.
+        UserError: the model in the folder has no chat template, or it refuses a role or their order, or leaves
+            out what tools are asked or answer.
     """
     renderer = ChatRenderer(folder)
+    call = ToolCall("weather", {"area": "seaside"})
+    # Every role, in an order that conversations have: an assistant's message before and after a tool's.
+    trial = (
+        Message("system", "Help the user."),
+        Message("user", "What is the weather like in the north?"),
+        Message("assistant", "" if native else json.dumps({"name": call.name, "parameters": call.arguments}), (call,)),
+        Message("tool", '{"sunshine": 1}'),
+        Message("assistant", "It is fine."),
+        Message("user", "Thank you."),
+    )
+    schema = {"name": call.name, "description": "", "parameters": {"type": "object", "properties": {}}}
     try:
-        renderer.prompt_ids(TRIAL, ())
+        rendered = renderer.text(trial, [{"type": "function", "function": schema}] if native else (), ask=True)
     except Exception as fault:  # templates are programs of their own
         raise UserError(
             f"The chat template in {folder} cannot render a conversation of system, user, assistant and tool "
             f"messages ({_reason(fault)}): choose another --model, or mend its chat_template."
         ) from None
+    if lost := [what for word, what in (("seaside", "calls"), ("sunshine", "answers")) if word not in rendered]:
+        raise UserError(
+            f"The chat template in {folder} leaves out the {' and '.join(lost)} of tools, so that the model would "
+            "never read them: choose another --model or policy.agent, or mend its chat_template."
+        )
 
 
 def _reason(fault: Exception) -> str:

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from josh_pipeline.core.content import content_id, storable_text
+from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import RolloutError, failing_as
-from josh_pipeline.core.messages import ToolCall
 from josh_pipeline.core.policy import Completion, Request, Sampling
-from josh_pipeline.policies.chat import ChatRenderer, structured_calls
+from josh_pipeline.policies.chat import ChatRenderer
 
 LOGPROB_DECIMALS = 4
 """Engines in bfloat16 differ from themselves by more, as batches fall."""
@@ -78,10 +77,7 @@ class LocalPolicy:
         if sampling.max_tokens > room:
             sampling = Sampling(sampling.temperature, room, sampling.top_p, sampling.top_k)
         generated = await self._engine.generate(prompt, sampling, request.seed)
-        text = storable_text(self._renderer.decode(generated.token_ids))
-        calls: tuple[ToolCall, ...] = ()
-        if request.tools:
-            text, calls = structured_calls(text)
+        text, calls = self._renderer.reply(prompt, generated.token_ids, request.tools)
         return Completion(
             text=text,
             tool_calls=calls,

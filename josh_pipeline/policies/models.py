@@ -18,12 +18,13 @@ _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _PAD = "<|endoftext|>"
 
 
-def foundation(model: str, models: Path) -> Path:
+def foundation(model: str, models: Path, native: bool = False) -> Path:
     """Return the folder of a model as published, ready for engines and training.
 
     Args:
         model: ``smollm2``, a folder, or a model id of the Hugging Face hub.
         models: where an export or a download is kept.
+        native: it is to use the chat API's own tool calling.
 
     Raises:
         UserError: there is no such model, it cannot be fetched, or its chat template does not serve.
@@ -34,7 +35,7 @@ def foundation(model: str, models: Path) -> Path:
     from josh_pipeline.policies.chat import check_template
 
     folder = local_folder(model) or _from_hub(model)
-    check_template(folder)
+    check_template(folder, native)
     return folder
 
 

@@ -141,7 +141,7 @@ def _foundation_row(step: Step) -> dict[str, Any]:
         digest, path = content_id("endpoint", policy.endpoint.rstrip("/"), policy.model), ""
     else:
         step.progress.note(f"Model: {policy.model}")
-        published = foundation(policy.model, step.home.models)
+        published = foundation(policy.model, step.home.models, native=policy.agent == "function_calling")
         digest, path = model_digest(published), step.home.relative(published)
     return {
         "base_digest": digest,

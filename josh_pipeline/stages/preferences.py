@@ -21,8 +21,8 @@ from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict
 from josh_pipeline.stages.unused import unused_facts
 from josh_pipeline.store.home import Home
 from josh_pipeline.store.warehouse import Generation, Warehouse
-from josh_pipeline.training.batches import RowTokenizer
 from josh_pipeline.training.methods import method_of
+from josh_pipeline.training.tokens import RowTokenizer
 
 
 def no_rows_advice(settings: Settings) -> str:
@@ -64,6 +64,7 @@ def harvest_rows(step: Step, iteration: str) -> Made:
         facts={
             "method": settings.training.method,
             "rows": dict(Counter(row.label for row in rows)),
+            "retokenised rows": sum(row.retokenised for row in rows),
             "trees that gave a row": harvested.trees,
             "left out": refused,
             **unused_facts(step.warehouse, iteration),
@@ -126,7 +127,7 @@ def harvested_from(trees: Collection[Tree], settings: Settings, forbidden: froze
 
 
 def row_length(home: Home, base_path: str) -> Callable[[Row], int]:
-    """Return what counts a row's tokens as training does; of a pair the longer side.
+    """Return what counts the tokens of a row's longest sequence as training does.
 
     Without the weights of an endpoint there is no tokenizer, and every row counts as empty.
     """

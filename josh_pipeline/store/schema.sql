@@ -192,7 +192,7 @@ CREATE TABLE preference_rows (            -- see harvest/rows.py
     row_id VARCHAR NOT NULL, method VARCHAR NOT NULL, goal_id VARCHAR NOT NULL,
     rollout_id VARCHAR NOT NULL, policy_digest VARCHAR NOT NULL, tools JSON NOT NULL,
     prompt JSON NOT NULL,                 -- a list of messages, system message first
-    sides JSON NOT NULL,                  -- a list of {"said": [{"message", "train", "token_ids"}], "label"}
+    sides JSON NOT NULL,                  -- a list of {"said": [{"message", "train", "token_ids", "prompt_digest"}], "label"}
     label VARCHAR NOT NULL,               -- 'golden conversation', 'desirable', 'undesirable' or 'pair'
     tokens BIGINT NOT NULL,               -- of the longer side with its prompt; 0: not counted
     digest VARCHAR NOT NULL

@@ -13,8 +13,8 @@ from josh_pipeline.policies.models import model_digest
 from josh_pipeline.policies.weights import Quantization
 from josh_pipeline.settings import AnyTrainingSettings, ReferenceSettings
 
-DEALING = 3
-"""Version of how rows become batches: a checkpoint of another one is not gone on from."""
+DEALING = 4
+"""Version of how rows become tokens and batches: a checkpoint of another one is not gone on from."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class TrainingJob:
     def digest(self) -> str:
         """Content hash; trainings with equal digests are the same training."""
         return content_id(
-            [row.row_id for row in self.rows],
+            [[row.row_id, [[one.token_ids for one in side.said] for side in row.sides]] for row in self.rows],
             model_digest(self.base),
             model_digest(self.adapter) if self.adapter else None,
             self.settings.model_dump(mode="json"),

@@ -22,14 +22,8 @@ from josh_pipeline.settings import (
     SrpgSettings,
     TrainingBase,
 )
-from josh_pipeline.training.batches import (
-    TokenExample,
-    TokenRow,
-    conversational,
-    mixed_batches,
-    tools_text,
-    tree_batches,
-)
+from josh_pipeline.training.batches import mixed_batches, tree_batches
+from josh_pipeline.training.tokens import TokenExample, TokenRow
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +91,7 @@ class Method(ABC, Generic[S]):
 
     def examples(self, batch: Sequence[TokenRow]) -> list[TokenExample]:
         """Return the sequences of a batch, each of which the loss gets the score of."""
-        return [side for row in batch for side in row.sides]
+        return [example for row in batch for example in row.examples]
 
     def extras(self, batch: Sequence[TokenRow]) -> Mapping[str, list[Any]]:
         """Return what the loss of a batch needs besides, as lists of numbers.
@@ -111,7 +105,8 @@ class Method(ABC, Generic[S]):
         """Return the loss of a batch, and what is logged.
 
         Args:
-            scores: log-probability of the labelled tokens of each example, or of each token, as ``per_token`` says.
+            scores: log-probability of the labelled tokens of each of ``examples``, or of each token, as
+                ``per_token`` says. A conversation may be several examples: see ``TokenRow``.
             batch: ``extras`` as tensors; ``item_row``, a place for each labelled token; and ``reference``,
                 the reference policy's scores, where the method is held to one.
         """
@@ -162,11 +157,20 @@ class Sft(Method[SftSettings]):
 
     def trl(self, shared: dict[str, Any], batches: Sequence[Sequence[TokenRow]]) -> TrlParts:
         """Return TRL's SFT, in batches by length."""
-        from trl import SFTConfig, SFTTrainer
+        from trl import SFTConfig
 
-        examples = [example for batch in batches for example in self.examples(batch)]
-        data = [{"input_ids": list(e.input_ids), "labels": list(e.labels)} for e in examples]
-        return TrlParts(SFTTrainer, SFTConfig(**shared, train_sampling_strategy="group_by_length"), data)
+        from josh_pipeline.training.trl_tokens import TokenSftTrainer
+
+        data = [
+            {
+                "input_ids": [list(example.input_ids) for example in row.examples],
+                "labels": [list(example.labels) for example in row.examples],
+                "length": sum(len(example.input_ids) for example in row.examples),
+            }
+            for batch in batches
+            for row in batch
+        ]
+        return TrlParts(TokenSftTrainer, SFTConfig(**shared, train_sampling_strategy="group_by_length"), data)
 
 
 class Kto(Method[KtoSettings]):
@@ -189,14 +193,14 @@ class Kto(Method[KtoSettings]):
 
     def examples(self, batch: Sequence[TokenRow]) -> list[TokenExample]:
         """Return the rows, and behind them each row's prompt with the completion of the row before it."""
-        own = [row.sides[0] for row in batch]
+        own = [row.examples[0] for row in batch]
         return [*own, *(one.followed_by(own[place - 1]) for place, one in enumerate(own))]
 
     def extras(self, batch: Sequence[TokenRow]) -> Mapping[str, list[Any]]:
         """Return the labels, and how long the completions are."""
         return {
             "desirable": [row.row.label == "desirable" for row in batch],
-            "lengths": [len(row.sides[0].completion) for row in batch],
+            "lengths": [len(row.examples[0].completion) for row in batch],
         }
 
     def loss(self, scores: "Tensor", batch: Mapping[str, Any], team: Team) -> "tuple[Tensor, Metrics]":
@@ -208,7 +212,9 @@ class Kto(Method[KtoSettings]):
 
     def trl(self, shared: dict[str, Any], batches: Sequence[Sequence[TokenRow]]) -> TrlParts:
         """Return TRL's KTO, in the same batches."""
-        from trl import KTOConfig, KTOTrainer
+        from trl import KTOConfig
+
+        from josh_pipeline.training.trl_tokens import TokenKtoTrainer
 
         arguments = KTOConfig(
             **shared,
@@ -216,7 +222,17 @@ class Kto(Method[KtoSettings]):
             desirable_weight=self.settings.desirable_weight,
             undesirable_weight=self.settings.undesirable_weight,
         )
-        return TrlParts(KTOTrainer, arguments, conversations(batches))
+        data = [
+            {
+                "prompt_ids": list(row.examples[0].prompt),
+                "completion_ids": list(row.examples[0].completion),
+                "KL_completion_ids": list(batch[place - 1].examples[0].completion),
+                "label": row.row.label == "desirable",
+            }
+            for batch in batches
+            for place, row in enumerate(batch)
+        ]
+        return TrlParts(TokenKtoTrainer, arguments, data)
 
 
 class Dpo(Method[DpoSettings]):
@@ -227,11 +243,11 @@ class Dpo(Method[DpoSettings]):
 
     def examples(self, batch: Sequence[TokenRow]) -> list[TokenExample]:
         """Return the chosen sides, and behind them the rejected ones."""
-        return [*(row.sides[0] for row in batch), *(row.sides[1] for row in batch)]
+        return [*(row.examples[0] for row in batch), *(row.examples[1] for row in batch)]
 
     def extras(self, batch: Sequence[TokenRow]) -> Mapping[str, list[Any]]:
         """Return how long the chosen messages are."""
-        return {"lengths": [len(row.sides[0].completion) for row in batch]}
+        return {"lengths": [len(row.examples[0].completion) for row in batch]}
 
     def loss(self, scores: "Tensor", batch: Mapping[str, Any], team: Team) -> "tuple[Tensor, Metrics]":
         """Return DPO's loss."""
@@ -241,12 +257,23 @@ class Dpo(Method[DpoSettings]):
 
     def trl(self, shared: dict[str, Any], batches: Sequence[Sequence[TokenRow]]) -> TrlParts:
         """Return TRL's DPO, in the same batches."""
-        from trl import DPOConfig, DPOTrainer
+        from trl import DPOConfig
+
+        from josh_pipeline.training.trl_tokens import TokenDpoTrainer
 
         weight = self.settings.sft_weight
         with_sft = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, weight]} if weight else {}
         arguments = DPOConfig(**shared | with_sft, beta=self.settings.beta, train_sampling_strategy="sequential")
-        return TrlParts(DPOTrainer, arguments, conversations(batches))
+        data = [
+            {
+                "prompt_ids": list(chosen.prompt),
+                "chosen_ids": list(chosen.completion),
+                "rejected_ids": list(rejected.completion),
+            }
+            for batch in batches
+            for chosen, rejected in (row.examples for row in batch)
+        ]
+        return TrlParts(TokenDpoTrainer, arguments, data)
 
 
 class Srpg(Method[SrpgSettings]):
@@ -259,7 +286,7 @@ class Srpg(Method[SrpgSettings]):
 
     def examples(self, batch: Sequence[TokenRow]) -> list[TokenExample]:
         """Return a message once for each leaf below it, as GRPO has it; packed, its tokens are computed once."""
-        return [row.sides[0] for row in batch for _ in range(sample_of(row).leaves)]
+        return [row.examples[0] for row in batch for _ in range(sample_of(row).leaves)]
 
     def extras(self, batch: Sequence[TokenRow]) -> Mapping[str, list[Any]]:
         """Return the advantage and temperature of each example, and the log-probability of each sampled token."""
@@ -289,8 +316,3 @@ def sample_of(row: TokenRow) -> Sample:
     sample = row.row.sample
     assert sample is not None
     return sample
-
-
-def conversations(batches: Sequence[Sequence[TokenRow]]) -> list[dict[str, Any]]:
-    """Return rows in TRL's conversational form."""
-    return [conversational(row.row) | {"tools": tools_text(row.row.tools)} for batch in batches for row in batch]

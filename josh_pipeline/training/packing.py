@@ -18,7 +18,7 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.training.batches import IGNORED, TokenExample
+from josh_pipeline.training.tokens import IGNORED, TokenExample
 
 IMPLEMENTATION = "tree"
 """Name to load a model with: ``attn_implementation=IMPLEMENTATION``."""

@@ -25,10 +25,11 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.weights import Quantization, laid_on, quantization_config
 from josh_pipeline.settings import TrainingBase
-from josh_pipeline.training.batches import RowTokenizer, TokenExample, TokenRow, refuse_long
+from josh_pipeline.training.batches import refuse_long
 from josh_pipeline.training.job import TrainingJob
 from josh_pipeline.training.methods import Method, Team, method_of
 from josh_pipeline.training.packing import IMPLEMENTATION, pack, visible_blocks
+from josh_pipeline.training.tokens import RowTokenizer, TokenExample, TokenRow
 
 Batch = dict[str, Any]
 """The attributes of a batch's ``PackedRows`` by name, and what its loss needs besides."""
@@ -51,8 +52,8 @@ class Rows:
 
     @property
     def tokens(self) -> list[list[TokenExample]]:
-        """The batches as token sequences, a pair as two of them."""
-        return [[side for row in batch for side in row.sides] for batch in self.batches]
+        """The batches as token sequences, of a row as many as it has."""
+        return [[example for row in batch for example in row.examples] for batch in self.batches]
 
     @property
     def rows(self) -> int:
@@ -74,7 +75,7 @@ def batched_rows(job: TrainingJob, renderer: ChatRenderer) -> Rows:
     """Tokenize a job's rows and deal them into batches, in the order in which they are trained.
 
     Raises:
-        UserError: rows are of another method, too long or too few, or were counted with another tokenizer.
+        UserError: rows are of another method, too long or too few, or the model's template has changed.
     """
     if any(row.method != job.settings.method for row in job.rows):
         raise UserError(f"The rows were not harvested for training.method {job.settings.method}: harvest them again.")
@@ -83,7 +84,8 @@ def batched_rows(job: TrainingJob, renderer: ChatRenderer) -> Rows:
     dealt = method.deal(job.rows, job.seed)
     batches = [[tokenizer.tokens(job.rows[place]) for place in batch] for batch in dealt]
     rows = Rows(batches, [packed_batch(method, batch) for batch in batches if job.settings.packed])
-    refuse_long([len(example.input_ids) for batch in rows.tokens for example in batch], job.settings.max_tokens)
+    lengths = [max(len(one.input_ids) for one in row.examples) for batch in batches for row in batch]
+    refuse_long(lengths, job.settings.max_tokens)
     return rows
 
 
@@ -129,8 +131,7 @@ def plain_trainer(job: TrainingJob, rows: Rows, renderer: ChatRenderer, out: Pat
         model=trainable(job, attention, parts.arguments.device),
         args=parts.arguments,
         processing_class=renderer.tokenizer,
-        # Without use_json the keys of different tool calls are merged, and None filled in.
-        train_dataset=datasets.Dataset.from_list(parts.data, on_mixed_types="use_json"),
+        train_dataset=datasets.Dataset.from_list(parts.data),
     )
     if job.referenced:
         set_reference(trainer.model, job.reference)
