@@ -62,7 +62,7 @@ def launched(config: dict[str, Any]) -> list[str]:
 
 def test_every_setting_is_in_the_launchpad_with_a_description() -> None:
     fields = dict(leaves(settings_field().config_type))
-    methods = [{"method": "sft"}, {"method": "kto"}, {"method": "dpo"}]
+    methods = [{"method": "sft"}, {"method": "kto"}, {"method": "dpo"}, {"method": "srpg"}]
     wanted = {
         path
         for training in methods
