@@ -119,9 +119,10 @@ class ChatRenderer:
         from trl.chat_template_utils import get_training_chat_template
 
         try:
-            return get_training_chat_template(self.tokenizer)
+            found: str | None = get_training_chat_template(self.tokenizer)
         except (ValueError, TypeError, TemplateError):  # TRL does not know it, or it does not render what TRL tries
             return None
+        return found
 
     def reply(
         self, prompt: Sequence[int], token_ids: Sequence[int], tools: Sequence[Mapping[str, Any]]
@@ -140,7 +141,9 @@ class ChatRenderer:
             read = self.tokenizer.parse_response(list(token_ids), prefix=list(prompt), tools=list(tools))
             calls = [call["function"] for call in read.get("tool_calls") or ()]
             found = tuple(written_call(call["name"], call.get("arguments") or {}, text) for call in calls)
-            return storable_text(read.get("content") or "").strip(), found
+            # Some ways of parsing leave the end of the turn in the text.
+            end = self.tokenizer.decode([token for token in token_ids[-1:] if token in self.stop_ids])
+            return storable_text((read.get("content") or "").removesuffix(str(end))).strip(), found
         except (ValueError, TypeError, KeyError, AttributeError):  # what a model writes may be malformed
             return structured_calls(text)
 

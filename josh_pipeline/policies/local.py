@@ -82,7 +82,8 @@ class LocalPolicy:
             text=text,
             tool_calls=calls,
             token_ids=generated.token_ids,
-            finish_reason="tool_calls" if calls else generated.finish_reason,
+            # A call that the token limit cut may be read without its last arguments: it stays known as cut.
+            finish_reason="tool_calls" if calls and generated.finish_reason == "stop" else generated.finish_reason,
             prompt_tokens=len(prompt),
             cached_tokens=generated.cached_tokens,
             completion_tokens=len(generated.token_ids),

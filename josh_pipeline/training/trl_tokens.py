@@ -14,16 +14,18 @@ class _Tokens:
         return dataset
 
 
-class TokenKtoTrainer(_Tokens, KTOTrainer):  # type: ignore[misc]
+class TokenKtoTrainer(_Tokens, KTOTrainer):
     """KTO on ``prompt_ids``, ``completion_ids``, ``KL_completion_ids`` and ``label``."""
 
 
-class TokenDpoTrainer(_Tokens, DPOTrainer):  # type: ignore[misc]
+class TokenDpoTrainer(_Tokens, DPOTrainer):
     """DPO on ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``."""
 
 
-class TokenSftTrainer(_Tokens, SFTTrainer):  # type: ignore[misc]
+class TokenSftTrainer(_Tokens, SFTTrainer):
     """SFT on conversations, each a list of sequences: ``input_ids`` and ``labels``, and their ``length`` together."""
+
+    data_collator: Any
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
