@@ -58,7 +58,7 @@ from josh_pipeline.stages.stage import iteration_key, start_step
 from josh_pipeline.training.batches import conversational
 from josh_pipeline.training.fit import fit
 from josh_pipeline.training.job import TrainingJob
-from josh_pipeline.training.methods import method_class
+from josh_pipeline.training.methods import Method, method_class
 from josh_pipeline.training.trainers import PROJECTIONS, Rows, batched_rows
 
 TREES = 24
@@ -215,7 +215,8 @@ def measure(method: str, rows: tuple[Row, ...], base: Path, batch_size: int | No
 def main() -> int:
     """Measure each method."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--method", choices=list(METHODS), action="append", help="default: all three")
+    methods = [name for name in METHODS if method_class(name).trl is not Method.trl]
+    parser.add_argument("--method", choices=methods, action="append", help="default: all three")
     parser.add_argument("--rows", type=int, default=32, help="rows at least (default 32)")
     parser.add_argument("--threads", type=int, help="default: torch's own; 1 is steadier on a busy machine")
     parser.add_argument("--batch-size", type=int, help="default: the method's own")
@@ -236,7 +237,7 @@ def main() -> int:
             print(f"training: {fault}", file=sys.stderr)
             return 1
         print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads()}))
-        for method in options.method or METHODS:
+        for method in options.method or methods:
             measure(method, enough(trees, method, options.rows), base, options.batch_size)
     return 0
 

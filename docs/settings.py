@@ -117,9 +117,9 @@ def in_profiles(path: str, entry: Entry, profiles: Mapping[str, Any]) -> str:
 
 
 def section_of(info: FieldInfo) -> type[BaseModel] | None:
-    """Return the class of a section; None for a setting."""
-    one = info.annotation
-    return one if isinstance(one, type) and issubclass(one, BaseModel) else None
+    """Return the class of a section, which may be left out by `null`; None for a setting."""
+    kinds = get_args(info.annotation) or (info.annotation,)
+    return next((one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)), None)
 
 
 def allowed(info: FieldInfo) -> str:

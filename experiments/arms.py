@@ -14,6 +14,9 @@ The arm `turns` is SFT as `harvest.mode: turns` harvests it, without turns that 
 Beside them stands the iteration's own candidate, where it has been trained; conversations that its evaluation
 has held are not held again.
 
+Two more arms train otherwise: `full` trains all weights by SFT, with no adapter; `srpg` is the policy gradient on what
+the search sampled, for which the trees have to hold its log-probabilities.
+
 In a later iteration two more arms ask where to start. `sft` trains on the iteration's golden paths from
 where the iteration's settings say, the policy that searched (as the candidate was); `from_base` on the same
 rows from the base's weights; `replay` from the base's weights on the rows of all iterations so far.
@@ -26,7 +29,7 @@ settings hold, and lines of another attempt or of before a rerun are left alone.
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from common import Experiment, options_of, run
 
@@ -34,12 +37,12 @@ from josh_pipeline.core.environment import Role
 from josh_pipeline.evaluation.statistics import paired_bootstrap, wilson
 from josh_pipeline.harvest.harvest import harvest_unfiltered, with_earlier
 from josh_pipeline.harvest.rows import Row
-from josh_pipeline.settings import TrainingBase
+from josh_pipeline.settings import BUILT_IN_SETTINGS, TrainingBase
 from josh_pipeline.stages.policy import policy_behind, policy_of
 from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.stages.stage import Step
 
-Arm = Literal["sft", "turns", "kto", "dpo", "control", "from_base", "replay"]
+Arm = Literal["sft", "turns", "kto", "dpo", "control", "full", "srpg", "from_base", "replay"]
 METHODS: tuple[Arm, ...] = ("sft", "kto", "dpo", "control")
 
 RATES: Mapping[Arm, tuple[float, ...]] = {
@@ -48,6 +51,8 @@ RATES: Mapping[Arm, tuple[float, ...]] = {
     "kto": (1e-4, 3e-4, 1e-3),
     "dpo": (3e-5, 1e-4, 3e-4),
     "control": (1e-4, 3e-4, 1e-3),
+    "full": (1e-5, 3e-5, 1e-4),
+    "srpg": (3e-5, 1e-4, 3e-4),
     "from_base": (1e-4, 3e-4, 1e-3),
     "replay": (1e-4, 3e-4, 1e-3),
 }
@@ -133,8 +138,12 @@ class Arms(Experiment):
 
     def settings(self, arm: Arm, rate: float) -> TrainingBase:
         """The iteration's training settings, as the arm changes them."""
-        settings = self.training_settings(method_of(arm), rate)
-        return settings.model_copy(update={"start": "base"}) if arm in ("from_base", "replay") else settings
+        changes: dict[Arm, dict[str, Any]] = {
+            "full": {"lora": None},
+            "from_base": {"start": "base"},
+            "replay": {"start": "base"},
+        }
+        return self.training_settings(method_of(arm), rate).model_copy(update=changes.get(arm, {}))
 
     def tried(self, arm: Arm, rate: float) -> Result:
         """Train an arm at one rate, and play the validation goals."""
@@ -224,7 +233,7 @@ class Arms(Experiment):
 
 def method_of(arm: Arm) -> str:
     """How an arm trains."""
-    return arm if arm in ("kto", "dpo") else "sft"
+    return arm if arm in BUILT_IN_SETTINGS else "sft"
 
 
 def described(result: Result) -> str:

@@ -27,12 +27,14 @@ from josh_pipeline.search.rollouts import RolloutSummary
 from josh_pipeline.search.shape import shape_of
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.settings import METHODS, SearchSettings
+from josh_pipeline.settings import SearchSettings
 from josh_pipeline.stages.environment import stored_tasks
 from josh_pipeline.stages.playing import weights
 from josh_pipeline.stages.stage import Step
 from josh_pipeline.training.methods import method_class
 
+COUNTED = ("sft", "kto", "dpo")
+"""Methods whose rows are counted: those that ask no log-probabilities of the trees."""
 COLUMNS = (
     "search", "goals", "full", "any", "mean_reward", "nodes", "distinct", "sft_rows", "kto_rows", "dpo_rows",
     "requests", "sampled_tokens", "solved_per_1000_tokens", "seconds",
@@ -92,7 +94,7 @@ class Searches(Experiment):
         summary, trees = asyncio.run(self.search(self.searches[search]))
         full, tokens = sum(tree.reward == 1.0 for tree in trees), summary.usage.completion_tokens
         mode = self.step.settings.harvest.mode
-        harvests = {method: harvest(trees, method, method_class(method).kind, mode, frozenset()) for method in METHODS}
+        harvests = {method: harvest(trees, method, method_class(method).kind, mode, frozenset()) for method in COUNTED}
         return {
             "search": search,
             "goals": len(trees),

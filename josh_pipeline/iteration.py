@@ -108,7 +108,7 @@ class Loop:
         length = RowTokenizer(ChatRenderer(policy.base)).length
         rows = without_long(counted(whole, length), settings.training.max_tokens).rows
 
-        # Train: a LoRA adapter on the base, from where the last one stopped.
+        # Train: a LoRA adapter on the base, or all weights, from where the last one stopped.
         seed = derived_seed("training", settings.seed, iteration, attempt)
         result = train(
             with_earlier(rows, self.earlier[: settings.harvest.replay]), policy.base, policy.adapter, self.work,

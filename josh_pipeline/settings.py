@@ -152,7 +152,7 @@ class HarvestSettings(Section):
 
 
 class LoraSettings(Section):
-    """The adapter; all seven projections."""
+    """The adapter, on all seven projections; `lora: null` trains all weights of the model instead, in float32."""
 
     r: int = Field(16, ge=1, description="Rank.")
     alpha: int = Field(32, ge=1, description="Scale; the update is multiplied by alpha / r.")
@@ -185,7 +185,9 @@ class TrainingBase(Section):
     )
     threads: int = Field(0, ge=0, description="CPU threads of a process; 0 lets torch choose.")
     gradient_checkpointing: bool = Field(False, description="Less memory for a third more time.")
-    lora: LoraSettings = Field(LoraSettings(), description="The adapter.")
+    lora: LoraSettings | None = Field(
+        LoraSettings(), description="The adapter; null trains all weights, which wants a lower learning_rate."
+    )
 
 
 OF_ALL_METHODS = TrainingBase.model_fields.keys() - {"method", "learning_rate", "batch_size", "accumulation"}
@@ -197,6 +199,15 @@ class ReferenceSettings(TrainingBase):
 
     beta: float = Field(0.1, gt=0, description="Pull towards the reference.")
     reference: Literal["base", "previous"] = Field("base", description="Policy that it is held to.")
+
+    @model_validator(mode="after")
+    def _second_copy_needs_packing(self) -> Self:
+        if self.lora is None and not self.packed:
+            raise ValueError(
+                "without an adapter TRL's trainers would hold the reference as a second model: set training.packed to "
+                "true, where it is scored before the training"
+            )
+        return self
 
 
 class SftSettings(TrainingBase):
@@ -230,15 +241,36 @@ class DpoSettings(ReferenceSettings):
     sft_weight: float = Field(1.0, ge=0, description="Of an SFT term on the chosen messages.")
 
 
+class SrpgSettings(ReferenceSettings):
+    """Segment-relative policy gradient on sampled messages."""
+
+    method: Literal["srpg"] = Field("srpg", description="Learns from sampled messages, by how their branches fared.")
+    epochs: int = Field(1, ge=1, description="Passes over the rows.")
+    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
+    batch_size: int = Field(16, ge=1, description="Messages a device and step.")
+    epsilon: float = Field(0.2, gt=0, lt=1, description="How far a token's probability may fall before it is clipped.")
+    epsilon_high: float = Field(0.2, gt=0, description="How far it may rise.")
+    beta: float = Field(0.0, ge=0, description="Pull towards the reference; 0 needs none.")
+    scale: Literal["none", "std"] = Field(
+        "none", description="Divide advantages by the deviation of their segment's returns, or leave them."
+    )
+
+
 METHODS = {
     "sft": "josh_pipeline.training.methods:Sft",
     "kto": "josh_pipeline.training.methods:Kto",
     "dpo": "josh_pipeline.training.methods:Dpo",
+    "srpg": "josh_pipeline.training.methods:Srpg",
 }
 """Name to module and class."""
 METHOD_GROUP = "josh.methods"
 """The entry-point group in which a package names its training methods."""
-BUILT_IN_SETTINGS: dict[str, type[TrainingBase]] = {"sft": SftSettings, "kto": KtoSettings, "dpo": DpoSettings}
+BUILT_IN_SETTINGS: dict[str, type[TrainingBase]] = {
+    "sft": SftSettings,
+    "kto": KtoSettings,
+    "dpo": DpoSettings,
+    "srpg": SrpgSettings,
+}
 
 
 def _method_settings(name: str) -> type[TrainingBase]:
@@ -282,7 +314,7 @@ def _validated(find: Callable[[str], type[S]], key: str, name: str, value: dict[
 
 
 TrainingSettings = Annotated[
-    SerializeAsAny[Annotated[SftSettings | KtoSettings | DpoSettings, Field(discriminator="method")]],
+    SerializeAsAny[Annotated[SftSettings | KtoSettings | DpoSettings | SrpgSettings, Field(discriminator="method")]],
     WrapValidator(_of_its_method),
 ]
 """Settings of a built-in method, or of one's own by its class."""
@@ -416,10 +448,30 @@ class Settings(Section):
     @model_validator(mode="after")
     def _failures_can_be_learned_from(self) -> Self:
         alone = min(self.search.beam_size, self.search.children) == 1 and not self.search.restarts
-        if alone and self.training.method in ("kto", "dpo"):
+        if alone and self.training.method in ("kto", "dpo", "srpg"):
             raise ValueError(
                 f"{self.training.method} learns from branches that failed beside ones that worked: "
                 "set search.beam_size and search.children to 2 or more, or training.method to sft"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_an_adapter_is_trained_on_four_bits(self) -> Self:
+        if self.training.lora is None and self.policy.quantization != "none":
+            raise ValueError(
+                "weights in 4 bits cannot be trained: set policy.quantization to none, or give training.lora its r "
+                "and alpha"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _samples_have_log_probabilities(self) -> Self:
+        search = self.search
+        whole = self.policy.endpoint is None and search.top_p == 1 and search.top_k == 0
+        if self.training.method == "srpg" and not whole:
+            raise ValueError(
+                "srpg needs the log-probability of what was sampled in all of the policy's distribution: set "
+                "search.top_p to 1, search.top_k to 0 and policy.endpoint to null, or choose another training.method"
             )
         return self
 

@@ -75,6 +75,15 @@ class ScriptedPolicy:
         """Nothing is held."""
 
 
+class SampledPolicy(ScriptedPolicy):
+    """One that knows how likely its answers were: a nat a token."""
+
+    async def complete(self, request: Request) -> Completion:
+        found = await super().complete(request)
+        logprobs = (-1.0,) * len(found.token_ids or ())
+        return dataclasses.replace(found, logprobs=logprobs, temperature=request.sampling.temperature)
+
+
 def completion(text: str, prompt_tokens: int = 1) -> Completion:
     """A completion as a tiny model samples it; what ends with ``...`` was cut by the token limit."""
     cut = text.endswith("...")

@@ -168,3 +168,14 @@ def test_an_arm_is_trained_once_and_its_adapter_is_nothing_that_gc_removes(
     monkeypatch.delattr(script("common").Experiment, "trained")
     assert arms.main(command) == 0
     assert capsys.readouterr().out == out
+
+
+def test_the_arm_of_all_weights_trains_no_adapter_and_that_of_the_policy_gradient_its_own_method(home: Home) -> None:
+    experiment = script("arms").Arms(opened(home, "arms"), "001", ["full", "srpg"])
+    assert {arm: len(rates) for arm, rates in experiment.rates.items()} == {"full": 3, "srpg": 3}
+    full, gradient = (experiment.settings(arm, 1e-5) for arm in ("full", "srpg"))
+    assert (full.method, full.lora, full.learning_rate) == ("sft", None, 1e-5)
+    assert (gradient.method, gradient.scale) == ("srpg", "none")
+    assert experiment.tried("full", 1e-5).rows == len(experiment.rows("full")) > 0
+    with pytest.raises(UserError, match="without log-probabilities, which srpg needs"):
+        experiment.rows("srpg")

@@ -17,8 +17,9 @@ from josh_pipeline.settings import Settings
 
 def leaves(kind: ConfigType, path: str = "") -> Iterator[tuple[str, Any]]:
     for name, field in getattr(kind, "fields", {}).items():
-        if getattr(field.config_type, "fields", None):
-            yield from leaves(field.config_type, f"{path}{name}.")
+        group = getattr(field.config_type, "inner_type", field.config_type)  # of what may be null
+        if getattr(group, "fields", None):
+            yield from leaves(group, f"{path}{name}.")
         else:
             yield f"{path}{name}", field
 
@@ -61,7 +62,7 @@ def launched(config: dict[str, Any]) -> list[str]:
 
 def test_every_setting_is_in_the_launchpad_with_a_description() -> None:
     fields = dict(leaves(settings_field().config_type))
-    methods = [{"method": "sft"}, {"method": "kto"}, {"method": "dpo"}]
+    methods = [{"method": "sft"}, {"method": "kto"}, {"method": "dpo"}, {"method": "srpg"}]
     wanted = {
         path
         for training in methods

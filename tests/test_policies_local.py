@@ -25,6 +25,7 @@ from josh_pipeline.policies.vllm_engine import VllmEngine, vllm_installed
 from josh_pipeline.policies.weights import Weights
 from josh_pipeline.settings import PolicySettings
 
+needs_vllm = pytest.mark.skipif(not vllm_installed(), reason="vLLM is not installed")
 TOOLS = ({"type": "function", "function": {"name": "search_hotel"}},)
 TALK = (
     Message("system", "Help."),
@@ -72,6 +73,26 @@ def test_prompts_of_different_lengths_with_a_shared_prefix_sample_as_they_do_alo
     alone = [ask(tiny, "transformers", [request])[0] for request in requests]
     assert [c.token_ids for c in together] == [c.token_ids for c in alone]
     assert together[1].cached_tokens > 0
+
+
+@pytest.mark.parametrize("backend", ["transformers", pytest.param("vllm", marks=needs_vllm)])
+def test_tokens_come_with_the_log_probabilities_that_they_were_sampled_with(backend: str, smollm2: Path):
+    heats = (0.7, 1.3)
+    requests = [asked("Name a fruit.", heat, seed=3) for heat in heats]
+    cut = Request(requests[0].messages, (), Sampling(0.7, 12, top_p=0.9), 3)
+    *made, narrow, greedy = ask(smollm2, backend, [*requests, cut, asked("Name a fruit.", 0.0)])
+    assert (narrow.logprobs, narrow.temperature, greedy.logprobs, greedy.temperature) == (None,) * 4
+    model = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32)
+    for one, heat in zip(made, heats, strict=True):
+        assert one.token_ids is not None and one.logprobs is not None and one.temperature == heat
+        prompt = ChatRenderer(smollm2).prompt_ids(requests[0].messages, ())
+        with torch.no_grad():
+            logits = model(torch.tensor([[*prompt, *one.token_ids]])).logits[0, len(prompt) - 1 : -1] / heat
+        wanted = logits.log_softmax(-1)[range(len(one.token_ids)), list(one.token_ids)]
+        # vLLM's weights and activations are in bfloat16.
+        near = 1e-3 if backend == "transformers" else 0.3
+        torch.testing.assert_close(torch.tensor(one.logprobs), wanted, rtol=0, atol=near)
+        assert all(round(logprob, 4) == logprob for logprob in one.logprobs)
 
 
 def test_a_prompt_that_leaves_no_room_is_a_context_length_error(tiny: Path):
@@ -133,9 +154,6 @@ def test_a_model_that_does_not_exist_is_one_sentence(tmp_path: Path, monkeypatch
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="neither 'smollm2', nor a folder"):
         foundation("nobody/nothing", tmp_path)
-
-
-needs_vllm = pytest.mark.skipif(not vllm_installed(), reason="vLLM is not installed")
 
 
 @needs_vllm

@@ -98,7 +98,7 @@ def test_settings_survive_json_and_name_their_method(base: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("nothing", "There is no training method 'nothing': use one of sft, kto, dpo, path/to/file.py:Class"),
+        ("nothing", "There is no training method 'nothing': use one of sft, kto, dpo, srpg, path/to/file.py:Class"),
         (f"{FILE}:Nothing", "has no class 'Nothing': name the class of the training method"),
         ("no_file.py:Method", "There is no file no_file.py"),
         ("josh_pipeline.settings:Settings", "Settings is no training method: name a class that subclasses"),
@@ -117,7 +117,7 @@ def test_without_a_trainer_of_trl_plain_rows_are_refused_with_what_to_do(base: P
 
 def test_each_built_in_method_says_what_it_takes():
     kinds = {name: method_class(name).kind for name in METHODS}
-    assert kinds == {"sft": "conversations", "kto": "messages", "dpo": "pairs"}
+    assert kinds == {"sft": "conversations", "kto": "messages", "dpo": "pairs", "srpg": "samples"}
     for name in METHODS:
         assert method_class(name).Settings.model_fields["method"].default == name
     assert issubclass(LastMessage, Method)

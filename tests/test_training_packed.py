@@ -129,6 +129,10 @@ def test_each_step_has_the_loss_and_the_gradients_of_trl_on_the_same_rows(
     assert same_steps(job_of(method, base, adapter, **changes), tmp_path) > 0
 
 
+def test_where_all_weights_are_trained_each_step_equals_trls_too(base: Path, adapter: Path, tmp_path: Path):
+    assert same_steps(job_of("sft", base, adapter, lora=None), tmp_path) > 0
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("method", ["sft", "kto", "dpo"])
@@ -158,7 +162,7 @@ def test_kto_adds_the_cross_entropy_of_the_desirable_messages(base: Path, adapte
     with_term, without = (job_of("kto", base, adapter, start="previous", sft_weight=weight) for weight in (0.5, 0.0))
     rows = batched_rows(with_term, ChatRenderer(base))
     trainer, bare = (packed_trainer(job, rows, tmp_path) for job in (with_term, without))
-    model = load_base(base, "none", "eager", torch.device("cpu")).float()
+    model = load_base(base, "none", "eager", torch.device("cpu"), torch.float32)
     model.load_adapter(str(adapter))
     for batch, tokens, kto in zip(rows.packed, rows.tokens, rows.batches, strict=True):
         good = [example for example, one in zip(tokens, kto, strict=True) if one.row.good]

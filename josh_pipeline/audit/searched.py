@@ -180,7 +180,7 @@ def _owed(rows: Sequence[Row], kept: set[str]) -> list[Row]:
     The rivals of a desirable message that was too long go with it.
     """
     answered = {row.prompt_id for row in rows if row.good and row.row_id in kept}
-    return [row for row in rows if row.row_id not in kept and (row.good or row.prompt_id in answered)]
+    return [row for row in rows if row.row_id not in kept and (not row.rival or row.prompt_id in answered)]
 
 
 def row_faults(record: Mapping[str, Any]) -> list[str]:

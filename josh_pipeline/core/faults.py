@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
@@ -40,9 +40,11 @@ def names_at(model: type[BaseModel], place: Place) -> Collection[str]:
     """Return the names of the settings of a section; none where the class does not say which class it has."""
     for name in place:
         annotation: Any = model.model_fields[name].annotation if name in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        kinds = get_args(annotation) or (annotation,)
+        models = [one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)]
+        if len(models) != 1:
             return ()
-        model = annotation
+        model = models[0]
     return model.model_fields.keys()
 
 

@@ -23,6 +23,11 @@ class Sampling:
     top_p: float = 1.0
     top_k: int = 0
 
+    @property
+    def whole(self) -> bool:
+        """Whether tokens are drawn from all of the policy's distribution, so that a log-probability is its own."""
+        return self.temperature > 0 and self.top_p == 1 and self.top_k == 0
+
 
 @dataclass(frozen=True)
 class Request:
@@ -49,6 +54,9 @@ class Completion:
         text: decoded text, special tokens removed.
         tool_calls: structured calls, where the endpoint's API gives them.
         token_ids: sampled ids, the end-of-turn token included; None where the endpoint gives none.
+        logprobs: log-probability of each of them at ``temperature``, as it was sampled, to four decimals; None
+            where an endpoint sampled them, or not from the policy's whole distribution.
+        temperature: that of ``logprobs``.
         finish_reason: ``stop``, ``length`` or ``tool_calls``.
         prompt_tokens, cached_tokens, completion_tokens: counts.
         prompt_digest: content hash of the prompt's token ids; None where the endpoint gives none.
@@ -62,6 +70,8 @@ class Completion:
     cached_tokens: int = 0
     completion_tokens: int = 0
     prompt_digest: str | None = None
+    logprobs: tuple[float, ...] | None = None
+    temperature: float | None = None
 
 
 class Policy(Protocol):

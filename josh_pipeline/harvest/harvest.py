@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Literal
 
 from josh_pipeline.core.content import canonical_json
+from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.messages import Conversation, Message
 from josh_pipeline.core.policy import Completion
 from josh_pipeline.harvest.rows import (
@@ -18,12 +19,14 @@ from josh_pipeline.harvest.rows import (
     Provenance,
     Row,
     Said,
+    Sample,
     Side,
     SideLabel,
     Tools,
     message_key,
     prompt_id,
 )
+from josh_pipeline.harvest.segments import DECIMALS, standings
 from josh_pipeline.search.tree import Node, Tree
 
 Mode = Literal["paper", "partial", "turns"]
@@ -31,7 +34,7 @@ Refusal = Literal[
     "leakage",  # tree: its goal has an evaluation role
     "too_little_reward",  # tree: not full (paper) or none at all (partial)
     "error_on_golden_path",  # tree: paper mode only
-    "nothing_to_train",  # tree: no message of its conversation may carry loss
+    "nothing_to_train",  # tree: no message of its conversation may carry loss, or all its branches fared the same
     "error_turn",  # message: desirable, but its turn never came to speak
     "unreadable",  # message: desirable, but it neither called nor spoke
     "cut_off",  # message: desirable, but the token limit ended it, not the model
@@ -87,8 +90,8 @@ class _Reply:
     def said(self, train: bool) -> Said:
         return Said(self.message, train, self.completion.token_ids, self.completion.prompt_digest)
 
-    def side(self, label: SideLabel) -> Side:
-        return Side((self.said(train=True),), label)
+    def side(self, label: SideLabel, sample: Sample | None = None) -> Side:
+        return Side((self.said(train=True),), label, sample)
 
 
 @dataclass
@@ -129,7 +132,7 @@ def harvest(
     """
     basket = _Basket()
     desirable: set[tuple[str, str]] = set()
-    if kind != "conversations":
+    if kind in ("messages", "pairs"):
         for tree in trees:
             end = tree.golden_end
             if end is not None and _tree_refusal(tree, end, mode, forbidden_goals) is None:
@@ -141,6 +144,8 @@ def harvest(
             basket.refused[refusal or "too_little_reward"] += 1
         elif kind == "conversations":
             _add_conversation(basket, tree, end, method, mode)
+        elif kind == "samples":
+            _add_samples(basket, tree, method)
         else:
             _add_preferences(basket, tree, end, method, kind, mode, desirable)
     return basket.result()
@@ -344,6 +349,45 @@ def _add_preferences(
                 basket.add(pair, [(tree, good.node, "chosen"), (tree, bad.node, "rejected")])
 
 
+def _add_samples(basket: _Basket, tree: Tree, method: str) -> None:
+    """Add what was sampled in segments whose leaves fared differently; what siblings drew alike is one row.
+
+    Raises:
+        UserError: it is not known how likely what was sampled was.
+    """
+    found = standings(tree)
+    drawn: dict[Hashable, list[_Reply]] = {}
+    for node in tree.nodes:
+        if node.node_id in found:
+            before = tuple(message for step in tree.walk(node)[:-1] for message in step.messages)
+            for one in _replies_in(tree, node, before, node.error_turn):
+                drawn.setdefault((one.prompt_id, one.completion.token_ids, one.completion.temperature), []).append(one)
+    rows = len(basket.rows)
+    for replies in drawn.values():
+        first, stands = replies[0], [found[one.node.node_id] for one in replies]
+        leaves = sum(one.leaves for one in stands)
+        advantage = round(sum(one.advantage * one.leaves for one in stands) / leaves, DECIMALS)
+        refusal = next((one.refusal for one in replies if one.refusal), None)
+        logprobs, temperature = first.completion.logprobs, first.completion.temperature
+        if logprobs is None or temperature is None:
+            raise UserError(
+                f"Tree {tree.rollout_id} was sampled without log-probabilities, which {method} needs: search with the "
+                "model here, search.top_p 1 and search.top_k 0, and with another --seed where an older release "
+                "searched; or choose another training.method."
+            )
+        if advantage > 0 and refusal is not None:
+            basket.refused[refusal] += 1
+        elif advantage:
+            sample = Sample(logprobs, temperature, advantage, stands[0].deviation, leaves)
+            side = first.side("desirable" if advantage > 0 else "undesirable", sample)
+            row = Row(method, _source(tree), first.tools, first.prompt, (side,))
+            basket.add(row, [(tree, one.node, "completion") for one in replies])
+    if len(basket.rows) > rows:
+        basket.trees += 1
+    else:
+        basket.refused["nothing_to_train"] += 1
+
+
 def counted(harvested: HarvestResult, tokens: Callable[[Row], int]) -> HarvestResult:
     """Note the length of each row in it."""
     return replace(harvested, rows=tuple(replace(row, tokens=tokens(row)) for row in harvested.rows))
@@ -353,7 +397,7 @@ def without_long(harvested: HarvestResult, limit: int) -> HarvestResult:
     """Leave out rows that training would have to cut, and with a desirable message its undesirable rivals."""
     fitting = [row for row in harvested.rows if row.tokens <= limit]
     answered = {row.prompt_id for row in fitting if row.good}
-    kept = tuple(row for row in fitting if row.prompt_id in answered)
+    kept = tuple(row for row in fitting if not row.rival or row.prompt_id in answered)
     ids = {row.row_id for row in kept}
     origins = tuple(origin for origin in harvested.origins if origin.row_id in ids)
     trees = len({origin.rollout_id for origin in origins})

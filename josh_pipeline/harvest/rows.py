@@ -1,7 +1,7 @@
 """Training rows, of one form for all methods: named by their content, linked to the nodes they came from."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -9,8 +9,9 @@ from josh_pipeline.core.content import content_id
 from josh_pipeline.core.messages import Conversation, Message
 from josh_pipeline.search.codec import Flat, Record
 
-Kind = Literal["conversations", "messages", "pairs"]
-"""What a method learns from: golden conversations, single labelled messages, or pairs after one prompt."""
+Kind = Literal["conversations", "messages", "pairs", "samples"]
+"""What a method learns from: golden conversations, single labelled messages, pairs after one prompt, or single
+messages as they were sampled, with how they fared."""
 SideLabel = Literal["desirable", "undesirable"]
 RowLabel = Literal["golden conversation", "desirable", "undesirable", "pair"]
 Part = Literal["completion", "chosen", "rejected"]
@@ -60,11 +61,31 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """How a message was sampled and how it fared: see ``harvest/segments.py``.
+
+    Attributes:
+        logprobs: of its token ids, at the temperature, when they were sampled.
+        temperature: they were sampled at.
+        advantage: over its segment, the mean over the leaves below it; positive where they did better.
+        deviation: of the returns of the segment's leaves.
+        leaves: of its segment below it; so often it weighs.
+    """
+
+    logprobs: tuple[float, ...]
+    temperature: float
+    advantage: float
+    deviation: float
+    leaves: int
+
+
+@dataclass(frozen=True)
 class Side:
-    """What may follow a prompt, and whether it should."""
+    """What may follow a prompt, and whether it should; ``sample`` is of rows of that kind alone."""
 
     said: tuple[Said, ...]
     label: SideLabel
+    sample: Sample | None = None
 
     @property
     def messages(self) -> Conversation:
@@ -87,7 +108,7 @@ class Row:
         tools: tool schemas of the chat API; empty for agents that write tools out.
         prompt: everything before the sides, system message first.
         sides: what follows it. A conversation is one side of several messages, the last one an assistant's;
-            a labelled message is one side, and a pair two (the desirable one first), of one message each.
+            a labelled or sampled message is one side, and a pair two (the desirable one first), of one message each.
         tokens: length of its longest sequence, as training will count it; 0: not counted.
     """
 
@@ -100,9 +121,10 @@ class Row:
 
     @cached_property
     def row_id(self) -> str:
-        """Content hash of method, prompt, sides, labels and loss."""
+        """Content hash of method, prompt, sides, labels and loss; of a sample, of its tree and tokens too."""
         sides = [[side.label, side.key, [one.train for one in side.said]] for side in self.sides]
-        return content_id(self.method, self.prompt_id, sides)
+        drawn = (self.source.rollout_id, self.sides[0].said[0].token_ids, asdict(self.sample)) if self.sample else ()
+        return content_id(self.method, self.prompt_id, sides, *drawn)
 
     @cached_property
     def prompt_id(self) -> str:
@@ -112,6 +134,8 @@ class Row:
     @property
     def kind(self) -> Kind:
         """What it is."""
+        if self.sample is not None:
+            return "samples"
         if len(self.sides) == 2:
             return "pairs"
         return "messages" if len(self.sides[0].said) == 1 else "conversations"
@@ -120,7 +144,7 @@ class Row:
     def label(self) -> RowLabel:
         """What people call it."""
         kind = self.kind
-        if kind == "messages":
+        if kind in ("messages", "samples"):
             return self.sides[0].label
         return "pair" if kind == "pairs" else "golden conversation"
 
@@ -138,6 +162,16 @@ class Row:
     def bad(self) -> Side | None:
         """The undesirable side, if there is one."""
         return next((side for side in self.sides if side.label == "undesirable"), None)
+
+    @property
+    def sample(self) -> Sample | None:
+        """How its message was sampled; None for rows of other kinds."""
+        return self.sides[0].sample
+
+    @property
+    def rival(self) -> bool:
+        """Whether it teaches only beside a desirable message after the same prompt."""
+        return self.kind == "messages" and self.good is None
 
     def conversation(self, side: Side) -> Conversation:
         """Return the prompt and what follows it on a side."""

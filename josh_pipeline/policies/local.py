@@ -8,6 +8,9 @@ from josh_pipeline.core.errors import RolloutError, failing_as
 from josh_pipeline.core.policy import Completion, Request, Sampling
 from josh_pipeline.policies.chat import ChatRenderer
 
+LOGPROB_DECIMALS = 4
+"""Engines in bfloat16 differ from themselves by more, as batches fall."""
+
 
 @dataclass(frozen=True)
 class Generated:
@@ -17,11 +20,13 @@ class Generated:
         token_ids: new tokens, the end-of-turn token included where it was sampled.
         finish_reason: ``stop`` or ``length``.
         cached_tokens: prompt tokens that were not computed again.
+        logprobs: of the new tokens where ``Sampling.whole``, else None.
     """
 
     token_ids: tuple[int, ...]
     finish_reason: str
     cached_tokens: int
+    logprobs: tuple[float, ...] | None
 
 
 class Engine(Protocol):
@@ -83,6 +88,8 @@ class LocalPolicy:
             cached_tokens=generated.cached_tokens,
             completion_tokens=len(generated.token_ids),
             prompt_digest=content_id(prompt),
+            logprobs=generated.logprobs and tuple(round(one, LOGPROB_DECIMALS) for one in generated.logprobs),
+            temperature=sampling.temperature if generated.logprobs else None,
         )
 
     async def close(self) -> None:

@@ -90,6 +90,7 @@ class TransformersEngine:
             mask[index, shared : shared + width - len(row.prompt)] = 0
         generators = [torch.Generator().manual_seed(row.seed) for row in batch]
         sampled: list[list[int]] = [[] for _ in batch]
+        logprobs: list[list[float]] = [[] for _ in batch]
         reasons = ["length"] * len(batch)
         live = set(range(len(batch)))
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
@@ -104,9 +105,10 @@ class TransformersEngine:
             ).logits[:, -1]
             chosen = [self._pad_id] * len(batch)
             for index in sorted(live):
-                token = _draw(logits[index].float().cpu(), batch[index].sampling, generators[index])
+                token, logprob = _draw(logits[index].float().cpu(), batch[index].sampling, generators[index])
                 chosen[index] = token
                 sampled[index].append(token)
+                logprobs[index].append(logprob)
                 if token in self._stop_ids:
                     reasons[index] = "stop"
                     live.discard(index)
@@ -118,8 +120,8 @@ class TransformersEngine:
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
             positions = positions[:, -1:] + 1
         return [
-            Generated(tuple(ids), reason, shared if index else 0)
-            for index, (ids, reason) in enumerate(zip(sampled, reasons, strict=True))
+            Generated(tuple(ids), reason, shared if index else 0, tuple(scores) if row.sampling.whole else None)
+            for index, (row, ids, reason, scores) in enumerate(zip(batch, sampled, reasons, logprobs, strict=True))
         ]
 
     def _prefix_cache(self, prefix: list[int], rows: int) -> DynamicCache:
@@ -138,9 +140,10 @@ class TransformersEngine:
         del self._model
 
 
-def _draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+def _draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> tuple[int, float]:
+    """Return a token and its log-probability in what it was drawn from."""
     if sampling.temperature == 0:
-        return int(logits.argmax())
+        return int(logits.argmax()), 0.0
     logits = logits / sampling.temperature
     if sampling.top_k:
         threshold = logits.topk(min(sampling.top_k, logits.numel())).values[-1]
@@ -150,4 +153,5 @@ def _draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) 
         probabilities = ordered.softmax(0)
         beyond = probabilities.cumsum(0) - probabilities >= sampling.top_p
         logits = logits.index_fill(0, order[beyond], -torch.inf)
-    return int(torch.multinomial(logits.softmax(0), 1, generator=generator))
+    token = int(torch.multinomial(logits.softmax(0), 1, generator=generator))
+    return token, float(logits[token] - logits.logsumexp(0))

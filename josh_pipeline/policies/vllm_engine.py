@@ -127,8 +127,8 @@ class VllmEngine:
             if "error" in answer:
                 future.set_exception(RolloutError("endpoint", answer["error"]))
             else:
-                tokens, reason = tuple(answer["token_ids"]), answer["finish_reason"]
-                future.set_result(Generated(tokens, reason, answer["cached_tokens"]))
+                tokens, logprobs = tuple(answer["token_ids"]), tuple(answer["logprobs"]) or None
+                future.set_result(Generated(tokens, answer["finish_reason"], answer["cached_tokens"], logprobs))
         for future in self._pending.values():
             if not future.done():
                 future.set_exception(RolloutError("endpoint", f"The vLLM engine died: read {self._log}."))
@@ -149,6 +149,7 @@ class VllmEngine:
             "top_k": sampling.top_k,
             "max_tokens": sampling.max_tokens,
             "seed": seed,
+            "scored": sampling.whole,
         }
         self._writer.write((json.dumps(request) + "\n").encode())
         return await future
@@ -180,6 +181,7 @@ def _engine_arguments(
         "enable_prefix_caching": True,
         "disable_log_stats": True,
         "dtype": "bfloat16",
+        "logprobs_mode": "processed_logprobs",  # at the temperature, as they were sampled
     }
     if quantization == "nf4":
         arguments["quantization"] = "bitsandbytes"

@@ -36,6 +36,7 @@ def _sampling(request: dict[str, Any], stop_ids: list[int]) -> Any:
         # Greedy needs no generator, and seeded requests leave vLLM's batched sampling path.
         seed=request["seed"] if request["temperature"] > 0 else None,
         stop_token_ids=stop_ids,
+        logprobs=0 if request["scored"] else None,
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
@@ -74,10 +75,12 @@ def _serve(connection: socket.socket, config: dict[str, Any]) -> None:
         for output in engine.step():
             if output.finished:
                 completion = output.outputs[0]
+                scored = zip(completion.token_ids, completion.logprobs or (), strict=False)
                 send(
                     {
                         "id": output.request_id,
                         "token_ids": list(completion.token_ids),
+                        "logprobs": [found[token].logprob for token, found in scored],
                         "finish_reason": completion.finish_reason,
                         "cached_tokens": output.num_cached_tokens or 0,
                     }

@@ -1,4 +1,8 @@
-"""The files of a policy, and the form in which they are served: merged, or the adapter beside its base."""
+"""The files of a policy, and the form in which they are served: one checkpoint, or the adapter beside its base.
+
+What a training leaves is called the adapter. It is a LoRA adapter, or, where all weights were trained, a
+checkpoint in float32 that takes the base's place: rounded to bfloat16 between rounds, most steps would be lost.
+"""
 
 import importlib.util
 import shutil
@@ -8,6 +12,7 @@ from typing import Any, Literal
 
 from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.settings import ReferenceSettings, TrainingBase
 
 # torch, transformers and peft are imported where they are used: they take seconds, and stages import this.
 
@@ -60,13 +65,39 @@ def serves_beside(quantization: Quantization) -> bool:
     return quantization != "none" or on_gpu()
 
 
+def is_checkpoint(adapter: Path | None) -> bool:
+    """Whether an adapter is a checkpoint of all weights, not a LoRA adapter."""
+    return adapter is not None and (adapter / "config.json").is_file()
+
+
+def laid_on(base: Path, adapter: Path | None) -> tuple[Path, Path | None]:
+    """Return the model folder that a policy's weights are read from, and the LoRA adapter on it, if any."""
+    return (base, adapter) if adapter is None or not is_checkpoint(adapter) else (adapter, None)
+
+
+def require_continuable(adapter: Path | None, training: TrainingBase) -> None:
+    """Refuse to put a LoRA adapter on a policy of which all weights were trained.
+
+    Raises:
+        UserError: the policy would be three things: a base, its trained weights, and an adapter on those.
+    """
+    beside = [training.start]
+    if isinstance(training, ReferenceSettings) and not training.packed:
+        beside.append(training.reference)
+    if is_checkpoint(adapter) and training.lora is not None and "previous" in beside:
+        raise UserError(
+            "All weights of the previous policy were trained, and an adapter is not laid on those: set training.lora "
+            "to null and training.packed to true, or training.start and training.reference to base."
+        )
+
+
 @dataclass(frozen=True)
 class Weights:
     """A base, and at most one adapter on it.
 
     Attributes:
         base: model folder.
-        adapter: LoRA folder; None is the base itself.
+        adapter: what was trained on it; None is the base itself.
         merged: where the two are kept as one checkpoint, for engines that serve that; it is a cache.
     """
 
@@ -81,7 +112,7 @@ class Weights:
             beside: of ``serves_beside``: one rule for what is served and what drift is measured on.
         """
         if beside:
-            return self.base, self.adapter
+            return laid_on(self.base, self.adapter)
         self.merged.parent.mkdir(parents=True, exist_ok=True)
         return merge(self.base, self.adapter, self.merged), None
 
@@ -112,7 +143,7 @@ def policy_digest(base: str, adapter: str | None) -> str:
 
 
 def load_merged(base: Path, adapter: Path | None) -> Any:
-    """Return the base with the adapter folded in, in bfloat16 on the CPU.
+    """Return a policy as one model, in bfloat16 on the CPU.
 
     The sum is made in float32: in bfloat16 small changes of a weight would be lost.
     """
@@ -120,14 +151,15 @@ def load_merged(base: Path, adapter: Path | None) -> Any:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    folder, lora = laid_on(base, adapter)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    if lora is not None:
+        model = PeftModel.from_pretrained(model, lora).merge_and_unload()
     return model.to(torch.bfloat16)
 
 
 def merge(base: Path, adapter: Path | None, out: Path) -> Path:
-    """Write a merged checkpoint to ``out`` unless it is there; without an adapter the base serves.
+    """Write a policy's checkpoint to ``out`` unless it is there; without an adapter the base serves.
 
     Returns:
         The folder to serve. It is whole or absent: a partial one is never named ``out``.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.policies.models import hub_revision, model_digest, pad_id
-from josh_pipeline.policies.weights import Weights, merge, policy_digest
+from josh_pipeline.policies.weights import Weights, is_checkpoint, merge, policy_digest
 from josh_pipeline.report.lines import policy_name
 from josh_pipeline.report.model_card import model_card
 from josh_pipeline.stages.benchmark import made_policy
@@ -24,8 +24,8 @@ class ExportedModel:
 
     Attributes:
         name: of the policy, for people.
-        base: what the adapter's config names as its base: an id of the hub, or a folder; None where nothing
-            was trained, and there is no adapter.
+        base: what the adapter's config names as its base: an id of the hub, or a folder; None where there is
+            no adapter: nothing was trained, or all weights were.
     """
 
     folder: Path
@@ -117,7 +117,7 @@ def _write(found: Weights, partial: Path, out: Path) -> str | None:
     else:
         # From the adapter and its base, which have digests; the merged checkpoint that was served has none.
         merge(found.base, found.adapter, partial)
-        base = _write_adapter(found.base, found.adapter, partial, out)
+        base = None if is_checkpoint(found.adapter) else _write_adapter(found.base, found.adapter, partial, out)
     _write_generation_config(found.base, partial)
     return base
 

@@ -92,8 +92,10 @@ def _asked(settings: Settings | None) -> list[str]:
 
 
 def _files(policy: PolicyRow, settings: Settings | None, base: str | None) -> list[str]:
-    if base is None:
+    if policy.adapter_digest is None:
         return ["The checkpoint is the model as it is: no iteration has trained anything. " + GREEDY]
+    if base is None:
+        return [f"The checkpoint holds all weights as trained, `{policy.adapter_digest}`, in bfloat16. {GREEDY}"]
     found = [
         "The checkpoint in this folder is the base with the adapter merged: summed in float32, kept in bfloat16. "
         + GREEDY,

@@ -21,6 +21,7 @@ SAID_CHARACTERS = 70
 LEARNING = {
     "conversations": "the loss is on the marked messages",
     "pairs": "the desirable message is preferred to the undesirable one",
+    "samples": "the message grows likelier or rarer, as its branches fared beside the others of their segment",
 }
 """Kind of row to what training does with it; of a single message its label says so."""
 
@@ -106,7 +107,7 @@ def load_row_page(warehouse: Warehouse, found: RowAudit) -> str:
             "system": row.prompt[0].content,
             "prompt": row.prompt[1:],
             "sides": [
-                (row.label if row.kind == "conversations" else side.label, side.label, learned(side))
+                (row.label if row.kind == "conversations" else standing(side), side.label, learned(side))
                 for side in row.sides
             ],
             "siblings": siblings(found),
@@ -116,6 +117,15 @@ def load_row_page(warehouse: Warehouse, found: RowAudit) -> str:
             "node_ids": own,
         },
     )
+
+
+def standing(side: Side) -> str:
+    """Return a side's label, and how far above or below the mean of its segment a sampled message stands."""
+    sample = side.sample
+    if sample is None:
+        return side.label
+    branches = number_of(sample.leaves, "branch", "branches")
+    return f"{side.label}, advantage {sample.advantage:+.3f} as the mean of {branches}"
 
 
 def learned(side: Side) -> tuple[Bubble, ...]:

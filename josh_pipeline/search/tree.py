@@ -55,6 +55,11 @@ class Node:
     end: End | None
     told: Told | None
 
+    @property
+    def kept(self) -> bool:
+        """Whether it earned, and the search collapsed on it."""
+        return bool(self.earned) and self.end not in ("pruned", "merged")
+
 
 @dataclass(frozen=True)
 class Usage:

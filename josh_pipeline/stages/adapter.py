@@ -8,7 +8,7 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.stages.cold_start import curve_records, settle
-from josh_pipeline.stages.policy import PolicyRow, iterating_policy
+from josh_pipeline.stages.policy import PolicyRow, adapter_of, iterating_policy
 from josh_pipeline.stages.preferences import no_rows_advice, require_sound, training_rows
 from josh_pipeline.stages.stage import Made, Stage, Step, facts_of
 from josh_pipeline.stages.unused import unused_facts
@@ -44,7 +44,7 @@ def train_adapter(step: Step, iteration: str) -> Made:
     result = train(
         rows,
         step.home.absolute(policy.base_path),
-        step.home.absolute(policy.adapter_path) if policy.adapter_path else None,
+        adapter_of(step, policy.adapter_path),
         step.home.training,
         settings,
         derived_seed("training", step.settings.seed, iteration, policy.attempt),
@@ -106,8 +106,8 @@ def manifest_of(policy: PolicyRow, parent: str | None, rows: list[Row], result: 
 STAGE = Stage(
     name="adapter",
     asset="lora_adapter",
-    about="The candidate: a LoRA adapter on the base, trained on the harvested rows. Its weights lie in the "
-    "home under their digest, beside a manifest with the digests of the rows and of its parent.",
+    about="The candidate: a LoRA adapter on the base, or all its weights, trained on the harvested rows. It lies in "
+    "the home under its digest, beside a manifest with the digests of the rows and of its parent.",
     tables={"trainings": ("adapter_digest",), "training_curves": ("step",)},
     inputs=("policy", "preferences"),
     earlier=("preferences",),

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.policies.weights import is_checkpoint, require_continuable
 from josh_pipeline.stages.runnable import require_runnable
 from josh_pipeline.stages.stage import (
     BASELINE,
@@ -32,7 +34,7 @@ class PolicyRow:
     iteration: str
     generation: int
     policy_digest: str
-    kind: Literal["base", "adapter", "endpoint"]
+    kind: Literal["base", "adapter", "weights", "endpoint"]
     attempt: int
     line: str
     predecessor: str | None
@@ -78,9 +80,14 @@ def line_of(step: Step) -> str:
 
 
 def store_policy(step: Step, iteration: str) -> Made:
-    """Find the policy of an iteration and write it down; see ``resolve_policy``."""
+    """Find the policy of an iteration and write it down; see ``resolve_policy``.
+
+    Raises:
+        UserError: there is none, or this machine or the settings cannot go on from it.
+    """
     require_runnable(step.settings)
     row = resolve_policy(step, iteration)
+    require_continuable(adapter_of(step, row.adapter_path), step.settings.training)
     return Made(
         row.source,
         version=row.policy_digest,
@@ -109,9 +116,11 @@ def resolve_policy(step: Step, iteration: str) -> PolicyRow:
     base = step.warehouse.written("base_models", cold_start)[0]
     before = predecessor(step.warehouse, iteration, line)
     weights = before or base | {"policy_digest": base["base_digest"], "adapter_digest": None, "adapter_path": None}
+    adapter = adapter_of(step, weights["adapter_path"])
+    own = "endpoint" if settings.policy.endpoint else "base"
     names = ("policy_digest", "base_digest", "base_path", "adapter_digest", "adapter_path")
     row = {name: weights[name] for name in names} | {
-        "kind": "adapter" if weights["adapter_digest"] else "endpoint" if settings.policy.endpoint else "base",
+        "kind": "weights" if is_checkpoint(adapter) else "adapter" if adapter else own,
         "attempt": next_attempt(step.warehouse, iteration, line),
         "line": line,
         "predecessor": before["iteration"] if before else None,
@@ -123,6 +132,11 @@ def resolve_policy(step: Step, iteration: str) -> PolicyRow:
         inputs.append(Generation("promotion", before["iteration"], before["generation"]))
     step.warehouse.publish("policy", iteration, step.run_id, {"policies": [row | played_columns(step)]}, inputs)
     return policy_of(step.warehouse, iteration)
+
+
+def adapter_of(step: Step, path: str | None) -> Path | None:
+    """Return the folder of an adapter of the store; None for a base."""
+    return step.home.absolute(path) if path else None
 
 
 def played_columns(step: Step) -> dict[str, Any]:

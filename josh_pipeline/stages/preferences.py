@@ -258,7 +258,7 @@ def calls_unseen(step: Step, policy: PolicyRow, rows: Sequence[Row]) -> Verdict:
 
 
 def labels_balanced(rows: Sequence[Row]) -> Verdict:
-    """Weigh desirable against undesirable rows; conversations and pairs have no sides to weigh."""
+    """Weigh desirable against undesirable rows; other kinds of rows have no sides to weigh."""
     if not rows:
         return Verdict(False, "There are no rows.", {"rows": 0})
     if rows[0].kind != "messages":
@@ -277,8 +277,9 @@ def labels_balanced(rows: Sequence[Row]) -> Verdict:
 STAGE = Stage(
     name="preferences",
     asset="preference_pairs",
-    about="What training learns from: golden conversations (SFT), single messages with their label (KTO), or "
-    "pairs after the same prompt (DPO), each with the nodes that it came from.",
+    about="What training learns from: golden conversations (SFT), single messages with their label (KTO), "
+    "pairs after the same prompt (DPO), or sampled messages with their advantage (SRPG), each with the nodes that it "
+    "came from.",
     tables={"preference_rows": ("row_id",), "row_nodes": ("row_id", "node_id", "part")},
     inputs=("policy", "rollouts", "labels"),
     make=harvest_rows,

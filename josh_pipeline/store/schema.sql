@@ -117,7 +117,7 @@ CREATE TABLE cold_start_curves (
 
 CREATE TABLE policies (
     iteration VARCHAR NOT NULL, generation INTEGER NOT NULL,
-    policy_digest VARCHAR NOT NULL, kind VARCHAR NOT NULL, -- 'base' or 'adapter'
+    policy_digest VARCHAR NOT NULL, kind VARCHAR NOT NULL, -- 'base', 'adapter', 'weights' or 'endpoint'
     attempt INTEGER NOT NULL, line VARCHAR NOT NULL, -- iterations that follow on each other share a line
     predecessor VARCHAR,                  -- the iteration that promoted it; null for the first of a line
     corpus VARCHAR NOT NULL, corpus_digest VARCHAR NOT NULL,

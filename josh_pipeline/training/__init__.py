@@ -1,1 +1,1 @@
-"""LoRA training through TRL: the cold start, and SFT, KTO or DPO on harvested rows."""
+"""Training: the cold start, and SFT, KTO, DPO or a policy gradient on harvested rows, with LoRA or of all weights."""

@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from josh_pipeline.core.errors import UserError
@@ -27,13 +27,15 @@ def refuse_long(lengths: Sequence[int], max_tokens: int) -> None:
 
 
 def conversational(row: Row) -> dict[str, Any]:
-    """Return a row in TRL's conversational form, without its tools."""
+    """Return a row in TRL's conversational form, without its tools; a sample with what TRL has no column for."""
     if row.kind == "conversations":
         return {"messages": _chat(row.conversation(row.sides[0]), row.tools)}
     sides = [_chat(side.messages, row.tools) for side in row.sides]
     prompt = {"prompt": _chat(row.prompt, row.tools)}
     if row.kind == "pairs":
         return prompt | {"chosen": sides[0], "rejected": sides[1]}
+    if row.sample is not None:
+        return prompt | {"completion": sides[0], "token_ids": row.sides[0].said[0].token_ids} | asdict(row.sample)
     return prompt | {"completion": sides[0], "label": row.label == "desirable"}
 
 

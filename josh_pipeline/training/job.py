@@ -45,7 +45,7 @@ class TrainingJob:
     @property
     def referenced(self) -> bool:
         """Whether the policy is held to a reference."""
-        return isinstance(self.settings, ReferenceSettings)
+        return isinstance(self.settings, ReferenceSettings) and self.settings.beta > 0
 
     @property
     def reference(self) -> Path | None:

@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.named import named_class
-from josh_pipeline.harvest.rows import Kind, Row
-from josh_pipeline.settings import METHOD_GROUP, METHODS, DpoSettings, KtoSettings, SftSettings, TrainingBase
+from josh_pipeline.harvest.rows import Kind, Row, Sample
+from josh_pipeline.settings import (
+    METHOD_GROUP,
+    METHODS,
+    DpoSettings,
+    KtoSettings,
+    SftSettings,
+    SrpgSettings,
+    TrainingBase,
+)
 from josh_pipeline.training.batches import mixed_batches, tree_batches
 from josh_pipeline.training.tokens import TokenExample, TokenRow
 
@@ -61,11 +69,14 @@ class Method(ABC, Generic[S]):
         Settings: the class of its settings; ``ReferenceSettings`` where it is held to a reference policy.
         kind: what it learns from.
         whole_step: its loss is a sum over all batches of a step, not a mean of their means.
+        per_token: its loss takes the log-probability of each labelled token, not of each example, and holds it
+            to that of another policy: nothing is dropped out.
     """
 
     Settings: ClassVar[type[TrainingBase]]
     kind: ClassVar[Kind]
     whole_step: ClassVar[bool] = False
+    per_token: ClassVar[bool] = False
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
@@ -83,7 +94,10 @@ class Method(ABC, Generic[S]):
         return [example for row in batch for example in row.examples]
 
     def extras(self, batch: Sequence[TokenRow]) -> Mapping[str, list[Any]]:
-        """Return what the loss of a batch needs besides, as lists of numbers."""
+        """Return what the loss of a batch needs besides, as lists of numbers.
+
+        ``temperatures`` among them, one an example, are those that its tokens are scored at.
+        """
         return {}
 
     @abstractmethod
@@ -91,8 +105,8 @@ class Method(ABC, Generic[S]):
         """Return the loss of a batch, and what is logged.
 
         Args:
-            scores: log-probability of the labelled tokens of each of ``examples``. A conversation may be several
-                of them: see ``TokenRow``.
+            scores: log-probability of the labelled tokens of each of ``examples``, or of each token, as
+                ``per_token`` says. A conversation may be several examples: see ``TokenRow``.
             batch: ``extras`` as tensors; ``item_row``, a place for each labelled token; and ``reference``,
                 the reference policy's scores, where the method is held to one.
         """
@@ -260,3 +274,45 @@ class Dpo(Method[DpoSettings]):
             for chosen, rejected in (row.examples for row in batch)
         ]
         return TrlParts(TokenDpoTrainer, arguments, data)
+
+
+class Srpg(Method[SrpgSettings]):
+    """Clipped policy gradient on sampled messages, each judged beside the other branches of its segment."""
+
+    Settings = SrpgSettings
+    kind = "samples"
+    whole_step = True
+    per_token = True
+
+    def examples(self, batch: Sequence[TokenRow]) -> list[TokenExample]:
+        """Return a message once for each leaf below it, as GRPO has it; packed, its tokens are computed once."""
+        return [row.examples[0] for row in batch for _ in range(sample_of(row).leaves)]
+
+    def extras(self, batch: Sequence[TokenRow]) -> Mapping[str, list[Any]]:
+        """Return the advantage and temperature of each example, and the log-probability of each sampled token."""
+        samples = [sample for row in batch for sample in [sample_of(row)] * sample_of(row).leaves]
+        scaled = self.settings.scale == "std"
+        return {
+            "advantages": [one.advantage / (one.deviation + LEAST_DEVIATION if scaled else 1) for one in samples],
+            "temperatures": [one.temperature for one in samples],
+            "logprobs": [logprob for one in samples for logprob in one.logprobs],
+        }
+
+    def loss(self, scores: "Tensor", batch: Mapping[str, Any], team: Team) -> "tuple[Tensor, Metrics]":
+        """Return the batch's share of the mean over the tokens of the whole step."""
+        from josh_pipeline.training.objectives import clipped_loss
+
+        advantages = batch["advantages"][batch["item_row"]]
+        total, metrics = clipped_loss(scores, batch["logprobs"], advantages, batch.get("reference"), self.settings)
+        return total / team.labelled * team.processes, metrics
+
+
+LEAST_DEVIATION = 1e-4
+"""Added to what advantages are divided by, as TRL does."""
+
+
+def sample_of(row: TokenRow) -> Sample:
+    """Return how a row's message was sampled."""
+    sample = row.row.sample
+    assert sample is not None
+    return sample

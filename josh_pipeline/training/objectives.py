@@ -1,4 +1,4 @@
-"""The losses of KTO and DPO from the log-probabilities of completions, as TRL 1.16 computes them."""
+"""The losses of KTO, DPO and the policy gradient from log-probabilities, as TRL 1.16 computes them."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from josh_pipeline.settings import DpoSettings, KtoSettings
+from josh_pipeline.settings import DpoSettings, KtoSettings, SrpgSettings
 
 Metrics = dict[str, tuple[Tensor, Tensor]]
 """Names as TRL logs them; each a sum over rows and how many rows it is over."""
@@ -63,6 +63,31 @@ def dpo_loss(policy: Tensor, reference: Tensor, lengths: Tensor, settings: DpoSe
         metrics[f"rewards/{side}"] = (settings.beta * ratios.detach().sum(), pairs)
         metrics[f"logps/{side}"] = (scores.sum(), pairs)
     return _with_sft(loss, metrics, policy.chunk(2)[0], lengths, settings.sft_weight)
+
+
+def clipped_loss(
+    policy: Tensor, sampled: Tensor, advantages: Tensor, reference: Tensor | None, settings: SrpgSettings
+) -> tuple[Tensor, Metrics]:
+    """Return the sum of GRPO's loss over n tokens, and what is logged.
+
+    Args:
+        policy, sampled, reference: log-probabilities of the tokens now, when they were sampled, and under the
+            reference policy, if any, (n,).
+        advantages: of the message that each token belongs to, (n,).
+    """
+    ratios = (policy - sampled).exp()
+    clipped = ratios.clamp(1 - settings.epsilon, 1 + settings.epsilon_high)
+    losses = -torch.min(ratios * advantages, clipped * advantages)
+    tokens = torch.tensor(len(losses), device=losses.device)
+    over = (ratios < 1 - settings.epsilon) & (advantages < 0) | (ratios > 1 + settings.epsilon_high) & (advantages > 0)
+    metrics = {"importance_ratio": (ratios.detach().sum(), tokens), "clip_ratio/region_mean": (over.sum(), tokens)}
+    if reference is not None:
+        log_ratios = reference - policy
+        kl = log_ratios.exp() - log_ratios - 1
+        # With the ratio its gradient is that of the reverse KL (arXiv 2512.02556).
+        losses = losses + settings.beta * ratios * kl
+        metrics["kl"] = (kl.detach().sum(), tokens)
+    return losses.sum(), metrics
 
 
 def _with_sft(loss: Tensor, metrics: Metrics, scores: Tensor, lengths: Tensor, weight: float) -> tuple[Tensor, Metrics]:

@@ -8,7 +8,7 @@ from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.dialogue.demonstrations import Demonstration
 from josh_pipeline.harvest.rows import Provenance, Row, Said, Side
-from josh_pipeline.policies.weights import Quantization
+from josh_pipeline.policies.weights import Quantization, require_continuable
 from josh_pipeline.settings import ColdStartSettings, SftSettings, TrainingBase
 from josh_pipeline.training.fit import fit
 from josh_pipeline.training.job import TrainingJob, TrainingResult
@@ -80,8 +80,9 @@ def train(
         quantization: of the frozen weights while training.
 
     Raises:
-        UserError: rows are too long, or too few.
+        UserError: rows are too long, or too few, or an adapter would be laid on weights that were all trained.
     """
+    require_continuable(adapter, settings)
     task = f"{settings.method.rpartition(':')[2].upper()} training"
     job = TrainingJob(task, tuple(rows), base, adapter, settings, seed, quantization)
     return _trained(job, out, progress)

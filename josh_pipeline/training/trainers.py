@@ -23,8 +23,8 @@ from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.policies.chat import ChatRenderer
-from josh_pipeline.policies.weights import Quantization, quantization_config
-from josh_pipeline.settings import LoraSettings, TrainingBase
+from josh_pipeline.policies.weights import Quantization, laid_on, quantization_config
+from josh_pipeline.settings import TrainingBase
 from josh_pipeline.training.batches import refuse_long
 from josh_pipeline.training.job import TrainingJob
 from josh_pipeline.training.methods import Method, Team, method_of
@@ -106,16 +106,18 @@ def packed_trainer(job: TrainingJob, rows: Rows, out: Path) -> "PackedTrainer":
             "label_names": [],
         }
     )
-    model = load_base(job.base, job.quantization, IMPLEMENTATION, arguments.device)
+    method = method_of(job.settings)
     if job.referenced:
-        policy = PeftModel.from_pretrained(model, job.reference) if job.reference else model
         state = PartialState()
-        add_reference(policy, rows.packed, state.process_index, state.num_processes)
-        model = policy.unload() if job.reference else model
-    model = trainable(model, job.start, job.settings.lora, job.seed)
+        # Gone from the memory before the model that is trained comes, which may be as large.
+        reference = load_policy(job, job.reference, IMPLEMENTATION, arguments.device)
+        with torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bf16):
+            add_reference(reference, rows.packed, method, state.process_index, state.num_processes)
+        del reference
+    model = trainable(job, IMPLEMENTATION, arguments.device)
     if job.settings.gradient_checkpointing:
         model.enable_input_require_grads()
-    return PackedTrainer(model, method_of(job.settings), job.referenced, rows.packed, arguments)
+    return PackedTrainer(model, method, job.referenced or method.per_token, rows.packed, arguments)
 
 
 def plain_trainer(job: TrainingJob, rows: Rows, renderer: ChatRenderer, out: Path) -> Trainer:
@@ -125,9 +127,8 @@ def plain_trainer(job: TrainingJob, rows: Rows, renderer: ChatRenderer, out: Pat
     parts = method_of(job.settings).trl(shared, rows.batches)
     # On CPU, padded rows of 400 tokens: 326 tokens a second with eager attention, 196 with sdpa.
     attention = "sdpa" if torch.cuda.is_available() else "eager"
-    base = load_base(job.base, job.quantization, attention, parts.arguments.device)
     trainer: Trainer = parts.trainer(
-        model=trainable(base, job.start, job.settings.lora, job.seed),
+        model=trainable(job, attention, parts.arguments.device),
         args=parts.arguments,
         processing_class=renderer.tokenizer,
         train_dataset=datasets.Dataset.from_list(parts.data),
@@ -158,8 +159,8 @@ def shared_arguments(job: TrainingJob, out: Path) -> dict[str, Any]:
         "weight_decay": settings.weight_decay,
         "optim": settings.optimizer,
         "max_grad_norm": 1.0,
-        # The weights are in bfloat16 and the adapter in float32 already: autocast would only cast again.
-        "bf16": False,
+        # Under an adapter the weights are in bfloat16 and it is in float32: autocast would only cast again.
+        "bf16": cuda and settings.lora is None,
         # TRL's default trades a third more time for memory that LoRA on a small model does not need.
         "gradient_checkpointing": settings.gradient_checkpointing,
         "logging_steps": 1,
@@ -192,27 +193,33 @@ def model_inputs(batch: Batch) -> dict[str, Any]:
     }
 
 
-def row_scores(model: Any, batch: Batch) -> Tensor:
-    """Return the log-probability of each row's labelled tokens, (rows,), in float32."""
+def scores_of(method: Method[Any], model: Any, batch: Batch) -> Tensor:
+    """Return the log-probability of each labelled token, or of all those of each example, in float32."""
     logits = model(**model_inputs(batch), use_cache=False).logits[0].float()
-    scores = logits[batch["edge_parent"], batch["edge_token"]]
-    edges = scores - logits.logsumexp(dim=-1)[batch["edge_parent"]]
-    zeros: Tensor = edges.new_zeros(batch["rows"])
-    return zeros.index_add(0, batch["item_row"], edges[batch["item_edge"]])
+    zeros: Tensor = logits.new_zeros(batch["rows"])
+    heat = batch.get("temperatures", zeros + 1)[batch["item_row"]]
+    scores = torch.zeros_like(heat)
+    # Siblings may have been sampled at temperatures of their own, and yet share tokens.
+    for temperature in heat.unique():
+        hot = logits if temperature == 1 else logits / temperature
+        edges = hot[batch["edge_parent"], batch["edge_token"]] - hot.logsumexp(dim=-1)[batch["edge_parent"]]
+        scores = torch.where(heat == temperature, edges[batch["item_edge"]], scores)
+    return scores if method.per_token else zeros.index_add(0, batch["item_row"], scores)
 
 
-def add_reference(model: Any, batches: Sequence[Batch], process: int, processes: int) -> None:
+def add_reference(model: Any, batches: Sequence[Batch], method: Method[Any], process: int, processes: int) -> None:
     """Score every batch with the reference policy, once for all epochs, and keep it in the batch.
 
     Args:
         model: the reference policy.
+        method: says of what scores are.
         process, processes: which of how many processes this is; they share the work.
     """
     model.eval()
     mine = []
     for batch in batches[process::processes]:
         with torch.no_grad():
-            mine.append(row_scores(model, send_to_device(batch, model.device)).cpu())
+            mine.append(scores_of(method, model, send_to_device(batch, model.device)).cpu())
     everyones = gather_object([(process + place * processes, scores) for place, scores in enumerate(mine)])
     for place, scores in everyones:
         batches[place]["reference"] = scores
@@ -224,20 +231,20 @@ class PackedTrainer(Trainer):
     Args:
         model: with ``tree_attention``.
         method: decides the loss.
-        referenced: the policy is held to a reference, whose scores the batches hold.
+        compared: the policy is held to another one, whose scores the batches hold.
         batches: in the order in which they are trained.
         arguments: of transformers' ``Trainer``.
     """
 
     def __init__(
-        self, model: Any, method: Method[Any], referenced: bool, batches: Sequence[Batch], arguments: TrainingArguments
+        self, model: Any, method: Method[Any], compared: bool, batches: Sequence[Batch], arguments: TrainingArguments
     ) -> None:
         super().__init__(model=model, args=arguments, train_dataset=batches, data_collator=lambda items: items[0])
         self._method = method
         self.loss_is_scaled_for_ga = method.whole_step
         self._sums: dict[str, list[Tensor]] = defaultdict(lambda: [torch.zeros(()), torch.zeros(())])
-        if referenced:
-            # A reference without dropout cannot be compared with a policy that drops.
+        if compared:
+            # What was scored without dropout cannot be compared with a policy that drops.
             for module in model.modules():
                 if isinstance(module, torch.nn.Dropout):
                     module.p = 0.0
@@ -256,7 +263,7 @@ class PackedTrainer(Trainer):
         """Return the loss of one batch."""
         labelled = len(inputs["item_row"]) if num_items_in_batch is None else num_items_in_batch
         team = Team(labelled, self.accelerator.num_processes, self._mean_of_processes)
-        loss, metrics = self._method.loss(row_scores(model, inputs), inputs, team)
+        loss, metrics = self._method.loss(scores_of(self._method, model, inputs), inputs, team)
         for name, pair in metrics.items():
             for place, value in enumerate(pair):
                 self._sums[name][place] = self._sums[name][place] + value.detach().cpu()
@@ -278,30 +285,46 @@ class PackedTrainer(Trainer):
         super().log(logs, start_time)
 
 
-def load_base(base: Path, quantization: Quantization, attention: str, device: torch.device) -> Any:
-    """Load a base in bfloat16.
+def load_base(base: Path, quantization: Quantization, attention: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """Load a model folder.
 
     Args:
         attention: transformers' name of the attention implementation.
     """
     return AutoModelForCausalLM.from_pretrained(
         base,
-        dtype=torch.bfloat16,
+        dtype=dtype,
         device_map={"": device},
         attn_implementation=attention,
         quantization_config=quantization_config(quantization),
     )
 
 
-def trainable(model: Any, start: Path | None, lora: LoraSettings, seed: int) -> Any:
-    """Put the adapter that is trained on a base, in float32.
+def load_policy(job: TrainingJob, adapter: Path | None, attention: str, device: torch.device, **how: Any) -> Any:
+    """Load a base with an adapter on it, or the checkpoint that one is.
+
+    The weights are in bfloat16, and in float32 where all are trained: AdamW's steps are smaller than what
+    bfloat16 tells apart.
 
     Args:
-        start: adapter to go on from; None draws a fresh one with ``seed``.
+        how: of ``PeftModel.from_pretrained``.
     """
-    if start is not None:
-        return _named_base(PeftModel.from_pretrained(model, start, is_trainable=True))
-    transformers.set_seed(seed)
+    folder, lora = laid_on(job.base, adapter)
+    dtype = torch.float32 if job.settings.lora is None else torch.bfloat16
+    model = load_base(folder, job.quantization, attention, device, dtype)
+    return PeftModel.from_pretrained(model, lora, **how) if lora else model
+
+
+def trainable(job: TrainingJob, attention: str, device: torch.device) -> Any:
+    """Load what is trained: all weights, or a base with an adapter in float32, a fresh one drawn with the seed."""
+    lora = job.settings.lora
+    model = load_policy(job, job.start, attention, device, is_trainable=True)
+    if lora is None:
+        whole = model.merge_and_unload() if isinstance(model, PeftModel) else model
+        return whole.requires_grad_(True)  # Under an adapter they were frozen.
+    if job.start is not None:
+        return _named_base(model)
+    transformers.set_seed(job.seed)
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
@@ -332,8 +355,12 @@ def _named_base(model: Any) -> Any:
 
 
 def write_adapter(model: Any, base: Path, folder: Path) -> None:
-    """Write the trained adapter alone, so that equal weights give equal files wherever they are made."""
+    """Write what was trained alone, so that equal weights give equal files wherever they are made."""
     shutil.rmtree(folder, ignore_errors=True)
+    if not isinstance(model, PeftModel):
+        model.save_pretrained(folder)
+        (folder / "generation_config.json").unlink(missing_ok=True)  # of no weight: the base's stands
+        return
     model.save_pretrained(folder, selected_adapters=["default"])
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card names local paths
     path = folder / "adapter_config.json"
