@@ -21,6 +21,9 @@ from josh_pipeline.search.spending import Ledger, Meter, MeteredPolicy
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings
 
+CONVERSATION = ("max_messages", "max_tokens", "max_requests")
+"""Settings of the evaluation that shape a conversation."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -192,5 +195,5 @@ def evaluation_digest(settings: Settings, environment: Environment[Any]) -> str:
 
     How many are held does not matter to it.
     """
-    rules = settings.evaluation.model_dump(include={"max_messages", "max_tokens", "max_requests"})
+    rules = settings.evaluation.model_dump(include=set(CONVERSATION))
     return playing_digest(settings, environment, rules)
