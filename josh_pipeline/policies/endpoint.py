@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,8 +14,9 @@ import httpx
 
 from josh_pipeline.core.content import content_id, json_object, storable_text, written_call
 from josh_pipeline.core.errors import RolloutError, UserError, failing_as
-from josh_pipeline.core.messages import Role, ToolCall
-from josh_pipeline.core.policy import Completion, Request
+from josh_pipeline.core.messages import Message, Role, ToolCall
+from josh_pipeline.core.policy import Completion, Request, Sampling
+from josh_pipeline.policies.refusals import RESULTS, Refusals, blamed, parameters, unmet
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 ATTEMPTS = 6
@@ -38,6 +39,7 @@ class EndpointPolicy:
         model: the model's name at the endpoint.
         in_flight: connections at most.
         first_delay: seconds before the first retry; later ones double, with jitter.
+        extra_body: what every request holds besides; it goes before what the pipeline asks for.
         request_seconds: timeout of one attempt.
 
     Raises:
@@ -50,6 +52,7 @@ class EndpointPolicy:
         model: str,
         in_flight: int,
         *,
+        extra_body: Mapping[str, Any] | None = None,
         first_delay: float = FIRST_DELAY,
         request_seconds: float = REQUEST_SECONDS,
     ) -> None:
@@ -65,7 +68,8 @@ class EndpointPolicy:
             headers=_authorization(),
         )
         self._jitter = random.Random()
-        self._results_as: Role = "tool"
+        self._extra_body = dict(extra_body or {})
+        self._refusals: Refusals = frozenset()
 
     @property
     def digest(self) -> str:
@@ -87,37 +91,56 @@ class EndpointPolicy:
         if response.status_code in {401, 403}:
             raise UserError(f"{self._url} refuses the key: set {KEY_VARIABLE} in the environment.")
 
+    async def try_out(self, sampling: Sampling) -> None:
+        """Ask for a word or two once, sampled as work that starts now will be: to know what the server refuses.
+
+        Raises:
+            UserError: it does not answer whatever is left out.
+        """
+        try:
+            await self.complete(Request((Message("user", "Say OK."),), (), sampling, seed=0))
+        except RolloutError as fault:
+            raise UserError(f"{self._model!r} at {self._url} does not answer: {fault.message}") from None
+
+    @property
+    def unmet(self) -> str:
+        """One sentence on what the server has refused of the settings; empty where that is nothing."""
+        lost = unmet(self._refusals)
+        return lost and f"{self._model!r} at {self._url} does not take {lost}."
+
     async def complete(self, request: Request) -> Completion:
         """Draw one completion; see ``Policy.complete``.
 
-        Text formats make no API calls, and their results are messages of a tool all the same: the chat
-        template that a model was trained through renders them so. A server that refuses a result without a
-        call is sent them as the user's from then on.
+        What the server refuses is left out from then on, where the request is answered without it: parameters,
+        and the results of text formats in the role ``tool``. Those make no API calls, and their results are
+        messages of a tool all the same: the chat template that a model was trained through renders them so. A
+        server that refuses a result without a call is sent them as the user's.
         """
         # Requests are encoded and answers decoded by libraries that raise more than HTTP errors.
         with failing_as("endpoint", "Asking the endpoint"):
-            try:
-                return await self._ask(self._body(request, self._results_as))
-            except _RefusedError:
-                orphans = not request.tools and any(message.role == "tool" for message in request.messages)
-                if not orphans or self._results_as == "user":
-                    raise
-            completion = await self._ask(self._body(request, "user"))
-            self._results_as = "user"
-            return completion
+            refusals, first = self._refusals, None
+            while True:
+                sent = parameters(request.sampling, request.seed, refusals)
+                try:
+                    completion = await self._ask(self._body(request, sent, "user" if RESULTS in refusals else "tool"))
+                except _RefusedError as fault:
+                    first = first or fault
+                    cause = blamed(fault.answer, {name: sent[name] for name in sent.keys() - self._extra_body.keys()})
+                    orphans = not request.tools and any(message.role == "tool" for message in request.messages)
+                    if cause is None and orphans and RESULTS not in refusals:
+                        cause = RESULTS
+                    if cause is None:
+                        raise first from None
+                    refusals |= {cause}
+                else:
+                    self._refusals |= refusals
+                    return completion
 
-    def _body(self, request: Request, results_as: Role) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self._model,
-            "messages": _chat_messages(request, results_as),
-            "max_tokens": request.sampling.max_tokens,
-            "temperature": request.sampling.temperature,
-            "top_p": request.sampling.top_p,
-            "seed": request.seed,
-        }
+    def _body(self, request: Request, sent: Mapping[str, Any], results_as: Role) -> dict[str, Any]:
+        body: dict[str, Any] = {"model": self._model, "messages": _chat_messages(request, results_as), **sent}
         if request.tools:
             body["tools"] = list(request.tools)
-        return body
+        return body | self._extra_body
 
     async def _ask(self, body: dict[str, Any]) -> Completion:
         delay = self._first_delay
@@ -156,13 +179,15 @@ class EndpointPolicy:
 
 
 @asynccontextmanager
-async def open_endpoint(base_url: str, model: str, in_flight: int) -> AsyncIterator[EndpointPolicy]:
+async def open_endpoint(
+    base_url: str, model: str, in_flight: int, extra_body: Mapping[str, Any] | None = None
+) -> AsyncIterator[EndpointPolicy]:
     """Yield an endpoint that answers, and close it at the end; see ``EndpointPolicy``.
 
     Raises:
         UserError: it cannot be used, or does not answer.
     """
-    endpoint = EndpointPolicy(base_url, model, in_flight)
+    endpoint = EndpointPolicy(base_url, model, in_flight, extra_body=extra_body)
     try:
         await endpoint.check()
         yield endpoint
@@ -198,7 +223,11 @@ def _retry_after(response: httpx.Response) -> float:
 
 
 class _RefusedError(RolloutError):
-    """The server does not take what was sent."""
+    """The server does not take what was sent; ``answer`` is the body in which it says so."""
+
+    def __init__(self, message: str, answer: str) -> None:
+        super().__init__("endpoint", message)
+        self.answer = answer
 
 
 def _refusal(response: httpx.Response) -> RolloutError:
@@ -206,8 +235,10 @@ def _refusal(response: httpx.Response) -> RolloutError:
     if "context" in text and ("length" in text or "maximum" in text):
         return RolloutError("context_length", text)
     hint = " (is the URL right, up to its /v1, and the model's name?)" if response.status_code in (404, 405) else ""
-    fault = _RefusedError if response.status_code in MALFORMED_STATUS else RolloutError
-    return fault("endpoint", f"HTTP {response.status_code}: {text}{hint}")
+    message = f"HTTP {response.status_code}: {text}{hint}"
+    if response.status_code in MALFORMED_STATUS:
+        return _RefusedError(message, response.text)
+    return RolloutError("endpoint", message)
 
 
 def _chat_messages(request: Request, results_as: Role) -> list[dict[str, Any]]:
