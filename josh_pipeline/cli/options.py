@@ -105,7 +105,7 @@ def settings_of(home: "Home", options: argparse.Namespace) -> Settings:
     ]
     for giver, place, value in [*options_given, *map(assigned, options.set)]:
         givers[place] = giver
-        values = from_here(value) if place in LOCAL and isinstance(value, str) else value
+        values: Any = from_here(value) if place in LOCAL and isinstance(value, str) else value
         for name in reversed(place):
             values = {name: values}
         given = together(given, values)

@@ -158,11 +158,11 @@ async def open_user_model(settings: Settings) -> AsyncIterator[Policy | None]:
     if settings.user.kind not in ("goal", "guide"):
         yield None
         return
-    assert settings.user.endpoint is not None and settings.user.model is not None
-    # Imported where it is used: httpx takes a while, and the audit imports this module.
+    user, in_flight = settings.user, settings.search.in_flight
+    assert user.endpoint is not None and user.model is not None
+    # Imported where it is used: httpx2 takes a while, and the audit imports this module.
     from josh_pipeline.policies.endpoint import open_endpoint
 
-    user, in_flight = settings.user, settings.search.in_flight
     async with open_endpoint(user.endpoint, user.model, in_flight, user.extra_body) as model:
         yield model
 

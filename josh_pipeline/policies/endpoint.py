@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import httpx
+import httpx2
 
 from josh_pipeline.core.content import content_id, json_object, storable_text, written_call
 from josh_pipeline.core.errors import RolloutError, UserError, failing_as
@@ -62,9 +62,9 @@ class EndpointPolicy:
         self._request_seconds = request_seconds
         # Waiting for one of our own connections is no fault of the server: the clock starts after it.
         self._places = asyncio.Semaphore(in_flight)
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(request_seconds, connect=10.0, pool=None),
-            limits=httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight),
+        self._client = httpx2.AsyncClient(
+            timeout=httpx2.Timeout(request_seconds, connect=10.0, pool=None),
+            limits=httpx2.Limits(max_connections=in_flight, max_keepalive_connections=in_flight),
             headers=_authorization(),
         )
         self._jitter = random.Random()
@@ -85,7 +85,7 @@ class EndpointPolicy:
         try:
             async with asyncio.timeout(self._request_seconds):
                 response = await self._client.get(f"{self._url}/models")
-        except (httpx.HTTPError, TimeoutError) as fault:
+        except (httpx2.HTTPError, TimeoutError) as fault:
             reason = ": ".join(filter(None, (type(fault).__name__, str(fault))))
             raise UserError(f"Nothing answers at {self._url} ({reason}): start the server, or mend the URL.") from None
         if response.status_code in {401, 403}:
@@ -148,9 +148,9 @@ class EndpointPolicy:
             wait = min(delay, LONGEST_DELAY) * self._jitter.uniform(0.5, 1.5)
             try:
                 response = await self._post(body)
-            except (httpx.TimeoutException, TimeoutError):
+            except (httpx2.TimeoutException, TimeoutError):
                 failure = RolloutError("timeout", f"No answer in time after {attempt} attempts.")
-            except httpx.HTTPError as fault:
+            except httpx2.HTTPError as fault:
                 failure = RolloutError("endpoint", f"{type(fault).__name__} after {attempt} attempts.")
             else:
                 if response.status_code == 200:
@@ -168,7 +168,7 @@ class EndpointPolicy:
                 delay *= 2
         raise failure
 
-    async def _post(self, body: dict[str, Any]) -> httpx.Response:
+    async def _post(self, body: dict[str, Any]) -> httpx2.Response:
         # The client's own timeout is of one read: a server that drips would hold its place for ever.
         async with self._places, asyncio.timeout(self._request_seconds):
             return await self._client.post(f"{self._url}/chat/completions", json=body)
@@ -209,7 +209,7 @@ def _authorization() -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def _retry_after(response: httpx.Response) -> float:
+def _retry_after(response: httpx2.Response) -> float:
     """Seconds that the server asks us to wait, which it gives as a number or as a date; 0 if it does not."""
     text = response.headers.get("retry-after", "0")
     try:
@@ -230,7 +230,7 @@ class _RefusedError(RolloutError):
         self.answer = answer
 
 
-def _refusal(response: httpx.Response) -> RolloutError:
+def _refusal(response: httpx2.Response) -> RolloutError:
     text = storable_text(" ".join(response.text.split())[:300])
     if "context" in text and ("length" in text or "maximum" in text):
         return RolloutError("context_length", text)
