@@ -333,6 +333,15 @@ class AutomationSettings(Section):
     )
 
 
+class TrackingSettings(Section):
+    """An experiment tracker that training curves and scores are written to besides; no result depends on it."""
+
+    kind: Literal["none", "trackio", "wandb", "mlflow"] = Field(
+        "none", description="Which tracker; its package is an extra of the same name."
+    )
+    project: str = Field("josh", min_length=1, description="The project that holds the runs; MLflow's experiment.")
+
+
 def _of_its_class(value: Any) -> Any:
     """Validate the settings of an environment by the class that its name finds."""
     if isinstance(value, EnvironmentSettings):
@@ -360,6 +369,7 @@ class Settings(Section):
     training: TrainingSettings = SftSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     automation: AutomationSettings = AutomationSettings()
+    tracking: TrackingSettings = TrackingSettings()
 
     @model_validator(mode="before")
     @classmethod

@@ -18,6 +18,7 @@ from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.goals import played_goals
 from josh_pipeline.stages.runnable import require_runnable
 from josh_pipeline.stages.stage import Made, Stage, Step, base_scope, corpus_scope, facts_of, goals_scope
+from josh_pipeline.stages.tracking import FACT, tracked_run
 
 if TYPE_CHECKING:
     from josh_pipeline.training.job import TrainingResult
@@ -46,7 +47,14 @@ def make_base(step: Step, scope: str) -> Made:
         published = step.home.absolute(row["foundation_path"])
         seed = derived_seed("cold_start", settings.seed)
         result = train_cold_start(
-            demonstrations, published, step.home.training, settings.cold_start, seed, step.progress, settings.training
+            demonstrations,
+            published,
+            step.home.training,
+            settings.cold_start,
+            seed,
+            step.progress,
+            settings.training,
+            tracked_run(step, "cold-start", step.run_id),
         )
         adapter = settle(result.adapter, step.home.adapters / result.digest, result.adapter.parent)
         digest = content_id("base", row["foundation_digest"], result.digest)
@@ -89,7 +97,8 @@ def make_base(step: Step, scope: str) -> Made:
             "demonstrations with full reward": sum(reward == 1.0 for reward in rewards),
             "mean reward of the demonstrations": round(sum(rewards) / len(rewards), 3) if rewards else 0.0,
             "seconds": round(row["seconds"]),
-        },
+        }
+        | ({FACT: result.link} if result and result.link else {}),
     )
 
 
