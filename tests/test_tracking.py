@@ -27,21 +27,25 @@ class FakeTrackio(ModuleType):
         self.__spec__ = importlib.util.spec_from_loader("trackio", None)
         self.runs: dict[tuple[str, str], dict[str, Any]] = {}
         self.config: dict[str, Any] = {}
+        self.open: dict[str, Any] | None = None
         self.context_vars = SimpleNamespace(
-            current_space_id=SimpleNamespace(get=lambda: space), current_project=SimpleNamespace(get=lambda: "josh")
+            current_space_id=SimpleNamespace(get=lambda: space), current_run=SimpleNamespace(get=lambda: self.open)
         )
 
     def init(self, project: str, name: str, resume: str, **_: Any) -> None:
         assert resume == "allow"
         self.open = self.runs.setdefault((project, name), {"config": {}, "metrics": []})
-        self.config = Config(self.open["config"])
+        self.config = Config({})
         print("* Created new run")
 
     def log(self, metrics: dict[str, Any]) -> None:
+        assert self.open is not None
+        self.open["config"] = self.config.values  # as it does: the config of a run that goes on is the new one's
         self.open["metrics"].append(metrics)
 
     def finish(self) -> None:
-        del self.open
+        assert self.open is not None
+        self.open = None
 
     def freeze(self, **_: Any) -> str:
         return "space"
@@ -87,7 +91,7 @@ def test_curve_and_scores_of_an_iteration_are_one_run_that_names_the_run_and_the
     ((place, run),) = trackio.runs.items()
     assert place == ("mine", "002-3f2a9c1d")
     assert run["config"]["dagster_run"] == "3f2a9c1d-dagster" and run["config"]["iteration"] == "002"
-    assert run["config"]["settings"] == settings.digest and run["config"]["learning_rate"] == 3e-4
+    assert run["config"]["settings"] == settings.digest and run["config"]["training"]["learning_rate"] == 3e-4
     curve = [one["train/loss"] for one in run["metrics"] if "train/loss" in one]
     stored = home.warehouse().rows("SELECT count(*) AS n FROM current_training_curves WHERE iteration = '002'")
     assert len(curve) == stored[0]["n"] > 0

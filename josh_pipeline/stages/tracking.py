@@ -24,7 +24,7 @@ def tracked_run(step: Step, what: str, run_id: str) -> TrackedRun | None:
         "profile": settings.profile,
         "seed": settings.seed,
         "model": settings.policy.model,
-        "method": settings.training.method,
+        "training": settings.training.model_dump(mode="json"),
         "settings": settings.digest,
     }
     return TrackedRun(settings.tracking.kind, settings.tracking.project, f"{what}-{run_id[:8]}", config)
@@ -41,4 +41,4 @@ def track_scores(step: Step, iteration: str, trained: bool, metrics: Mapping[str
     """
     run_id = recorded_run(step.warehouse, "adapter", iteration)["run_id"] if trained else step.run_id
     run = tracked_run(step, iteration, run_id)
-    return {FACT: log_scores(run, metrics, described=trained)} if run is not None else {}
+    return {FACT: log_scores(run, metrics)} if run is not None else {}

@@ -105,7 +105,11 @@ def _tracking(run: TrackedRun | None) -> "Iterator[_Described | None]":
         return
     tracker = tracker_of(run)
     with told_by_environment(tracker.environment()), redirect_stdout(sys.stderr):
-        yield _Described(tracker)
+        try:
+            yield _Described(tracker)
+        finally:
+            # The callback of W&B leaves the run open, and then the evaluation could not join it.
+            tracker.close()
 
 
 class _Described(TrainerCallback):

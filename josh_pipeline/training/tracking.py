@@ -65,7 +65,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End the open run."""
+        """End the run, if it is open."""
 
 
 class Trackio(Tracker):
@@ -93,8 +93,9 @@ class Trackio(Tracker):
         return f"https://huggingface.co/spaces/{space}" if space else f"trackio show --project {self.run.project}"
 
     def close(self) -> None:
-        """End the run."""
-        self.module.finish()
+        """End the run, unless transformers' callback did."""
+        if self.module.context_vars.current_run.get() is not None:
+            self.module.finish()
 
 
 class Wandb(Tracker):
@@ -175,11 +176,8 @@ def tracker_of(run: TrackedRun) -> Tracker:
     return TRACKERS[run.kind](run)
 
 
-def log_scores(run: TrackedRun, metrics: Mapping[str, float], described: bool) -> str:
+def log_scores(run: TrackedRun, metrics: Mapping[str, float]) -> str:
     """Write metrics into a run that was trained in, or into one of their own; returns its link.
-
-    Args:
-        described: a training has written the run's config.
 
     Raises:
         UserError: the tracker failed.
@@ -189,8 +187,8 @@ def log_scores(run: TrackedRun, metrics: Mapping[str, float], described: bool) -
             tracker = tracker_of(run)
             tracker.open()
             try:
-                if not described:
-                    tracker.describe()
+                # Again, where a training did: Trackio forgets the config of a run that goes on.
+                tracker.describe()
                 tracker.log(metrics)
                 return tracker.link()
             finally:
