@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.pages import PAGES_OF, judged, sample, table
+from assets.pages import PAGES_OF, judged, linked, sample, table
 from assets.resources import JoshResource
 from josh_pipeline.audit.text import not_holding, standing
 from josh_pipeline.audit.whole import audit_home, store_digest
@@ -110,7 +110,8 @@ def check_spec(check: Check, asset: str, partitions: dg.PartitionsDefinition[str
 def told(stage: Stage, step: Step, done: Made, scope: str) -> dict[str, Any]:
     """Return what a stage tells people: figures and links, facts and tables."""
     pages = PAGES_OF[stage.name](step, scope) if stage.name in PAGES_OF else {}
-    return together(pages, done.facts, {name: table(rows) for name, rows in done.tables.items() if rows})
+    facts = {name: linked(value) for name, value in done.facts.items()}
+    return together(pages, facts, {name: table(rows) for name, rows in done.tables.items() if rows})
 
 
 def together(*parts: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,6 +52,8 @@ def kind(annotation: Any, path: str) -> Any:
         return dg.Enum(f"Josh{path}", [dg.EnumValue(value) for value in arguments])
     if origin is tuple:
         return dg.Array(kind(arguments[0], path))
+    if origin is dict:
+        return dg.Permissive()  # type: ignore[no-untyped-call]
     if origin in UNIONS:
         inner = [argument for argument in arguments if argument is not type(None)]
         if len(inner) == 1:

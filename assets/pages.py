@@ -47,6 +47,12 @@ def cell(value: Any) -> str | int | float | bool:
     return round(value, 3) if isinstance(value, float) else "" if value is None else str(value)
 
 
+def linked(value: Any) -> Any:
+    """Return a fact as the UI shows it: an address as a link."""
+    is_address = isinstance(value, str) and value.startswith(("http://", "https://"))
+    return dg.MetadataValue.url(value) if is_address else value
+
+
 def sample(step: Step, sql: str, parameters: Sequence[Any]) -> dict[str, Any]:
     """Return the first rows of a query as metadata, long texts cut; nothing where there is no row."""
     rows = step.warehouse.rows(f"{sql} LIMIT {SAMPLE_ROWS}", parameters)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-import httpx
+import httpx2
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.locks import alone
@@ -90,9 +90,9 @@ def answers(child: subprocess.Popen[bytes], url: str) -> bool:
     while child.poll() is None:
         try:
             # A proxy of the environment does not reach this machine's own ports.
-            httpx.get(url, trust_env=False, timeout=ANSWER_SECONDS)
+            httpx2.get(url, trust_env=False, timeout=ANSWER_SECONDS)
             return True
-        except httpx.TransportError:
+        except httpx2.TransportError:
             time.sleep(POLL_SECONDS)
     return False
 

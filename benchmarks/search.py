@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.core.user import User
@@ -192,13 +192,13 @@ def main() -> int:
         assert serial.nodes == tree.nodes, "the same search must give the same tree"
         print(f"    leaf by leaf {serial.usage.seconds:.2f} s = {serial.usage.seconds / path:.2f} x")
 
-        httpx.get(f"{url}/log")
+        httpx2.get(f"{url}/log")
         ready = Ready([])
         watched(ready)
         began, used = time.monotonic(), time.process_time()
         trees = asyncio.run(many_trees(url, play))
         ended, used = time.monotonic(), time.process_time() - used
-        log = [(begin, end) for begin, end in httpx.get(f"{url}/log").json()]
+        log = [(begin, end) for begin, end in httpx2.get(f"{url}/log").json()]
     first, last = ready.window()
     requests = sum(tree.usage.requests for tree in trees)
     print(f"(b) {len(trees)} trees at once, {CAPACITY} served at a time, {IN_FLIGHT} in flight at most:")

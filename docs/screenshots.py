@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 from playwright.sync_api import Page, sync_playwright
 
 from josh_pipeline.report.html import write_report
@@ -55,8 +55,8 @@ def served(home: Home) -> Iterator[str]:
 def answers(url: str) -> bool:
     """Whether the UI answers."""
     try:
-        return httpx.get(url).is_success
-    except httpx.TransportError:
+        return httpx2.get(url).is_success
+    except httpx2.TransportError:
         return False
 
 

@@ -137,6 +137,8 @@ def kind(annotation: Any) -> str:
         return ", ".join(f"`{value}`" for value in arguments)
     if get_origin(annotation) is tuple:
         return f"list of {kind(arguments[0])}"
+    if get_origin(annotation) is dict:
+        return "mapping"
     if NoneType in arguments:  # said behind the bounds
         return kind(next(one for one in arguments if one is not NoneType))
     return {bool: "`true`, `false`", int: "whole number", float: "number", str: "text"}[annotation]

@@ -47,6 +47,16 @@ class Prices(Section):
 Endpoint = Annotated[str, AfterValidator(checked_url)]
 
 
+def _without_ours(body: dict[str, Any]) -> dict[str, Any]:
+    """Return what requests hold besides, if it takes no place of what the pipeline itself writes and reads."""
+    if ours := sorted(body.keys() & {"model", "messages", "tools", "stream", "n"}):
+        raise ValueError(f"{' and '.join(ours)} cannot be given here: the pipeline writes that itself")
+    return body
+
+
+ExtraBody = Annotated[dict[str, Any], AfterValidator(_without_ours)]
+
+
 class PolicySettings(Section):
     """The model, and what runs it."""
 
@@ -55,6 +65,7 @@ class PolicySettings(Section):
         "auto", description="What runs the model; 'auto' is vLLM where it is installed, else transformers."
     )
     endpoint: Endpoint | None = Field(None, description="Base URL of an OpenAI-compatible server.")
+    extra_body: ExtraBody = Field({}, description="What every request to the endpoint holds besides.")
     agent: Literal["compact", "function_calling", "react"] = Field(
         "compact", description="The format in which the agent writes calls: bare JSON, native tools, or ReAct."
     )
@@ -76,6 +87,7 @@ class UserSettings(Section):
     )
     model: str | None = Field(None, description="Model name at the endpoint, for the LLM users.")
     endpoint: Endpoint | None = Field(None, description="OpenAI-compatible server, for the LLM users.")
+    extra_body: ExtraBody = Field({}, description="What every request to it holds besides.")
     max_turns: int = Field(8, ge=1, description="The agenda user gives up after this many messages.")
     prices: Prices = Field(Prices(), description="Of the LLM users' endpoint.")
 
@@ -363,6 +375,15 @@ class AutomationSettings(Section):
     )
 
 
+class TrackingSettings(Section):
+    """An experiment tracker that training curves and scores are written to besides; no result depends on it."""
+
+    kind: Literal["none", "trackio", "wandb", "mlflow"] = Field(
+        "none", description="Which tracker; its package is an extra of the same name."
+    )
+    project: str = Field("josh", min_length=1, description="The project that holds the runs; MLflow's experiment.")
+
+
 def _of_its_class(value: Any) -> Any:
     """Validate the settings of an environment by the class that its name finds."""
     if isinstance(value, EnvironmentSettings):
@@ -398,6 +419,7 @@ class Settings(Section):
     training: TrainingSettings = SftSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     automation: AutomationSettings = AutomationSettings()
+    tracking: TrackingSettings = TrackingSettings()
 
     @model_validator(mode="before")
     @classmethod

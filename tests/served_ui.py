@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
+import httpx2
 import pytest
 from rich.console import Console
 from tiny_loop import play_with, tiny_profile
@@ -54,7 +54,7 @@ class Ui:
 
     def ask(self, query: str, **variables: Any) -> Any:
         body = {"query": query, "variables": variables}
-        answer = httpx.post(f"{self.url}/graphql", json=body, timeout=60).json()
+        answer = httpx2.post(f"{self.url}/graphql", json=body, timeout=60).json()
         assert "errors" not in answer, answer
         return answer["data"]
 
@@ -64,7 +64,7 @@ class Ui:
             try:
                 if self.ask(READY)["repositoriesOrError"].get("nodes"):
                     return
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 pass
             time.sleep(0.5)
         raise AssertionError("The UI did not come up.")

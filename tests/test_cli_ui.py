@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from served_ui import CHAIN, LAUNCH, Ui, alive, descendants, served
 
@@ -25,7 +25,7 @@ def ui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ui]:
 def test_the_address_is_told_once_it_answers_and_nothing_else_before(ui: Ui, tmp_path: Path) -> None:
     log = tmp_path / "ui.log"
     ui.wait_until(lambda: ui.url in log.read_text() or None, "the address")
-    assert httpx.get(ui.url).is_success
+    assert httpx2.get(ui.url).is_success
     assert log.read_text().splitlines() == [f"Starting Dagster on {ui.home.root}", f"Open {ui.url}  (Ctrl-C stops it)"]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import torch
 from finished_home import copied, finished_home, step_of
@@ -108,9 +108,9 @@ def serving(folder: Path) -> Iterator[str]:
         while True:
             assert server.poll() is None, log.read_text()[-3000:]
             try:
-                httpx.get(f"{url}/models").raise_for_status()
+                httpx2.get(f"{url}/models").raise_for_status()
                 break
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 time.sleep(1)
         yield url
     finally:
@@ -155,7 +155,7 @@ def test_a_vllm_server_of_the_exported_model_answers_as_the_pipelines_own_conver
         def sampled(one: Answered) -> list[int]:
             messages = [template_message(message, structured=False) for message in one.messages]
             body = {"model": "josh", "messages": messages, "temperature": 0, "max_tokens": LONGEST}
-            answer = httpx.post(f"{url}/chat/completions", json=body | {"return_token_ids": True}, timeout=120)
+            answer = httpx2.post(f"{url}/chat/completions", json=body | {"return_token_ids": True}, timeout=120)
             made = answer.raise_for_status().json()
             assert made["prompt_token_ids"] == renderer.prompt_ids(one.messages, ())
             return list(made["choices"][0]["token_ids"])

@@ -26,7 +26,7 @@ def leaves(kind: ConfigType, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def settings_paths(values: dict[str, Any], path: str = "") -> Iterator[str]:
     for name, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from settings_paths(value, f"{path}{name}.")
         else:
             yield f"{path}{name}"

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import yaml
 from browser import chromium, executable
@@ -60,8 +60,8 @@ def test_the_browser_shows_the_graph_materializes_a_partition_and_leads_to_figur
     ui.process.send_signal(signal.SIGTERM)
     assert ui.process.wait(START_SECONDS) == 0
     assert alive(started) == []
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(ui.url)
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(ui.url)
 
 
 def sees_the_graph(page: Page, ui: Ui) -> None:
@@ -118,7 +118,7 @@ def follows_the_link_to_a_tree(page: Page, ui: Ui) -> None:
     drawn = tree.locator(".drawing .node").evaluate_all("boxes => boxes.map(box => box.dataset.node)")
     assert set(drawn) == {turn["node_id"] for turn in turns} != set()
     tree.close()
-    missing = httpx.get(f"{ui.url}/josh/trees/none.html")
+    missing = httpx2.get(f"{ui.url}/josh/trees/none.html")
     assert missing.status_code == 404 and "No rollout begins with 'none'" in missing.text
 
 
@@ -129,9 +129,9 @@ def follows_the_link_to_a_row(page: Page, ui: Ui) -> None:
     entry.get_by_text("Show Markdown").click()
     link = page.locator("a[href^='/josh/rows/']").first
     expect(link).to_be_visible()
-    row = httpx.get(f"{ui.url}{link.get_attribute('href')}")
+    row = httpx2.get(f"{ui.url}{link.get_attribute('href')}")
     assert row.status_code == 200 and str(link.inner_text()) in row.text
-    report = httpx.get(f"{ui.url}/josh/report.html", timeout=60)
+    report = httpx2.get(f"{ui.url}/josh/report.html", timeout=60)
     assert report.status_code == 200 and 'aria-label="Search tree ' in report.text
 
 

@@ -38,7 +38,7 @@ def evaluate(options: argparse.Namespace) -> int:
         found = benchmark(step, options.policy, selection, kind, options.trials, options.number)
     goals = goal_kind(found.kind, environment)
     if options.json:
-        print(json.dumps(record(found, goals)))
+        print(json.dumps(record(found, goals) | step.noted))
     else:
         Console().print(table(found, goals))
     return 0

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from josh_pipeline.core.command import HOME, argument
+from josh_pipeline.core.errors import UserError, quoted
 from josh_pipeline.core.faults import Place
 from josh_pipeline.environments.registry import BUILT_IN, DEFAULT
 from josh_pipeline.settings import Settings, profile_names
@@ -54,6 +57,13 @@ SETTINGS = (
     argument("--seed", type=int, metavar="S", help="seed of the run"),
     argument("--model", metavar="M", help="'smollm2' (bundled), or a Hugging Face causal LM"),
     argument("--endpoint", metavar="URL", help="an OpenAI-compatible server that has the model"),
+    argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SETTING=VALUE",
+        help="any setting of docs/settings.md, as YAML, e.g. user.max_turns=16; may be repeated",
+    ),
     HOME,
 )
 """Of commands that need the settings of a run: see ``settings_of``."""
@@ -67,6 +77,8 @@ PLACES: Mapping[str, Place] = {
     "endpoint": ("policy", "endpoint"),
 }
 """Option of ``SETTINGS`` to the setting that it gives."""
+LOCAL = (PLACES["corpus"], PLACES["model"])
+"""Settings that may be a path."""
 
 
 def quiet_libraries() -> None:
@@ -89,13 +101,39 @@ def settings_of(home: "Home", options: argparse.Namespace) -> Settings:
     """
     given: dict[str, Any] = {}
     givers: dict[Place, str] = {}
-    for name, place in PLACES.items():
-        value = getattr(options, name)
-        if value is None:
-            continue
-        givers[place] = f"--{name}"
-        section = given
-        for outer in place[:-1]:
-            section = section.setdefault(outer, {})
-        section[place[-1]] = from_here(value) if name in ("corpus", "model") else value
+    options_given = [
+        (f"--{name}", place, value) for name, place in PLACES.items() if (value := getattr(options, name)) is not None
+    ]
+    for giver, place, value in [*options_given, *map(assigned, options.set)]:
+        givers[place] = giver
+        values: Any = from_here(value) if place in LOCAL and isinstance(value, str) else value
+        for name in reversed(place):
+            values = {name: values}
+        given = together(given, values)
     return home.settings(options.profile or "", given, givers)
+
+
+def together(given: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """Join what was given in nested values: unlike ``settings.merged`` it drops nothing, in whatever order it came."""
+    joined = {
+        name: together(given[name], value)
+        for name, value in later.items()
+        if isinstance(value, dict) and isinstance(given.get(name), dict)
+    }
+    return given | later | joined
+
+
+def assigned(text: str) -> tuple[str, Place, Any]:
+    """Read ``SETTING=VALUE``; returns what faults call it, the setting's place and the value, which is YAML.
+
+    Raises:
+        UserError: it names no setting, or its value is no YAML.
+    """
+    name, equals, written = text.partition("=")
+    place = tuple(name.split("."))
+    if not (equals and all(place)):
+        raise UserError(f"--set takes a setting and its value, like --set user.max_turns=16, and not {quoted(text)}.")
+    try:
+        return f"--set {name}", place, yaml.safe_load(written)
+    except yaml.YAMLError:
+        raise UserError(f"--set {name} has a value that is not valid YAML, {quoted(written)}: quote it.") from None

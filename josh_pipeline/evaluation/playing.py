@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from josh_pipeline.core.content import content_id
 from josh_pipeline.core.environment import Environment, T
-from josh_pipeline.core.policy import Policy
+from josh_pipeline.core.policy import Policy, Sampling
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.core.user import User
 from josh_pipeline.dialogue.agents import agent_digest, make_agent
+from josh_pipeline.dialogue.users import SAMPLING as USER_SAMPLING
 from josh_pipeline.dialogue.users import WORDING, make_user
 from josh_pipeline.evaluation.benchmark import Episode, evaluate
 from josh_pipeline.policies.weights import Weights
@@ -20,6 +21,12 @@ from josh_pipeline.search.selection import EVALUATION_SEED
 from josh_pipeline.search.spending import Ledger, Meter, MeteredPolicy
 from josh_pipeline.search.tree import Tree
 from josh_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from josh_pipeline.policies.endpoint import EndpointPolicy
+
+CONVERSATION = ("max_messages", "max_tokens", "max_requests")
+"""Settings of the evaluation that shape a conversation."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,8 @@ class Table:
         owed: Mapping[str, int] | None = None,
     ) -> RolloutSummary:
         """Search goals, a tree each; see ``search.rollouts.rollouts``."""
-        settings = self.settings
+        settings, rules = self.settings, self.settings.search
+        await self._try_out(Sampling(rules.temperature, rules.max_tokens, rules.top_p, rules.top_k), progress)
         return await rollouts(
             goals,
             lambda goal: self.environment.world(goal, searching=True),
@@ -69,6 +77,7 @@ class Table:
     ) -> list[Episode]:
         """Hold greedy conversations, each of a goal and a trial; see ``evaluation.benchmark.evaluate``."""
         settings = self.settings
+        await self._try_out(Sampling(temperature=0.0, max_tokens=settings.evaluation.max_tokens), progress)
         return await evaluate(
             conversations,
             self.environment.world,
@@ -85,6 +94,30 @@ class Table:
             task=task,
             finished=finished,
         )
+
+    @property
+    def unmet(self) -> dict[str, str]:
+        """What of the settings an endpoint was found not to do: whose it is, and a sentence."""
+        return {f"{whose} endpoint": endpoint.unmet for whose, endpoint in self._endpoints.items() if endpoint.unmet}
+
+    @property
+    def _endpoints(self) -> "dict[str, EndpointPolicy]":
+        # Imported where it is used: the HTTP client takes a while, and the audit imports this module.
+        from josh_pipeline.policies.endpoint import EndpointPolicy
+
+        models = {"agent's": self.policy, "user's": self.user_model}
+        return {whose: model for whose, model in models.items() if isinstance(model, EndpointPolicy)}
+
+    async def _try_out(self, agents: Sampling, progress: Progress) -> None:
+        """Ask endpoints a word or two as they will be asked, and say what of the settings they do not do.
+
+        Raises:
+            UserError: one does not answer.
+        """
+        for whose, endpoint in self._endpoints.items():
+            await endpoint.try_out(agents if whose == "agent's" else USER_SAMPLING)
+        for sentence in self.unmet.values():
+            progress.note(sentence)
 
     def user(self, goal: T, seed: int, meter: Meter) -> User:
         """Return the user of a goal; its model, where it has one, counts on the meter."""
@@ -125,11 +158,12 @@ async def open_user_model(settings: Settings) -> AsyncIterator[Policy | None]:
     if settings.user.kind not in ("goal", "guide"):
         yield None
         return
-    assert settings.user.endpoint is not None and settings.user.model is not None
-    # Imported where it is used: httpx takes a while, and the audit imports this module.
+    user, in_flight = settings.user, settings.search.in_flight
+    assert user.endpoint is not None and user.model is not None
+    # Imported where it is used: httpx2 takes a while, and the audit imports this module.
     from josh_pipeline.policies.endpoint import open_endpoint
 
-    async with open_endpoint(settings.user.endpoint, settings.user.model, settings.search.in_flight) as model:
+    async with open_endpoint(user.endpoint, user.model, in_flight, user.extra_body) as model:
         yield model
 
 
@@ -165,13 +199,15 @@ def playing_digest(settings: Settings, environment: Environment[Any], rules: Map
         rules: the settings of the search or the evaluation that shape one conversation.
     """
     policy = settings.policy
+    extra = {"policy": policy.extra_body, "user": settings.user.extra_body}
+    # Versions of what an endpoint is sent: once a text format's results as the user's, and never a top_k.
+    sent = ["results as a tool's", *(["top_k"] if rules.get("top_k") else [])] if policy.endpoint else []
     return content_id(
         "playing",
         environment.digest,
         environment.rules_digest,
         agent_digest(policy.agent, policy.results),
-        # An earlier version sent a text format's results to every endpoint as the user's.
-        [policy.max_model_tokens, policy.quantization, *(["results as a tool's"] if policy.endpoint else [])],
+        [policy.max_model_tokens, policy.quantization, *sent, *([extra] if any(extra.values()) else [])],
         user_name(settings, environment),
         settings.user.max_turns,
         dict(rules),
@@ -192,5 +228,5 @@ def evaluation_digest(settings: Settings, environment: Environment[Any]) -> str:
 
     How many are held does not matter to it.
     """
-    rules = settings.evaluation.model_dump(include={"max_messages", "max_tokens", "max_requests"})
+    rules = settings.evaluation.model_dump(include=set(CONVERSATION))
     return playing_digest(settings, environment, rules)

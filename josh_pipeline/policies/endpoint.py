@@ -4,18 +4,19 @@ import asyncio
 import json
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import httpx
+import httpx2
 
 from josh_pipeline.core.content import content_id, json_object, storable_text, written_call
 from josh_pipeline.core.errors import RolloutError, UserError, failing_as
-from josh_pipeline.core.messages import Role, ToolCall
-from josh_pipeline.core.policy import Completion, Request
+from josh_pipeline.core.messages import Message, Role, ToolCall
+from josh_pipeline.core.policy import Completion, Request, Sampling
+from josh_pipeline.policies.refusals import RESULTS, Refusals, blamed, parameters, unmet
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 ATTEMPTS = 6
@@ -38,6 +39,7 @@ class EndpointPolicy:
         model: the model's name at the endpoint.
         in_flight: connections at most.
         first_delay: seconds before the first retry; later ones double, with jitter.
+        extra_body: what every request holds besides; it goes before what the pipeline asks for.
         request_seconds: timeout of one attempt.
 
     Raises:
@@ -50,6 +52,7 @@ class EndpointPolicy:
         model: str,
         in_flight: int,
         *,
+        extra_body: Mapping[str, Any] | None = None,
         first_delay: float = FIRST_DELAY,
         request_seconds: float = REQUEST_SECONDS,
     ) -> None:
@@ -59,13 +62,14 @@ class EndpointPolicy:
         self._request_seconds = request_seconds
         # Waiting for one of our own connections is no fault of the server: the clock starts after it.
         self._places = asyncio.Semaphore(in_flight)
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(request_seconds, connect=10.0, pool=None),
-            limits=httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight),
+        self._client = httpx2.AsyncClient(
+            timeout=httpx2.Timeout(request_seconds, connect=10.0, pool=None),
+            limits=httpx2.Limits(max_connections=in_flight, max_keepalive_connections=in_flight),
             headers=_authorization(),
         )
         self._jitter = random.Random()
-        self._results_as: Role = "tool"
+        self._extra_body = dict(extra_body or {})
+        self._refusals: Refusals = frozenset()
 
     @property
     def digest(self) -> str:
@@ -81,43 +85,62 @@ class EndpointPolicy:
         try:
             async with asyncio.timeout(self._request_seconds):
                 response = await self._client.get(f"{self._url}/models")
-        except (httpx.HTTPError, TimeoutError) as fault:
+        except (httpx2.HTTPError, TimeoutError) as fault:
             reason = ": ".join(filter(None, (type(fault).__name__, str(fault))))
             raise UserError(f"Nothing answers at {self._url} ({reason}): start the server, or mend the URL.") from None
         if response.status_code in {401, 403}:
             raise UserError(f"{self._url} refuses the key: set {KEY_VARIABLE} in the environment.")
 
+    async def try_out(self, sampling: Sampling) -> None:
+        """Ask for a word or two once, sampled as work that starts now will be: to know what the server refuses.
+
+        Raises:
+            UserError: it does not answer whatever is left out.
+        """
+        try:
+            await self.complete(Request((Message("user", "Say OK."),), (), sampling, seed=0))
+        except RolloutError as fault:
+            raise UserError(f"{self._model!r} at {self._url} does not answer: {fault.message}") from None
+
+    @property
+    def unmet(self) -> str:
+        """One sentence on what the server has refused of the settings; empty where that is nothing."""
+        lost = unmet(self._refusals)
+        return lost and f"{self._model!r} at {self._url} does not take {lost}."
+
     async def complete(self, request: Request) -> Completion:
         """Draw one completion; see ``Policy.complete``.
 
-        Text formats make no API calls, and their results are messages of a tool all the same: the chat
-        template that a model was trained through renders them so. A server that refuses a result without a
-        call is sent them as the user's from then on.
+        What the server refuses is left out from then on, where the request is answered without it: parameters,
+        and the results of text formats in the role ``tool``. Those make no API calls, and their results are
+        messages of a tool all the same: the chat template that a model was trained through renders them so. A
+        server that refuses a result without a call is sent them as the user's.
         """
         # Requests are encoded and answers decoded by libraries that raise more than HTTP errors.
         with failing_as("endpoint", "Asking the endpoint"):
-            try:
-                return await self._ask(self._body(request, self._results_as))
-            except _RefusedError:
-                orphans = not request.tools and any(message.role == "tool" for message in request.messages)
-                if not orphans or self._results_as == "user":
-                    raise
-            completion = await self._ask(self._body(request, "user"))
-            self._results_as = "user"
-            return completion
+            refusals, first = self._refusals, None
+            while True:
+                sent = parameters(request.sampling, request.seed, refusals)
+                try:
+                    completion = await self._ask(self._body(request, sent, "user" if RESULTS in refusals else "tool"))
+                except _RefusedError as fault:
+                    first = first or fault
+                    cause = blamed(fault.answer, {name: sent[name] for name in sent.keys() - self._extra_body.keys()})
+                    orphans = not request.tools and any(message.role == "tool" for message in request.messages)
+                    if cause is None and orphans and RESULTS not in refusals:
+                        cause = RESULTS
+                    if cause is None:
+                        raise first from None
+                    refusals |= {cause}
+                else:
+                    self._refusals |= refusals
+                    return completion
 
-    def _body(self, request: Request, results_as: Role) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self._model,
-            "messages": _chat_messages(request, results_as),
-            "max_tokens": request.sampling.max_tokens,
-            "temperature": request.sampling.temperature,
-            "top_p": request.sampling.top_p,
-            "seed": request.seed,
-        }
+    def _body(self, request: Request, sent: Mapping[str, Any], results_as: Role) -> dict[str, Any]:
+        body: dict[str, Any] = {"model": self._model, "messages": _chat_messages(request, results_as), **sent}
         if request.tools:
             body["tools"] = list(request.tools)
-        return body
+        return body | self._extra_body
 
     async def _ask(self, body: dict[str, Any]) -> Completion:
         delay = self._first_delay
@@ -125,9 +148,9 @@ class EndpointPolicy:
             wait = min(delay, LONGEST_DELAY) * self._jitter.uniform(0.5, 1.5)
             try:
                 response = await self._post(body)
-            except (httpx.TimeoutException, TimeoutError):
+            except (httpx2.TimeoutException, TimeoutError):
                 failure = RolloutError("timeout", f"No answer in time after {attempt} attempts.")
-            except httpx.HTTPError as fault:
+            except httpx2.HTTPError as fault:
                 failure = RolloutError("endpoint", f"{type(fault).__name__} after {attempt} attempts.")
             else:
                 if response.status_code == 200:
@@ -145,7 +168,7 @@ class EndpointPolicy:
                 delay *= 2
         raise failure
 
-    async def _post(self, body: dict[str, Any]) -> httpx.Response:
+    async def _post(self, body: dict[str, Any]) -> httpx2.Response:
         # The client's own timeout is of one read: a server that drips would hold its place for ever.
         async with self._places, asyncio.timeout(self._request_seconds):
             return await self._client.post(f"{self._url}/chat/completions", json=body)
@@ -156,13 +179,15 @@ class EndpointPolicy:
 
 
 @asynccontextmanager
-async def open_endpoint(base_url: str, model: str, in_flight: int) -> AsyncIterator[EndpointPolicy]:
+async def open_endpoint(
+    base_url: str, model: str, in_flight: int, extra_body: Mapping[str, Any] | None = None
+) -> AsyncIterator[EndpointPolicy]:
     """Yield an endpoint that answers, and close it at the end; see ``EndpointPolicy``.
 
     Raises:
         UserError: it cannot be used, or does not answer.
     """
-    endpoint = EndpointPolicy(base_url, model, in_flight)
+    endpoint = EndpointPolicy(base_url, model, in_flight, extra_body=extra_body)
     try:
         await endpoint.check()
         yield endpoint
@@ -184,7 +209,7 @@ def _authorization() -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def _retry_after(response: httpx.Response) -> float:
+def _retry_after(response: httpx2.Response) -> float:
     """Seconds that the server asks us to wait, which it gives as a number or as a date; 0 if it does not."""
     text = response.headers.get("retry-after", "0")
     try:
@@ -198,16 +223,22 @@ def _retry_after(response: httpx.Response) -> float:
 
 
 class _RefusedError(RolloutError):
-    """The server does not take what was sent."""
+    """The server does not take what was sent; ``answer`` is the body in which it says so."""
+
+    def __init__(self, message: str, answer: str) -> None:
+        super().__init__("endpoint", message)
+        self.answer = answer
 
 
-def _refusal(response: httpx.Response) -> RolloutError:
+def _refusal(response: httpx2.Response) -> RolloutError:
     text = storable_text(" ".join(response.text.split())[:300])
     if "context" in text and ("length" in text or "maximum" in text):
         return RolloutError("context_length", text)
     hint = " (is the URL right, up to its /v1, and the model's name?)" if response.status_code in (404, 405) else ""
-    fault = _RefusedError if response.status_code in MALFORMED_STATUS else RolloutError
-    return fault("endpoint", f"HTTP {response.status_code}: {text}{hint}")
+    message = f"HTTP {response.status_code}: {text}{hint}"
+    if response.status_code in MALFORMED_STATUS:
+        return _RefusedError(message, response.text)
+    return RolloutError("endpoint", message)
 
 
 def _chat_messages(request: Request, results_as: Role) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ async def open_policy(
         UserError: the engine cannot start, or the endpoint does not answer.
     """
     if settings.endpoint is not None:
-        async with open_endpoint(settings.endpoint, settings.model, in_flight) as endpoint:
+        async with open_endpoint(settings.endpoint, settings.model, in_flight, settings.extra_body) as endpoint:
             yield endpoint
         return
     if weights is None:

@@ -1,9 +1,11 @@
 """Scores, changes between policies, drifts and decisions out of the store."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from josh_pipeline.evaluation.gate import NOT_THE_POLICY
+from josh_pipeline.evaluation.playing import CONVERSATION
 from josh_pipeline.evaluation.statistics import paired_bootstrap
 from josh_pipeline.evaluation.summary import score_from
 from josh_pipeline.report.data import Decision, Metric, PolicyChange, PolicyDrift, PolicyScore
@@ -16,6 +18,8 @@ from josh_pipeline.store.warehouse import Warehouse
 
 Outcomes = dict[tuple[str, int], tuple[float, bool]]
 """(goal id, trial) to (reward, success)."""
+RULES = {"evaluation": CONVERSATION, "user": ("kind", "model", "max_turns"), "policy": ("agent", "results")}
+"""Settings that shape a conversation, by section."""
 METRICS: tuple[Metric, ...] = ("reward", "success")
 """In the order of an outcome's values."""
 
@@ -51,6 +55,11 @@ def line_scores(warehouse: Warehouse, line: Line) -> list[PolicyScore]:
         attempt, role = made[found["policy_digest"]], found["selection"]
         if found["goal_kind"] in played and role in ("test", "val"):
             role = f"{role} ({_share_played(warehouse, attempt.policy, found)})"
+        rules = (
+            _rules(warehouse, "benchmark", found["scope"], found["generation"]),
+            _rules(warehouse, "evaluation", attempt.policy.iteration, attempt.evaluation),
+        )
+        role = ", ".join([role, *(f"{name} {shown}" for name, shown in rules[0].items() if rules[1][name] != shown)])
         scores.append(_score(warehouse, line, attempt, promoted, found, role))
     return sorted(
         scores,
@@ -67,6 +76,16 @@ def _share_played(warehouse: Warehouse, row: PolicyRow, found: Mapping[str, Any]
         [row.goals_scope, found["goal_kind"], found["selection"]],
     )[0]["n"]
     return "all" if (found["corpus"], found["n"]) == (row.corpus, every) else f"first {found['n']}"
+
+
+def _rules(warehouse: Warehouse, stage: str, scope: str, generation: int) -> dict[str, Any]:
+    """Return the settings that shaped the conversations of a generation: scores under others do not compare."""
+    record = warehouse.rows(
+        "SELECT settings FROM runs JOIN generations USING (run_id) WHERE stage = ? AND scope = ? AND generation = ?",
+        [stage, scope, generation],
+    )[0]["settings"]
+    values = json.loads(record)
+    return {f"{section}.{name}": values[section].get(name) for section, names in RULES.items() for name in names}
 
 
 def _score(

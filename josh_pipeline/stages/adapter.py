@@ -11,6 +11,7 @@ from josh_pipeline.stages.cold_start import curve_records, settle
 from josh_pipeline.stages.policy import PolicyRow, adapter_of, iterating_policy
 from josh_pipeline.stages.preferences import no_rows_advice, require_sound, training_rows
 from josh_pipeline.stages.stage import Made, Stage, Step, facts_of
+from josh_pipeline.stages.tracking import FACT, tracked_run
 from josh_pipeline.stages.unused import unused_facts
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def train_adapter(step: Step, iteration: str) -> Made:
         derived_seed("training", step.settings.seed, iteration, policy.attempt),
         step.progress,
         step.settings.policy.quantization,
+        tracked_run(step, iteration, step.run_id),
     )
     left_out = len(rows) - result.rows
     if left_out:
@@ -80,6 +82,7 @@ def train_adapter(step: Step, iteration: str) -> Made:
         rows=1,
         facts=facts_of(row, "policy_digest", "adapter_digest", "method", "rows", "tokens")
         | {"went on from": parent or "the base", "rows left out": left_out, "seconds": round(result.seconds)}
+        | ({FACT: result.link} if result.link else {})
         | unused_facts(step.warehouse, iteration),
     )
 

@@ -17,6 +17,7 @@ from josh_pipeline.search.selection import demonstration_goals
 from josh_pipeline.stages.environment import stored_environment, stored_tasks
 from josh_pipeline.stages.runnable import require_runnable
 from josh_pipeline.stages.stage import Made, Stage, Step, base_scope, corpus_scope, facts_of, goals_scope
+from josh_pipeline.stages.tracking import FACT, tracked_run
 
 if TYPE_CHECKING:
     from josh_pipeline.training.job import TrainingResult
@@ -45,7 +46,14 @@ def make_base(step: Step, scope: str) -> Made:
         published = step.home.absolute(row["foundation_path"])
         seed = derived_seed("cold_start", settings.seed)
         result = train_cold_start(
-            demonstrations, published, step.home.training, settings.cold_start, seed, step.progress, settings.training
+            demonstrations,
+            published,
+            step.home.training,
+            settings.cold_start,
+            seed,
+            step.progress,
+            settings.training,
+            tracked_run(step, "cold-start", step.run_id),
         )
         adapter = settle(result.adapter, step.home.adapters / result.digest, result.adapter.parent)
         digest = content_id("base", row["foundation_digest"], result.digest)
@@ -88,7 +96,8 @@ def make_base(step: Step, scope: str) -> Made:
             "demonstrations with full reward": sum(reward == 1.0 for reward in rewards),
             "mean reward of the demonstrations": round(sum(rewards) / len(rewards), 3) if rewards else 0.0,
             "seconds": round(row["seconds"]),
-        },
+        }
+        | ({FACT: result.link} if result and result.link else {}),
     )
 
 

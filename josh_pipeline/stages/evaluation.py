@@ -18,6 +18,7 @@ from josh_pipeline.stages.goals import evaluated_goals
 from josh_pipeline.stages.playing import environment_of, played_episodes, usage_facts
 from josh_pipeline.stages.policy import PolicyRow, candidate_of, policy_of
 from josh_pipeline.stages.stage import Check, Made, Stage, Step, Verdict
+from josh_pipeline.stages.tracking import track_scores
 from josh_pipeline.store.layout import Members
 from josh_pipeline.store.warehouse import Generation, Warehouse
 
@@ -84,6 +85,13 @@ def evaluate_candidate(step: Step, iteration: str) -> Made:
     generation = step.warehouse.publish("evaluation", iteration, step.run_id, tables, inputs)
     gate = stored_gate(step.warehouse, generation) if comparisons else None
     after = scores["after", "test"]
+    tracked = {
+        f"eval/{role}/{name}": value
+        for (side, role), one in scores.items()
+        if side == "after"
+        for name, value in (("reward", one.reward), ("success", one.success))
+    } | ({} if drift["drift"] is None else {"eval/drift": drift["drift"]})
+    link = track_scores(step, iteration, not policy.is_baseline, tracked)
     return Made(
         generation,
         version=step.warehouse.content_of(generation),
@@ -95,6 +103,7 @@ def evaluate_candidate(step: Step, iteration: str) -> Made:
             "agent turns a conversation": round(after.turns, 2),
             **usage_facts(after.usage),
             "failed conversations": sum(row["failures"] for row in tables["evaluations"] if row["side"] == "after"),
+            **link,
         },
         tables={
             "scores": [

@@ -184,6 +184,7 @@ async def _play(
             finished=writer.add,
             retries={(goal.goal_id, trial): retry for goal, trial, retry in owed},
         )
+        step.noted.update(table.unmet)
 
 
 def stored_episodes(warehouse: Warehouse, ids: Sequence[str]) -> list[Episode]:

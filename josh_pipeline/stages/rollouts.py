@@ -86,7 +86,9 @@ async def _search(
         step.warehouse.append({"trees": records, "nodes": nodes}, key="rollout_id")
 
     async with open_table(step.settings, environment, weights(step.home, policy), policy.policy_digest) as table:
-        return await table.search(goals, seed, policy.attempt, write, step.progress, ledger, owed)
+        summary = await table.search(goals, seed, policy.attempt, write, step.progress, ledger, owed)
+        step.noted.update(table.unmet)
+        return summary
 
 
 def _budget(step: Step, plays: Plays) -> Budget:

@@ -11,12 +11,17 @@ from josh_pipeline.training.methods import Method, method_class, without_trainer
 
 
 def require_runnable(settings: Settings) -> None:
-    """Refuse settings of the loop that would fail hours later. An endpoint asks nothing of this machine.
+    """Refuse settings of the loop that would fail hours later. An endpoint asks for no model of this machine.
 
     Raises:
-        UserError: the model's folder, vLLM, bitsandbytes, a GPU or a trainer is missing.
+        UserError: the model's folder, vLLM, bitsandbytes, a GPU, a trainer or a tracker is missing.
     """
-    policy, training = settings.policy, settings.training
+    policy, training, tracker = settings.policy, settings.training, settings.tracking.kind
+    if tracker != "none" and importlib.util.find_spec(tracker) is None:
+        raise UserError(
+            f"tracking.kind {tracker} needs the package {tracker}, which is not installed: "
+            f"run pip install {tracker} in this environment, or set tracking.kind to none."
+        )
     if policy.endpoint is not None:
         return
     require(policy.quantization)

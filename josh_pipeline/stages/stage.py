@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -31,6 +31,7 @@ class Step:
 
     Attributes:
         run_id: names the run in the store; Dagster's where Dagster runs the step.
+        noted: facts that came up on the way; they are told with what the step made.
     """
 
     home: Home
@@ -38,6 +39,7 @@ class Step:
     settings: Settings
     run_id: str
     progress: Progress
+    noted: dict[str, Any] = field(default_factory=dict)
 
     def asset(self, stage: str) -> str:
         """What Dagster calls a stage."""
@@ -259,9 +261,13 @@ class Stage(StageLayout):
             UserError: no iteration is called so, or the stage cannot be made.
         """
         if self.scope_of is not None:
-            return self.make(step, self.scope_of(step.settings))
+            return self._made(step, self.scope_of(step.settings))
         assert iteration is not None, f"{self.name} belongs to an iteration"
         if not iteration.isdecimal() or iteration_key(int(iteration)) != iteration:
             raise UserError(f"{iteration!r} names no iteration: iterations are numbers of three digits, like 002.")
         with step.alone_in(iteration):
-            return self.make(step, iteration)
+            return self._made(step, iteration)
+
+    def _made(self, step: Step, scope: str) -> Made:
+        made = self.make(step, scope)
+        return replace(made, facts={**made.facts, **step.noted})

@@ -2,8 +2,10 @@
 
 import json
 import math
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from josh_pipeline.core.progress import Progress
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.models import model_digest
 from josh_pipeline.training.job import TrainingJob, TrainingResult
+from josh_pipeline.training.tracking import TrackedRun, Tracker, told_by_environment, tracker_of
 from josh_pipeline.training.trainers import batched_rows, packed_trainer, plain_trainer, write_adapter
 
 
@@ -39,7 +42,10 @@ def fit(job: TrainingJob, work: Path, progress: Progress) -> TrainingResult:
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Report(progress, job.task))
         checkpoint = last_checkpoint(checkpoints)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with _tracking(job.tracked) as described:
+            if described:
+                trainer.add_callback(described)
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError:
         raise UserError(
             "The GPU's memory does not hold this training: lower training.batch_size, "
@@ -64,6 +70,7 @@ def fit(job: TrainingJob, work: Path, progress: Progress) -> TrainingResult:
         seconds=time.monotonic() - began,
         rows_per_second=rows.rows * job.settings.epochs * done / (time.monotonic() - steps_began),
         record=job.settings.model_dump(mode="json"),
+        link=described.link if described else None,
     )
 
 
@@ -88,6 +95,35 @@ def _is_json(path: Path) -> bool:
     except ValueError:
         return False
     return True
+
+
+@contextmanager
+def _tracking(run: TrackedRun | None) -> "Iterator[_Described | None]":
+    """Let transformers' callback find a tracker's run, and yield what describes the run once that has opened it."""
+    if run is None:
+        yield None
+        return
+    tracker = tracker_of(run)
+    with told_by_environment(tracker.environment()), redirect_stdout(sys.stderr):
+        try:
+            yield _Described(tracker)
+        finally:
+            # The callback of W&B leaves the run open, and then the evaluation could not join it.
+            tracker.close()
+
+
+class _Described(TrainerCallback):
+    """Says in a tracker's run what it is of, and keeps its link."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+        self.link: str | None = None
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # The tracker's own callback was added first, and has opened the run.
+        if state.is_world_process_zero:
+            self._tracker.describe()
+            self.link = self._tracker.link()
 
 
 class _Report(TrainerCallback):

@@ -12,6 +12,7 @@ from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.models import model_digest
 from josh_pipeline.policies.weights import Quantization
 from josh_pipeline.settings import AnyTrainingSettings, ReferenceSettings
+from josh_pipeline.training.tracking import TrackedRun
 
 DEALING = 4
 """Version of how rows become tokens and batches: a checkpoint of another one is not gone on from."""
@@ -19,7 +20,7 @@ DEALING = 4
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """Everything that an adapter depends on.
+    """Everything that an adapter depends on, and where its making is told.
 
     Attributes:
         task: its name in the progress.
@@ -27,6 +28,7 @@ class TrainingJob:
         base: model folder of the base.
         adapter: the previous policy's adapter; None where that is the base itself.
         quantization: of the frozen weights while training.
+        tracked: where the curve is logged besides; no adapter depends on it.
     """
 
     task: str
@@ -36,6 +38,7 @@ class TrainingJob:
     settings: AnyTrainingSettings
     seed: int
     quantization: Quantization
+    tracked: TrackedRun | None = None
 
     @property
     def start(self) -> Path | None:
@@ -85,6 +88,7 @@ class TrainingResult:
         seconds: wall time, loading included.
         rows_per_second: rows over the time of the steps and the reference's scores.
         record: the resolved settings of the run.
+        link: of the tracker's run; None without a tracker.
     """
 
     adapter: Path
@@ -96,6 +100,7 @@ class TrainingResult:
     seconds: float
     rows_per_second: float
     record: dict[str, Any] = field(default_factory=dict)
+    link: str | None = None
 
 
 JOBS = TypeAdapter(TrainingJob)

@@ -13,6 +13,7 @@ from josh_pipeline.settings import ColdStartSettings, SftSettings, TrainingBase
 from josh_pipeline.training.fit import fit
 from josh_pipeline.training.job import TrainingJob, TrainingResult
 from josh_pipeline.training.processes import train_in_processes
+from josh_pipeline.training.tracking import TrackedRun
 
 
 def train_cold_start(
@@ -23,6 +24,7 @@ def train_cold_start(
     seed: int,
     progress: Progress,
     training: TrainingBase,
+    tracked: TrackedRun | None = None,
 ) -> TrainingResult:
     """Teach the foundation the agent's format by SFT on scripted conversations.
 
@@ -30,6 +32,7 @@ def train_cold_start(
         foundation: model folder.
         out: as for ``train``.
         training: says with how many processes and threads, and how long a conversation may be.
+        tracked: where the curve is logged besides.
 
     Raises:
         UserError: a conversation is too long for ``training.max_tokens``.
@@ -44,7 +47,7 @@ def train_cold_start(
         max_tokens=training.max_tokens,
     )
     rows = tuple(_demonstrated(one, number) for number, one in enumerate(demonstrations))
-    job = TrainingJob("cold start", rows, foundation, None, sft, seed, "none")
+    job = TrainingJob("cold start", rows, foundation, None, sft, seed, "none", tracked)
     return _trained(job, out, progress)
 
 
@@ -67,6 +70,7 @@ def train(
     seed: int,
     progress: Progress,
     quantization: Quantization,
+    tracked: TrackedRun | None = None,
 ) -> TrainingResult:
     """Train the next adapter; a training that was killed goes on from its last checkpoint.
 
@@ -78,13 +82,14 @@ def train(
             depends on, which holds its checkpoints and at the end its adapter; the caller takes the
             adapter and removes the folder.
         quantization: of the frozen weights while training.
+        tracked: where the curve is logged besides.
 
     Raises:
         UserError: rows are too long, or too few, or an adapter would be laid on weights that were all trained.
     """
     require_continuable(adapter, settings)
     task = f"{settings.method.rpartition(':')[2].upper()} training"
-    job = TrainingJob(task, tuple(rows), base, adapter, settings, seed, quantization)
+    job = TrainingJob(task, tuple(rows), base, adapter, settings, seed, quantization, tracked)
     return _trained(job, out, progress)
 
 

@@ -148,6 +148,8 @@ def shared_arguments(job: TrainingJob, out: Path) -> dict[str, Any]:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     cuda = torch.cuda.is_available()
+    run = job.tracked
+    tracked = {"report_to": run.kind, "run_name": run.name, "project": run.project} if run else {"report_to": "none"}
     return {
         "output_dir": str(out),
         "num_train_epochs": settings.epochs,
@@ -169,7 +171,7 @@ def shared_arguments(job: TrainingJob, out: Path) -> dict[str, Any]:
         "save_strategy": "steps",
         "save_steps": CHECKPOINT_SHARE,
         "save_total_limit": 1,
-        "report_to": "none",
+        **tracked,
         "disable_tqdm": True,
         "dataloader_pin_memory": cuda,
         "use_cpu": not cuda,

@@ -4,7 +4,7 @@ import fcntl
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 
 from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
@@ -14,7 +14,7 @@ from josh_pipeline.environments.toolwoz.settings import public_url
 ATTEMPTS = 5
 """Connections tried in one call; each goes on from the bytes that the last one left."""
 
-TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 
 
 class _CutOffError(Exception):
@@ -55,12 +55,12 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
     fault = ""
     for _ in range(ATTEMPTS):
         try:
-            with httpx.Client(timeout=TIMEOUT, follow_redirects=True) as client:
+            with httpx2.Client(timeout=TIMEOUT, follow_redirects=True) as client:
                 _fetch_once(client, url, part, progress)
             return
-        except (httpx.TransportError, _CutOffError) as cut:
+        except (httpx2.TransportError, _CutOffError) as cut:
             fault = str(cut) or type(cut).__name__
-        except (httpx.InvalidURL, httpx.TooManyRedirects) as wrong:
+        except (httpx2.InvalidURL, httpx2.TooManyRedirects) as wrong:
             raise UserError(f"{public_url(url)} cannot be fetched ({wrong}): check the URL.") from None
     raise UserError(
         f"{public_url(url)} could not be fetched in {ATTEMPTS} attempts ({fault.rstrip('.')}): "
@@ -68,7 +68,7 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
     )
 
 
-def _fetch_once(client: httpx.Client, url: str, part: Path, progress: Progress) -> None:
+def _fetch_once(client: httpx2.Client, url: str, part: Path, progress: Progress) -> None:
     version = part.with_name(part.name + ".version")
     have = part.stat().st_size if part.is_file() else 0
     known = version.read_text() if version.is_file() else ""
@@ -77,17 +77,17 @@ def _fetch_once(client: httpx.Client, url: str, part: Path, progress: Progress) 
         # If-Range: a file that changed since comes whole, instead of being glued to an old half
         headers |= {"Range": f"bytes={have}-", "If-Range": known}
     with client.stream("GET", url, headers=headers) as answer:
-        if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+        if answer.status_code == httpx2.codes.RANGE_NOT_SATISFIABLE:
             part.unlink()
             raise _CutOffError("the server no longer has the rest of the file")
         if answer.status_code >= 500:
             raise _CutOffError(f"status {answer.status_code}")
-        if answer.status_code not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
+        if answer.status_code not in (httpx2.codes.OK, httpx2.codes.PARTIAL_CONTENT):
             raise UserError(
                 f"{public_url(url)} answered with status {answer.status_code}: check the URL, "
                 "or give a folder or zip instead."
             )
-        resumed = answer.status_code == httpx.codes.PARTIAL_CONTENT
+        resumed = answer.status_code == httpx2.codes.PARTIAL_CONTENT
         start = have if resumed else 0
         if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             part.unlink()
@@ -109,7 +109,7 @@ def _fetch_once(client: httpx.Client, url: str, part: Path, progress: Progress) 
             raise _CutOffError(f"{done} of {total} bytes came")
 
 
-def _strong_version(answer: httpx.Response) -> str:
+def _strong_version(answer: httpx2.Response) -> str:
     """What names these very bytes in If-Range: a strong ETag, else the date of the last change."""
     etag: str = answer.headers.get("ETag", "")
     changed: str = answer.headers.get("Last-Modified", "")
