@@ -44,8 +44,8 @@ def standings(tree: Tree) -> Mapping[str, Standing]:
     groups: dict[int, list[tuple[Node, ...]]] = defaultdict(list)
     for node in tree.nodes:
         if node.round and (node.end in PLAYED or node.kept):
-            begin, *way = way_to(tree, node)
-            groups[begin.round].append(tuple(way))
+            way = way_to(tree, node)
+            groups[way[0].round].append(way[1:])
     found = {}
     for ways in groups.values():
         earned = [len(way[-1].earned) for way in ways]
