@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,8 +15,8 @@ from josh_pipeline.core.content import content_id, json_object, storable_text, w
 from josh_pipeline.core.errors import RolloutError, UserError, failing_as
 from josh_pipeline.core.messages import Role, ToolCall
 from josh_pipeline.core.policy import Completion, Request
+from josh_pipeline.core.redaction import KEY_VARIABLE, key_advice, key_for, redacted
 
-KEY_VARIABLE = "OPENAI_API_KEY"
 ATTEMPTS = 6
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
@@ -26,6 +25,7 @@ LONGEST_RETRY_AFTER = 300.0
 REQUEST_SECONDS = 120.0
 MOST_TOKENS = 2**31 - 1
 """No prompt is longer, and trees add the counts up in 64 bits."""
+CLOSED_STATUS = frozenset({401, 403})
 MALFORMED_STATUS = frozenset({400, 422})
 RETRIED_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
@@ -62,7 +62,7 @@ class EndpointPolicy:
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(request_seconds, connect=10.0, pool=None),
             limits=httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight),
-            headers=_authorization(),
+            headers=_authorization(base_url),
         )
         self._jitter = random.Random()
         self._results_as: Role = "tool"
@@ -80,12 +80,12 @@ class EndpointPolicy:
         """
         try:
             async with asyncio.timeout(self._request_seconds):
-                response = await self._client.get(f"{self._url}/models")
+                response = await self._client.get(self._place("models"))
         except (httpx.HTTPError, TimeoutError) as fault:
             reason = ": ".join(filter(None, (type(fault).__name__, str(fault))))
             raise UserError(f"Nothing answers at {self._url} ({reason}): start the server, or mend the URL.") from None
-        if response.status_code in {401, 403}:
-            raise UserError(f"{self._url} refuses the key: set {KEY_VARIABLE} in the environment.")
+        if response.status_code in CLOSED_STATUS:
+            raise UserError(f"{self._url} asks for a key: {key_advice(self._url)}.")
 
     async def complete(self, request: Request) -> Completion:
         """Draw one completion; see ``Policy.complete``.
@@ -139,7 +139,7 @@ class EndpointPolicy:
                     failure = RolloutError("endpoint", f"HTTP {response.status_code} after {attempt} attempts.")
                     wait = max(wait, min(_retry_after(response), LONGEST_RETRY_AFTER))
                 else:
-                    raise _refusal(response)
+                    raise self._refusal(response)
             if attempt < ATTEMPTS:
                 await asyncio.sleep(wait)
                 delay *= 2
@@ -148,7 +148,24 @@ class EndpointPolicy:
     async def _post(self, body: dict[str, Any]) -> httpx.Response:
         # The client's own timeout is of one read: a server that drips would hold its place for ever.
         async with self._places, asyncio.timeout(self._request_seconds):
-            return await self._client.post(f"{self._url}/chat/completions", json=body)
+            return await self._client.post(self._place("chat/completions"), json=body)
+
+    def _place(self, name: str) -> httpx.URL:
+        """Return the URL of one of the server's places, with the query of its base."""
+        base = httpx.URL(self._url)
+        return base.copy_with(path=f"{base.path.rstrip('/')}/{name}")
+
+    def _refusal(self, response: httpx.Response) -> RolloutError:
+        text = storable_text(" ".join(redacted(response.text).split())[:300])
+        if "context" in text and ("length" in text or "maximum" in text):
+            return RolloutError("context_length", text)
+        hint = ""
+        if response.status_code in CLOSED_STATUS:
+            hint = f" ({key_advice(self._url)})"
+        elif response.status_code in (404, 405):
+            hint = " (is the URL right, up to its /v1, and the model's name?)"
+        fault = _RefusedError if response.status_code in MALFORMED_STATUS else RolloutError
+        return fault("endpoint", f"HTTP {response.status_code}: {text}{hint}")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -170,13 +187,13 @@ async def open_endpoint(base_url: str, model: str, in_flight: int) -> AsyncItera
         await endpoint.close()
 
 
-def _authorization() -> dict[str, str]:
-    """Return the header that carries the key, if there is one.
+def _authorization(url: str) -> dict[str, str]:
+    """Return the header that carries the key, where there is one for the server.
 
     Raises:
         UserError: a header cannot hold it.
     """
-    key = os.environ.get(KEY_VARIABLE)
+    key = key_for(url)
     if not key:
         return {}
     if not (key.isascii() and key.isprintable()):
@@ -199,15 +216,6 @@ def _retry_after(response: httpx.Response) -> float:
 
 class _RefusedError(RolloutError):
     """The server does not take what was sent."""
-
-
-def _refusal(response: httpx.Response) -> RolloutError:
-    text = storable_text(" ".join(response.text.split())[:300])
-    if "context" in text and ("length" in text or "maximum" in text):
-        return RolloutError("context_length", text)
-    hint = " (is the URL right, up to its /v1, and the model's name?)" if response.status_code in (404, 405) else ""
-    fault = _RefusedError if response.status_code in MALFORMED_STATUS else RolloutError
-    return fault("endpoint", f"HTTP {response.status_code}: {text}{hint}")
 
 
 def _chat_messages(request: Request, results_as: Role) -> list[dict[str, Any]]:
