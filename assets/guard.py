@@ -1,4 +1,4 @@
-"""What the UI's server refuses: other sites' pages, other names for this machine, and on a network whoever has no token.
+"""What the UI's server refuses: other sites' pages, other names for this machine, on a network whoever has no token.
 
 Dagster's server asks nobody who they are, and runs a mutation whatever site or method it comes by: a page that
 somebody has open beside the UI could start runs, with the keys in this environment.
@@ -20,11 +20,7 @@ TOKEN = "JOSH_UI_TOKEN"
 HOSTS = "JOSH_UI_HOSTS"
 """Names, with their ports where they have one, by which a proxy with a login of its own is reached; commas between."""
 
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-}
+HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "same-origin"}
 POLICY = "frame-ancestors 'none'; base-uri 'none'; object-src 'none'; form-action 'self'"
 """Beside the policies of Dagster's page and of ours: a browser holds a page to all that it is sent."""
 REFUSED_WEBSOCKET = 1008

@@ -37,7 +37,10 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "a pickle beside the weights": lambda folder: (folder / "pytorch_model.bin").write_bytes(b"x"),
     "a text": lambda folder: (folder / "merges.txt").write_text("a b"),
     "code": lambda folder: (folder / "modeling.py").write_text("print()"),
-    "a file in a subfolder": lambda folder: ((folder / "a/b").mkdir(parents=True), (folder / "a/b/c.bin").write_text("")),
+    "a file in a subfolder": lambda folder: (
+        (folder / "a/b").mkdir(parents=True),
+        (folder / "a/b/c.bin").write_text(""),
+    ),
     "the name of a file": lambda folder: (folder / "config.json").rename(folder / "config2.json"),
     "a removed file": lambda folder: (folder / "generation_config.json").unlink(),
     "a hidden file": lambda folder: (folder / ".hidden").write_text("x"),
@@ -84,7 +87,7 @@ def test_a_model_with_code_of_its_own_is_refused_and_nobody_is_asked(
     (model / "config.json").write_text(json.dumps(config))
     (model / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Mine: pass\n")
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
-    with pytest.raises(UserError, match="code of its own, which is never run here|cannot be read"):
+    with pytest.raises(UserError, match=r"code of its own, which is never run here|cannot be read"):
         foundation(str(model), tmp_path)
     assert not (tmp_path / "ran").exists()
 

@@ -54,7 +54,7 @@ def test_a_key_goes_only_where_it_was_given_for(url: str, sent: bool, monkeypatc
     assert policy._client.headers.get("authorization") == (f"Bearer {KEY}" if sent else None)
 
 
-class Echo(Model):
+class Echo(Model, BaseHTTPRequestHandler):
     """Repeats the key that it was sent in every seventh answer, and gives a corpus to whoever has the password."""
 
     corpus = b""
@@ -101,7 +101,9 @@ def echo(tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
-def test_a_server_that_wants_a_key_is_told_with_what_to_set(echo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_server_that_wants_a_key_is_told_with_what_to_set(
+    echo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     Echo.closed = True
     asked = ["iterate", "--profile", str(tiny_profile(tmp_path)), "--endpoint", f"http://{echo}/v1", "--model", "m"]
     assert main([*asked, "--home", str(tmp_path / "home")]) == 1
@@ -135,6 +137,8 @@ def test_no_planted_secret_is_in_a_home_its_exports_or_what_is_printed(
             texts[str(path)] = str(pl.read_parquet(path).to_dicts())
         elif path.is_file() and path.suffix != ".zip":
             texts[str(path)] = path.read_bytes().decode(errors="replace")
+    open_to_others = [path for path in (home, *home.rglob("*")) if path.lstat().st_mode & 0o077]
+    assert open_to_others == [], "homes are 0700, files 0600"
     texts["printed"] = str(capfd.readouterr())
     assert any("event" in name or "runs" in name for name in texts), "Dagster's records are among them"
     assert [(name, secret) for name, text in texts.items() for secret in PLANTED if secret in text] == []
@@ -151,7 +155,9 @@ def test_a_url_is_shown_without_what_is_secret_in_it_and_known_whole_to_the_proc
     assert holds_secret_url(json.dumps([{"source": given}]))
 
 
-@pytest.mark.parametrize("secret", [f"http://me:{PASSWORD}@host/v1", f"http://host/v1?key={TOKEN}", f"http://host/v1#{KEY}"])
+@pytest.mark.parametrize(
+    "secret", [f"http://me:{PASSWORD}@host/v1", f"http://host/v1?key={TOKEN}", f"http://host/v1#{KEY}"]
+)
 @pytest.mark.parametrize("section", ["policy", "user"])
 def test_an_endpoint_with_a_secret_in_its_url_is_refused_and_not_repeated(secret: str, section: str):
     with pytest.raises(UserError, match="OPENAI_API_KEY in the environment, and JOSH_KEY_HOSTS") as fault:

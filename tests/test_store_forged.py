@@ -40,15 +40,17 @@ def refused(home: Home, capsys: pytest.CaptureFixture[str], *names: str) -> None
     "macro",
     [
         "sha256(x) AS 'ca978112ca1bbdca'",
-        '"left"(x, n) AS \'same\'',
+        "\"left\"(x, n) AS 'same'",
         "concat(a, b) AS 'same'",
-        '"||"(a, b) AS \'same\'',
+        "\"||\"(a, b) AS 'same'",
         "string_agg(a, b) AS 'same'",
         "duckdb_functions() AS TABLE SELECT 1 AS function_name, true AS internal WHERE false",
         "avg(x) AS 1.0",
     ],
 )
-def test_a_macro_with_the_name_of_a_function_is_named(macro: str, home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_macro_with_the_name_of_a_function_is_named(
+    macro: str, home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
     forge(home, f"CREATE MACRO {macro}", "UPDATE evaluations SET mean_reward = 1, success_rate = 1")
     refused(home, capsys, f"the function {macro.partition('(')[0].replace(chr(34), '')!r}")
 
@@ -101,7 +103,9 @@ def test_a_view_that_was_replaced_is_made_anew_before_anything_is_read(
     assert scores(home, capsys) == before
     assert main(["export", "--home", str(home.root), "--out", str(tmp_path / "out")]) == 0
     assert main(["report", "--home", str(home.root)]) == 0
-    exported = [json.dumps(pl.read_parquet(path).to_dicts(), default=str) for path in (tmp_path / "out").rglob("*.parquet")]
+    exported = [
+        json.dumps(pl.read_parquet(path).to_dicts(), default=str) for path in (tmp_path / "out").rglob("*.parquet")
+    ]
     pages = [path.read_text() for path in home.reports.iterdir()]
     assert len(exported) > 20 and pages and not any("planted-file-1" in one for one in (*exported, *pages))
 
@@ -124,7 +128,7 @@ def duckdb_comment(home: Home) -> str:
     ],
 )
 def test_nothing_in_a_store_reaches_another_file(sql: str, finished: Home) -> None:
-    with finished.warehouse().connection() as connection, pytest.raises(duckdb.Error, match="disabled|locked"):
+    with finished.warehouse().connection() as connection, pytest.raises(duckdb.Error, match=r"disabled|locked"):
         connection.execute(sql)
 
 

@@ -42,7 +42,9 @@ def key_advice(url: str) -> str:
     """Say what to do where a server asks for a key, or for another one."""
     if os.environ.get(KEY_VARIABLE) and not key_for(url):
         host = urlsplit(url).netloc
-        return f"it was sent none, for {KEY_VARIABLE} goes to {KEY_GIVER} alone: set {KEY_HOSTS}={host} to send it there"
+        return (
+            f"it was sent none, for {KEY_VARIABLE} goes to {KEY_GIVER} alone: set {KEY_HOSTS}={host} to send it there"
+        )
     return f"set {KEY_VARIABLE} in the environment"
 
 

@@ -187,7 +187,7 @@ def write_merged(base: Path, adapter: Path, folder: Path) -> None:
     model.save_pretrained(folder)
     for path in base.iterdir():
         if path.is_file() and not (folder / path.name).exists() and not is_weights(path):
-            shutil.copy2(path, folder / path.name)
+            shutil.copyfile(path, folder / path.name)
 
 
 def is_weights(path: Path) -> bool:

@@ -51,7 +51,7 @@ def _named_text(name: str, kind: str) -> str:
     elif kind.startswith("TIMESTAMP"):
         text = f'{SYSTEM}.epoch_us("{name}")::VARCHAR'
     elif kind.endswith("[]"):
-        text = f"{SYSTEM}.concat({SYSTEM}.array_to_string(\"{name}\", {SYSTEM}.chr(31)), '/', {SYSTEM}.len(\"{name}\"))"
+        text = f'{SYSTEM}.concat({SYSTEM}.array_to_string("{name}", {SYSTEM}.chr(31)), \'/\', {SYSTEM}.len("{name}"))'
     else:
         text = f'"{name}"::VARCHAR'
     return f"{SYSTEM}.concat('{name}=', {SYSTEM}.strlen({text}), ':', {text})"
