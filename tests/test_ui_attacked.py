@@ -86,6 +86,10 @@ def test_a_page_of_another_site_starts_no_run_reads_nothing_and_gets_no_key(
     }
     with served(tmp_path, monkeypatch) as ui, chromium() as browser:
         ui.wait_until_ready()
+        # What an evaluation needs is there: a run that is started asks the site's endpoint.
+        ready = params | {"selector": {**SELECTOR, "jobName": "prepare"}}
+        assert ui.wait_for(ui.ask(LAUNCH, p=ready)["launchRun"]["run"]["runId"]) == "SUCCESS"
+        Site.sent.clear()
         before = runs(ui)
         Site.page = PAGE.replace("ARGUMENTS", json.dumps([ui.url, LAUNCH, {"p": params}]))
         page = browser.new_page()

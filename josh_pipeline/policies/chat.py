@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from josh_pipeline.core.content import content_id, written_call
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.messages import Conversation, Message, ToolCall
-from josh_pipeline.policies.models import LOADING
+from josh_pipeline.policies.loading import LOADING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from josh_pipeline.core.content import ID_HEX_DIGITS, content_id, full_id
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.policies.models import LOADING_WEIGHTS, model_digest, refuse_pickles, require_files
+from josh_pipeline.policies.loading import LOADING_WEIGHTS, refuse_pickles
+from josh_pipeline.policies.models import model_digest, require_files
 
 # torch, transformers and peft are imported where they are used: they take seconds, and stages import this.
 

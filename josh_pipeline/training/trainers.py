@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.policies.chat import ChatRenderer
-from josh_pipeline.policies.models import LOADING_WEIGHTS
+from josh_pipeline.policies.loading import LOADING_WEIGHTS
 from josh_pipeline.policies.weights import Quantization, quantization_config
 from josh_pipeline.settings import LoraSettings, TrainingBase
 from josh_pipeline.training.batches import RowTokenizer, TokenExample, TokenRow, refuse_long
