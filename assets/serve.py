@@ -5,6 +5,7 @@
 search tree without naming a host, and what a page shows is read from the store when it is opened.
 """
 
+import json
 import subprocess
 import sys
 import warnings
@@ -22,14 +23,17 @@ from dagster_shared.ipc import open_ipc_subprocess
 from dagster_shared.record import copy
 from dagster_webserver.cli import main as webserver_main
 from dagster_webserver.webserver import DagsterWebserver
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from assets.guard import Guard
 from assets.pages import PAGES
 from josh_pipeline.audit.chain import audit_row
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.faults import suggestion
+from josh_pipeline.core.redaction import holds_secret_url
 from josh_pipeline.report.html import report_page
 from josh_pipeline.report.load import load_report
 from josh_pipeline.report.tree import load_drawn_tree
@@ -44,6 +48,22 @@ class Webserver(DagsterWebserver):  # type: ignore[type-arg]
     def build_routes(self) -> list[BaseRoute]:
         """Put our routes first: Dagster's last one takes every path."""
         return [*PAGE_ROUTES, *super().build_routes()]  # type: ignore[no-untyped-call]
+
+    def build_middleware(self) -> list[Middleware]:
+        """Put the guard before everything."""
+        return [Middleware(Guard), *super().build_middleware()]
+
+    async def execute_graphql_request(
+        self, request: Request, query: str, variables: dict[str, Any] | None, operation_name: str | None
+    ) -> JSONResponse:
+        """Refuse a URL with a secret in it: Dagster would store it with the run's config before we read it."""
+        if holds_secret_url(json.dumps([query, variables])):
+            said = (
+                "A URL in this holds a user, a password or a query, which would be stored: set OPENAI_API_KEY for an "
+                "endpoint, and for a corpus give the URL to josh iterate, or fetch it and give its folder or zip."
+            )
+            return JSONResponse({"data": None, "errors": [{"message": said}]}, status_code=400)
+        return await super().execute_graphql_request(request, query, variables, operation_name)
 
 
 def page(render: Callable[[Home, str], str]) -> Callable[[Request], Response]:

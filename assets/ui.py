@@ -12,6 +12,7 @@ from types import FrameType
 
 import httpx2
 
+from assets.guard import TOKEN, loopback, new_token
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.locks import alone
 from josh_pipeline.stages.registry import open_home
@@ -34,7 +35,21 @@ def command(options: argparse.Namespace) -> int:
         home.warehouse()
         workspace = prepare_instance(home)
         print(f"Starting Dagster on {home.root}", flush=True)
-        return serve(dagster_dev(options.host, options.port, workspace), f"http://{options.host}:{options.port}")
+        url = f"http://{options.host}:{options.port}"
+        return serve(dagster_dev(options.host, options.port, workspace), url, *admission(options.host))
+
+
+def admission(host: str) -> tuple[str, ...]:
+    """Return the token without which nobody is let in who comes over a network; none where nobody can."""
+    if loopback(host):
+        return ()
+    print(
+        f"{host} is reached from other machines: whoever has the token below may start runs with your keys, and what "
+        "is sent can be read on the way; safer is --host 127.0.0.1 over ssh -L.",
+        file=sys.stderr,
+        flush=True,
+    )
+    return (new_token(),)
 
 
 def refuse_taken(host: str, port: int) -> None:
@@ -58,11 +73,12 @@ def dagster_dev(host: str, port: int, workspace: Path) -> list[str]:
     return [sys.executable, *served, "--log-level", "warning"]
 
 
-def serve(arguments: list[str], url: str) -> int:
+def serve(arguments: list[str], url: str, token: str = "") -> int:
     """Run a command in a process group of its own; end the whole group with this process.
 
     Args:
         url: printed once the command's server answers there.
+        token: asked for by the server; none where empty.
     """
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -73,11 +89,11 @@ def serve(arguments: list[str], url: str) -> int:
         signal.signal(signum, stop)
     # Dagster ignores the signals that its parent ignored, as a shell's background jobs do.
     # A gql.py in the folder where somebody starts this is not the package of that name.
-    environment = os.environ | {"PYTHONSAFEPATH": "1"}
+    environment = os.environ | {"PYTHONSAFEPATH": "1", TOKEN: token}
     child = subprocess.Popen(arguments, env=environment, start_new_session=True, preexec_fn=default_signals)
     try:
         if answers(child, url):
-            print(f"Open {url}  (Ctrl-C stops it)", flush=True)
+            print(f"Open {url}{f'/?token={token}' if token else ''}  (Ctrl-C stops it)", flush=True)
         return child.wait()
     except KeyboardInterrupt:
         return 0

@@ -52,9 +52,12 @@ class Ui:
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
 
-    def ask(self, query: str, **variables: Any) -> Any:
+    def post(self, query: str, **variables: Any) -> Any:
         body = {"query": query, "variables": variables}
-        answer = httpx2.post(f"{self.url}/graphql", json=body, timeout=60).json()
+        return httpx2.post(f"{self.url}/graphql", json=body, timeout=60).json()
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        answer = self.post(query, **variables)
         assert "errors" not in answer, answer
         return answer["data"]
 

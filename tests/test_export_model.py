@@ -295,7 +295,7 @@ def test_weights_that_are_not_those_that_were_trained_are_refused(
     files = {"adapter": home.absolute(row["adapter_path"]) / "adapter_model.safetensors", "base": base / "config.json"}
     last_byte(files[part])
     found = refusal(home, tmp_path / "out")
-    assert f"are not those that policy {row['policy_digest']} was made of: one was altered" in found
+    assert f"The files in {files[part].parent} are not those with the digest" in found and "one was altered" in found
     assert not (tmp_path / "out").exists()
 
 
@@ -304,7 +304,7 @@ def test_weights_that_are_missing_say_what_to_do(home: Home, tmp_path: Path) -> 
     shutil.rmtree(home.absolute(row["adapter_path"]))
     found = refusal(home, tmp_path / "out")
     assert found.startswith(f"{row['adapter_path']} is missing")
-    assert "put that folder back from a copy of the home, or export another policy that josh scores --json" in found
+    assert "put that folder back from a copy of the home, or take another policy that josh scores --json" in found
 
 
 def test_a_digest_that_was_changed_with_its_files_is_refused(home: Home, tmp_path: Path) -> None:

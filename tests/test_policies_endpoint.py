@@ -440,6 +440,7 @@ def test_arguments_that_are_no_object_reach_the_world_as_an_unknown_parameter():
 
 def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", "secret-1")
+    monkeypatch.setenv("JOSH_KEY_HOSTS", "127.0.0.1")
     server = Server(lambda n: (200, {}, answer({"content": "y"})))
     ask(server)
     assert "authorization: bearer secret-1" in server.headers[0].lower()
@@ -448,6 +449,7 @@ def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("key", ["sécret", "secret\n", "secret\udcff"])
 def test_a_key_that_no_header_holds_is_one_sentence(key: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", key)
+    monkeypatch.setenv("JOSH_KEY_HOSTS", "127.0.0.1")
     with pytest.raises(UserError, match="OPENAI_API_KEY holds characters") as fault:
         EndpointPolicy("http://127.0.0.1:9/v1", "m", 4)
     assert "cret" not in str(fault.value)

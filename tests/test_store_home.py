@@ -16,6 +16,14 @@ def home(tmp_path: Path) -> Home:
     return open_home(tmp_path / "home")
 
 
+def test_a_home_that_others_could_read_is_closed_to_them_when_it_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir(mode=0o755)
+    opened = open_home(tmp_path / "home")
+    opened.warehouse()
+    opened.keep_settings(Settings(profile="mine"))
+    assert [path for path in (opened.root, *opened.root.rglob("*")) if path.stat().st_mode & 0o077] == []
+
+
 def test_settings_are_those_of_the_last_run_else_of_the_quickstart(home: Home) -> None:
     assert home.settings() == load_settings("quickstart")
     changed = load_settings("quickstart", {"seed": 5})

@@ -1,6 +1,7 @@
 """The page of a tree as large as the paper's, in a real browser: zoom, folding, the golden path, the keys."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,31 @@ def page(tmp_path: Path) -> Iterator[Page]:
         shown.goto(file.as_uri())
         yield shown
     assert faults == []
+
+
+def test_what_a_store_calls_a_turn_is_no_markup_and_no_script_but_the_pages_own_runs(tmp_path: Path) -> None:
+    hostile = '"><script>document.title = "ran"</script><g x="'
+    root = TREE.nodes[0].node_id
+    nodes = tuple(
+        replace(
+            node,
+            node_id=node.node_id.replace(root, hostile),
+            parent_id=node.parent_id and node.parent_id.replace(root, hostile),
+        )
+        for node in TREE.nodes
+    )
+    text = tree_page(drawn_tree(replace(TREE, nodes=nodes)))
+    assert "<script>document.title" not in text
+    (file := tmp_path / "tree.html").write_text(text)
+    # And were there a hole, what came through it would not run.
+    injected = f"{hostile}<img src=x onerror='document.title = \"ran\"'><p id=end></p></body>"
+    (holed := tmp_path / "holed.html").write_text(text.replace("</body>", injected))
+    with chromium() as browser:
+        shown = browser.new_page()
+        for path in (file, holed):
+            shown.goto(path.as_uri())
+            shown.locator("#scale").get_by_text("%").wait_for()
+            assert shown.title().startswith("Search tree")
 
 
 def drawn(page: Page, kind: str = "") -> set[str]:

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from josh_pipeline.audit.context import Context, differences
-from josh_pipeline.core.content import content_id
-from josh_pipeline.policies.models import model_digest
-from josh_pipeline.policies.weights import policy_digest
+from josh_pipeline.policies.models import digest_like
+from josh_pipeline.policies.weights import made_of, policy_digest
 from josh_pipeline.stages.cold_start import base_files_digest
 from josh_pipeline.stages.goals import oracle_verdicts, task_records
 from josh_pipeline.stages.policy import policy_row
@@ -86,7 +85,7 @@ def check_base(context: Context, written: Written) -> None:
     expected = row["foundation_digest"]
     if row["adapter_digest"] is not None:
         check_folder(context, where, row["adapter_path"], row["adapter_digest"])
-        expected = content_id("base", row["foundation_digest"], row["adapter_digest"])
+        expected = made_of("base", row["foundation_digest"], row["adapter_digest"])
         merged = base_files_digest(row)
         if merged is None:
             context.audit.add(
@@ -106,7 +105,7 @@ def check_folder(context: Context, where: str, stored_path: str, digest: str) ->
     if not folder.is_dir():
         context.broken(where, f"The files of {digest} are missing: there is no folder {stored_path}.")
         return
-    right = model_digest(folder)
+    right = digest_like(folder, digest)
     if right != digest:
         context.broken(where, f"The files in {stored_path} have the digest {right}, not {digest}: one was altered.")
 

@@ -1,8 +1,10 @@
 """Checks of cron strings, time zones and URLs, as settings hold them."""
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
+
+from josh_pipeline.core.redaction import KEY_HOSTS, KEY_VARIABLE, PLAIN_QUERY
 
 FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
 """Name, least and greatest value of the five fields, in their order."""
@@ -64,10 +66,10 @@ def checked_zone(name: str) -> str:
 
 
 def checked_url(url: str) -> str:
-    """Return the URL of a server.
+    """Return the URL of a server. Neither fault repeats it: it may hold a secret.
 
     Raises:
-        ValueError: no request could be sent to it.
+        ValueError: no request could be sent to it, or it holds what may be a secret, and settings are stored and shown.
     """
     try:
         parts = urlsplit(url)
@@ -75,5 +77,10 @@ def checked_url(url: str) -> str:
     except ValueError:  # brackets of an address, or a port beyond 65535
         usable = False
     if not usable or " " in url:
-        raise ValueError(f"{url!r} is no URL of a server: give one like http://localhost:8000/v1")
+        raise ValueError("it is no URL of a server: give one like http://localhost:8000/v1")
+    if "@" in parts.netloc or parts.fragment or {name for name, _ in parse_qsl(parts.query, True)} - PLAIN_QUERY:
+        raise ValueError(
+            "settings are stored and shown, so a URL in them has no user, no password, and no query but api-version: "
+            f"leave them out, set {KEY_VARIABLE} in the environment, and {KEY_HOSTS} to the host that it is for"
+        )
     return url

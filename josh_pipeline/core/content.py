@@ -27,6 +27,11 @@ def content_id(*parts: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=ID_HEX_DIGITS // 2).hexdigest()
 
 
+def full_id(*parts: Any) -> str:
+    """Hash JSON-serialisable parts, in order, to 64 hexadecimal digits: what nobody can find another content for."""
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
+
+
 def derived_seed(*parts: Any) -> int:
     """Derive a seed in [0, 2**31) from JSON-serialisable parts."""
     return int(content_id("seed", *parts), 16) % (1 << 31)

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from josh_pipeline.core.redaction import redacted
+
 ErrorKind = Literal["endpoint", "timeout", "context_length", "parse", "user", "world", "budget"]
 """Why a branch or a conversation failed; stored with the row that it left."""
 
@@ -22,8 +24,11 @@ class UserError(Exception):
     """A mistake that the person at the keyboard can mend.
 
     The message is one sentence that says what to do. The command line prints it without a
-    traceback and exits with a status other than 0.
+    traceback and exits with a status other than 0. No secret of this process is repeated in it.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
 
 
 class RolloutError(Exception):
@@ -31,13 +36,13 @@ class RolloutError(Exception):
 
     Args:
         kind: what part failed.
-        message: one sentence about this failure.
+        message: one sentence about this failure; secrets of this process are taken out of it.
     """
 
     def __init__(self, kind: ErrorKind, message: str) -> None:
-        super().__init__(message)
         self.kind: ErrorKind = kind
-        self.message = message
+        self.message = redacted(message)
+        super().__init__(self.message)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from josh_pipeline.core.content import content_id, storable_text, written_call
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.messages import Conversation, Message, ToolCall
+from josh_pipeline.policies.loading import LOADING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,7 +37,7 @@ class ChatRenderer:
         from transformers import AutoTokenizer
 
         try:
-            self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+            self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **LOADING)
         except Exception as fault:  # whatever the files make the libraries raise, they are at fault
             raise UserError(
                 f"The tokenizer in {folder} cannot be read ({_reason(fault)}): put the files of the model's "

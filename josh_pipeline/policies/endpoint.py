@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,9 +15,9 @@ from josh_pipeline.core.content import content_id, json_object, storable_text, w
 from josh_pipeline.core.errors import RolloutError, UserError, failing_as
 from josh_pipeline.core.messages import Message, Role, ToolCall
 from josh_pipeline.core.policy import Completion, Request, Sampling
+from josh_pipeline.core.redaction import KEY_VARIABLE, key_advice, key_for, redacted
 from josh_pipeline.policies.refusals import RESULTS, Refusals, blamed, parameters, unmet
 
-KEY_VARIABLE = "OPENAI_API_KEY"
 ATTEMPTS = 6
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
@@ -27,6 +26,7 @@ LONGEST_RETRY_AFTER = 300.0
 REQUEST_SECONDS = 120.0
 MOST_TOKENS = 2**31 - 1
 """No prompt is longer, and trees add the counts up in 64 bits."""
+CLOSED_STATUS = frozenset({401, 403})
 MALFORMED_STATUS = frozenset({400, 422})
 RETRIED_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
@@ -65,7 +65,7 @@ class EndpointPolicy:
         self._client = httpx2.AsyncClient(
             timeout=httpx2.Timeout(request_seconds, connect=10.0, pool=None),
             limits=httpx2.Limits(max_connections=in_flight, max_keepalive_connections=in_flight),
-            headers=_authorization(),
+            headers=_authorization(base_url),
         )
         self._jitter = random.Random()
         self._extra_body = dict(extra_body or {})
@@ -84,12 +84,12 @@ class EndpointPolicy:
         """
         try:
             async with asyncio.timeout(self._request_seconds):
-                response = await self._client.get(f"{self._url}/models")
+                response = await self._client.get(self._place("models"))
         except (httpx2.HTTPError, TimeoutError) as fault:
             reason = ": ".join(filter(None, (type(fault).__name__, str(fault))))
             raise UserError(f"Nothing answers at {self._url} ({reason}): start the server, or mend the URL.") from None
-        if response.status_code in {401, 403}:
-            raise UserError(f"{self._url} refuses the key: set {KEY_VARIABLE} in the environment.")
+        if response.status_code in CLOSED_STATUS:
+            raise UserError(f"{self._url} asks for a key: {key_advice(self._url)}.")
 
     async def try_out(self, sampling: Sampling) -> None:
         """Ask for a word or two once, sampled as work that starts now will be: to know what the server refuses.
@@ -162,7 +162,7 @@ class EndpointPolicy:
                     failure = RolloutError("endpoint", f"HTTP {response.status_code} after {attempt} attempts.")
                     wait = max(wait, min(_retry_after(response), LONGEST_RETRY_AFTER))
                 else:
-                    raise _refusal(response)
+                    raise self._refusal(response)
             if attempt < ATTEMPTS:
                 await asyncio.sleep(wait)
                 delay *= 2
@@ -171,7 +171,26 @@ class EndpointPolicy:
     async def _post(self, body: dict[str, Any]) -> httpx2.Response:
         # The client's own timeout is of one read: a server that drips would hold its place for ever.
         async with self._places, asyncio.timeout(self._request_seconds):
-            return await self._client.post(f"{self._url}/chat/completions", json=body)
+            return await self._client.post(self._place("chat/completions"), json=body)
+
+    def _place(self, name: str) -> httpx2.URL:
+        """Return the URL of one of the server's places, with the query of its base."""
+        base = httpx2.URL(self._url)
+        return base.copy_with(path=f"{base.path.rstrip('/')}/{name}")
+
+    def _refusal(self, response: httpx2.Response) -> RolloutError:
+        text = storable_text(" ".join(redacted(response.text).split())[:300])
+        if "context" in text and ("length" in text or "maximum" in text):
+            return RolloutError("context_length", text)
+        hint = ""
+        if response.status_code in CLOSED_STATUS:
+            hint = f" ({key_advice(self._url)})"
+        elif response.status_code in (404, 405):
+            hint = " (is the URL right, up to its /v1, and the model's name?)"
+        message = f"HTTP {response.status_code}: {text}{hint}"
+        if response.status_code in MALFORMED_STATUS:
+            return _RefusedError(message, response.text)
+        return RolloutError("endpoint", message)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -195,13 +214,13 @@ async def open_endpoint(
         await endpoint.close()
 
 
-def _authorization() -> dict[str, str]:
-    """Return the header that carries the key, if there is one.
+def _authorization(url: str) -> dict[str, str]:
+    """Return the header that carries the key, where there is one for the server.
 
     Raises:
         UserError: a header cannot hold it.
     """
-    key = os.environ.get(KEY_VARIABLE)
+    key = key_for(url)
     if not key:
         return {}
     if not (key.isascii() and key.isprintable()):
@@ -228,17 +247,6 @@ class _RefusedError(RolloutError):
     def __init__(self, message: str, answer: str) -> None:
         super().__init__("endpoint", message)
         self.answer = answer
-
-
-def _refusal(response: httpx2.Response) -> RolloutError:
-    text = storable_text(" ".join(response.text.split())[:300])
-    if "context" in text and ("length" in text or "maximum" in text):
-        return RolloutError("context_length", text)
-    hint = " (is the URL right, up to its /v1, and the model's name?)" if response.status_code in (404, 405) else ""
-    message = f"HTTP {response.status_code}: {text}{hint}"
-    if response.status_code in MALFORMED_STATUS:
-        return _RefusedError(message, response.text)
-    return RolloutError("endpoint", message)
 
 
 def _chat_messages(request: Request, results_as: Role) -> list[dict[str, Any]]:

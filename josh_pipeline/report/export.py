@@ -9,6 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from josh_pipeline.audit.whole import store_digest
 from josh_pipeline.core.content import canonical_json
 from josh_pipeline.core.errors import UserError
@@ -19,10 +22,12 @@ from josh_pipeline.store.home import Home
 from josh_pipeline.store.lineage import history
 from josh_pipeline.store.run_record import git_commit
 from josh_pipeline.store.schema import SCHEMA_VERSION
-from josh_pipeline.store.warehouse import Warehouse
+from josh_pipeline.store.warehouse import Warehouse, plain
 from josh_pipeline.training.batches import conversational
 
 MANIFEST = "manifest.json"
+BATCH_ROWS = 10_000
+"""Rows in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def export_tables(warehouse: Warehouse, iteration: str | None, folder: Path) -> 
     queries: dict[str, str] = {}
     layout = warehouse.layout
     for stage in layout.stages.values():
-        where = f" WHERE iteration = '{iteration}'" if iteration and stage.scope == "iteration" else ""
+        where = " WHERE iteration = $iteration" if iteration and stage.scope == "iteration" else ""
         queries |= {table: f"FROM current_{table}{where}" for table in stage.tables}
     for members in layout.member_lists.values():
         listed = f"SELECT {members.key} {queries[members.table]}"
@@ -94,11 +99,17 @@ def export_tables(warehouse: Warehouse, iteration: str | None, folder: Path) -> 
     files = []
     for table, query in queries.items():
         path = folder / "tables" / f"{table}.parquet"
-        path.write_bytes(b"")  # DuckDB has errors of its own for a place that is closed
-        quoted = str(path).replace("'", "''")
+        named = {"iteration": iteration} if "$iteration" in query else None
+        rows = 0
+        # Not by DuckDB's COPY: a store is opened such that nothing in it reaches other files.
         with warehouse.connection() as connection:
-            rows = connection.execute(f"COPY ({query}) TO '{quoted}' (FORMAT parquet)").fetchall()[0][0]
-        files.append(ExportedFile(f"tables/{table}.parquet", int(rows), file_digest(path)))
+            found = connection.sql(query, params=named).to_arrow_reader(BATCH_ROWS)
+            empty = plain(found.schema.empty_table())
+            with pq.ParquetWriter(path, empty.schema) as out:
+                for batch in found:
+                    out.write_table(plain(pa.Table.from_batches([batch])))
+                    rows += batch.num_rows
+        files.append(ExportedFile(f"tables/{table}.parquet", rows, file_digest(path)))
     return files
 
 

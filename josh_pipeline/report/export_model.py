@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.policies.models import hub_revision, model_digest, pad_id
-from josh_pipeline.policies.weights import Weights, is_checkpoint, merge, policy_digest
+from josh_pipeline.policies.models import hub_revision, pad_id, remedy
+from josh_pipeline.policies.weights import Weights, is_checkpoint, policy_digest, write_merged
 from josh_pipeline.report.lines import policy_name
 from josh_pipeline.report.model_card import model_card
 from josh_pipeline.stages.benchmark import made_policy
-from josh_pipeline.stages.cold_start import base_files_digest
 from josh_pipeline.stages.playing import weights
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.store.home import Home
@@ -88,25 +87,11 @@ def trained_weights(home: Home, policy: PolicyRow) -> Weights:
         raise UserError(f"The weights of {name} are not here to be exported: it is {policy.model}.")
     if policy_digest(policy.base_digest, policy.adapter_digest) != policy.policy_digest:
         raise UserError(f"The digest of {name} is not that of its base with its adapter: run josh audit.")
-    base = home.warehouse().rows("SELECT * FROM base_models WHERE base_digest = ?", [policy.base_digest])[0]
-    for folder, digest in ((found.base, base_files_digest(base)), (found.adapter, policy.adapter_digest)):
-        if folder is None:
-            continue
+    for folder in filter(None, (found.base, found.adapter)):
         if not folder.is_dir():
-            raise UserError(f"{home.relative(folder)} is missing, and {name} is made of it: {_remedy(folder)}.")
-        if digest is not None and model_digest(folder) != digest:
-            raise UserError(
-                f"The files in {home.relative(folder)} are not those that {name} was made of: one was altered, so "
-                f"{_remedy(folder)}."
-            )
+            raise UserError(f"{home.relative(folder)} is missing, and {name} is made of it: {remedy(folder)}.")
+    found.require_unaltered()
     return found
-
-
-def _remedy(folder: Path) -> str:
-    source = hub_revision(folder)
-    if source is not None:
-        return f"fetch the model again with hf download {source[0]} --revision {source[1]}"
-    return "put that folder back from a copy of the home, or export another policy that josh scores --json prints"
 
 
 def _write(found: Weights, partial: Path, out: Path) -> str | None:
@@ -116,7 +101,7 @@ def _write(found: Weights, partial: Path, out: Path) -> str | None:
         base = None
     else:
         # From the adapter and its base, which have digests; the merged checkpoint that was served has none.
-        merge(found.base, found.adapter, partial)
+        write_merged(found.base, found.adapter, partial)
         base = None if is_checkpoint(found.adapter) else _write_adapter(found.base, found.adapter, partial, out)
     _write_generation_config(found.base, partial)
     return base

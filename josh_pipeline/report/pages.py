@@ -1,7 +1,10 @@
 """HTML pages from templates: everything that came from a conversation or a corpus is escaped."""
 
+import hashlib
 import json
 import os
+import re
+from base64 import b64encode
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -52,9 +55,21 @@ def _templates() -> Environment:
     return found
 
 
+@cache
+def content_policy() -> str:
+    """Return what a browser may do with a page: show it, and run the script that ships with the templates alone."""
+    (script,) = re.findall(r"<script>(.*?)</script>", template_text("viewer.jinja"), re.DOTALL)
+    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
 def page(template: str, values: Mapping[str, Any]) -> str:
     """Render a template; every value is escaped unless the template marks it safe."""
-    return _templates().get_template(template).render(css=variables() + template_text("style.css"), **values)
+    css = variables() + template_text("style.css")
+    return _templates().get_template(template).render(css=css, policy=content_policy(), **values)
 
 
 def bubbles(conversation: Conversation, marked: Collection[int] = ()) -> tuple[Bubble, ...]:

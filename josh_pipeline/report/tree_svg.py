@@ -161,7 +161,7 @@ def _text(x: float, y: float, words: str, name: str) -> str:
 def _edges(drawn: DrawnTree, canvas: Canvas) -> list[str]:
     """Curves from each turn to the turns after it, the golden ones on top."""
     return [
-        f'<path class="{"edge golden" if node.golden else "edge"}" data-to="{node.node_id}" '
+        f'<path class="{"edge golden" if node.golden else "edge"}" data-to="{escape(node.node_id)}" '
         f'd="{canvas.edge(drawn.tree.by_id[node.parent_id], node)}"/>'
         for node in sorted(drawn.tree.nodes, key=lambda node: node.golden)
         if node.parent_id is not None
@@ -192,9 +192,10 @@ def _box(drawn: DrawnTree, node: Node, canvas: Canvas, own: bool) -> str:
         *_badges(node, x + WIDTH - 6, y + 2),
         *_foot(drawn, node, x, y + HEIGHT),
     ]
+    name, parent = escape(node.node_id), escape(node.parent_id or "")
     return (
-        f'<g class="node {look(node)}{" own" if own else ""}" id="box-{node.node_id}" data-node="{node.node_id}" '
-        f'data-parent="{node.parent_id or ""}" tabindex="0" role="button">{"".join(shapes)}</g>'
+        f'<g class="node {look(node)}{" own" if own else ""}" id="box-{name}" data-node="{name}" '
+        f'data-parent="{parent}" tabindex="0" role="button">{"".join(shapes)}</g>'
     )
 
 

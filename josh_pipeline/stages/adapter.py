@@ -8,7 +8,8 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.stages.cold_start import curve_records, settle
-from josh_pipeline.stages.policy import PolicyRow, adapter_of, iterating_policy
+from josh_pipeline.stages.playing import weights
+from josh_pipeline.stages.policy import PolicyRow, iterating_policy
 from josh_pipeline.stages.preferences import no_rows_advice, require_sound, training_rows
 from josh_pipeline.stages.stage import Made, Stage, Step, facts_of
 from josh_pipeline.stages.tracking import FACT, tracked_run
@@ -33,7 +34,8 @@ def train_adapter(step: Step, iteration: str) -> Made:
     """
     policy = iterating_policy(step, iteration)
     rows, sources = training_rows(step, policy)
-    if not policy.base_path:
+    files = weights(step.home, policy)
+    if files is None:
         raise UserError(WEIGHTS_ELSEWHERE)
     if not rows:
         raise UserError(f"Iteration {iteration} harvested no row to train on. {no_rows_advice(step.settings)}")
@@ -42,10 +44,11 @@ def train_adapter(step: Step, iteration: str) -> Made:
     from josh_pipeline.training.run import train
 
     settings = step.settings.training
+    files.require_unaltered()
     result = train(
         rows,
-        step.home.absolute(policy.base_path),
-        adapter_of(step, policy.adapter_path),
+        files.base,
+        files.adapter,
         step.home.training,
         settings,
         derived_seed("training", step.settings.seed, iteration, policy.attempt),

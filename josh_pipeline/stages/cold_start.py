@@ -38,7 +38,7 @@ def make_base(step: Step, scope: str) -> Made:
     row = _foundation_row(step)
     if settings.taught:
         # Imported where they are used: torch and TRL take seconds, and the assets import this module.
-        from josh_pipeline.policies.weights import merge
+        from josh_pipeline.policies.weights import made_of, merge
         from josh_pipeline.training.run import train_cold_start
 
         inputs = [step.require("goals", goals_scope(settings))]
@@ -56,7 +56,7 @@ def make_base(step: Step, scope: str) -> Made:
             tracked_run(step, "cold-start", step.run_id),
         )
         adapter = settle(result.adapter, step.home.adapters / result.digest, result.adapter.parent)
-        digest = content_id("base", row["foundation_digest"], result.digest)
+        digest = made_of("base", row["foundation_digest"], result.digest)
         base = merge(published, adapter, step.home.models / f"base-{digest}")
         row |= {
             "base_digest": digest,

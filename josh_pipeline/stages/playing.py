@@ -14,6 +14,7 @@ from josh_pipeline.search.checkpoint import Checkpointer
 from josh_pipeline.search.codec import Flat, usage_from_record, usage_record
 from josh_pipeline.search.selection import EVALUATION_SEED
 from josh_pipeline.search.tree import Usage
+from josh_pipeline.stages.cold_start import base_files_digest
 from josh_pipeline.stages.environment import stored_environment
 from josh_pipeline.stages.policy import PolicyRow
 from josh_pipeline.stages.stage import Step
@@ -38,11 +39,17 @@ def environment_of(step: Step, row: PolicyRow) -> Environment[Any]:
 
 
 def weights(home: Home, policy: PolicyRow) -> Weights | None:
-    """Return the files of a policy; None for an endpoint, which has its own weights."""
+    """Return the files of a policy with their digests; None for an endpoint, which has its own weights."""
     if not policy.base_path:
         return None
-    adapter = home.absolute(policy.adapter_path) if policy.adapter_path else None
-    return Weights(home.absolute(policy.base_path), adapter, home.merged / policy.policy_digest)
+    base = home.warehouse().rows("SELECT * FROM base_models WHERE base_digest = ?", [policy.base_digest])[0]
+    return Weights(
+        base=home.absolute(policy.base_path),
+        adapter=home.absolute(policy.adapter_path) if policy.adapter_path else None,
+        merged=home.merged / policy.policy_digest,
+        base_files=base_files_digest(base),
+        adapter_digest=policy.adapter_digest,
+    )
 
 
 def usage_facts(usage: Usage) -> dict[str, Any]:

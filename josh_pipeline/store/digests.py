@@ -17,6 +17,8 @@ from josh_pipeline.core.content import content_id
 from josh_pipeline.store.layout import Layout, StageLayout
 from josh_pipeline.store.schema import columns
 
+SYSTEM = "system.main"
+"""DuckDB's own functions: unqualified, a macro of the store could take the place of one."""
 DIGITS = 16
 """64 bits of SHA-256, like the other ids: digests show what was altered, they do not stop a forger who
 computes them anew. For that, keep the digest that ``josh audit`` ends with outside the home."""
@@ -30,23 +32,29 @@ def row_digest(table: str) -> str:
     same in every release of DuckDB.
     """
     fields = ", ".join(
-        f"coalesce('{column.name}=' || {_length_and_text(column.name, column.type)}, '')"
+        f"CASE WHEN \"{column.name}\" IS NULL THEN '' ELSE {_named_text(column.name, column.type)} END"
         for column in sorted(columns()[table], key=lambda column: column.name)
         if column.name not in LEFT_OUT
     )
-    return f"left(sha256(concat({fields})), {DIGITS})"
+    return _cut(f"{SYSTEM}.concat({fields})")
 
 
-def _length_and_text(name: str, kind: str) -> str:
+def _cut(text: str) -> str:
+    """Return the SQL expression of the beginning of a text's hash."""
+    return f'{SYSTEM}."left"({SYSTEM}.sha256({text}), {DIGITS})'
+
+
+def _named_text(name: str, kind: str) -> str:
+    """Return the SQL expression ``name=length:text``; the operator ``||`` cannot be qualified."""
     if kind == "DOUBLE":
-        text = f"printf('%.17g', \"{name}\")"
+        text = f"{SYSTEM}.printf('%.17g', \"{name}\")"
     elif kind.startswith("TIMESTAMP"):
-        text = f'epoch_us("{name}")::VARCHAR'
+        text = f'{SYSTEM}.epoch_us("{name}")::VARCHAR'
     elif kind.endswith("[]"):
-        text = f'array_to_string("{name}", chr(31)) || \'/\' || len("{name}")'
+        text = f'{SYSTEM}.concat({SYSTEM}.array_to_string("{name}", {SYSTEM}.chr(31)), \'/\', {SYSTEM}.len("{name}"))'
     else:
         text = f'"{name}"::VARCHAR'
-    return f"strlen({text}) || ':' || {text}"
+    return f"{SYSTEM}.concat('{name}=', {SYSTEM}.strlen({text}), ':', {text})"
 
 
 def with_digest(table: str, names: Iterable[str]) -> str:
@@ -70,7 +78,7 @@ def with_digest(table: str, names: Iterable[str]) -> str:
 
 def combined(order: str = "digest") -> str:
     """Return the SQL aggregate of several rows' digests, in some order."""
-    return f"left(sha256(coalesce(string_agg(digest, '' ORDER BY {order}), '')), {DIGITS})"
+    return _cut(f"coalesce({SYSTEM}.string_agg(digest, '' ORDER BY {order}), '')")
 
 
 def generation_rows(

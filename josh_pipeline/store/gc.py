@@ -176,7 +176,7 @@ def _files(home: Home, warehouse: Warehouse, kept: set[Generation]) -> Iterator[
             yield _leftover(path, "adapter that nothing kept refers to")
     bases = {home.absolute(path) for path in _stored(warehouse, kept, "base_path", ("base_models", "policies"))}
     for path in _children(home.models):
-        if path.name.startswith("base-") and path not in bases:
+        if path.name.startswith("base-") and path.with_suffix("") not in bases:
             yield _leftover(path, "base that nothing kept refers to")
         elif path.name.endswith(".partial"):
             yield _leftover(path, "unfinished checkpoint")
@@ -185,7 +185,7 @@ def _files(home: Home, warehouse: Warehouse, kept: set[Generation]) -> Iterator[
     )
     served = {row["policy_digest"] for row in current}
     for path in _children(home.merged):
-        if path.name not in served:
+        if path.with_suffix("").name not in served:
             yield _leftover(path, "merged checkpoint of no current policy; it can be made again")
     for path in _children(home.training):
         if time.time() - _touched(path) > RESUMABLE_S:

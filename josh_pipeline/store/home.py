@@ -14,6 +14,9 @@ from josh_pipeline.settings import Settings, load_settings
 from josh_pipeline.store.layout import Layout
 from josh_pipeline.store.warehouse import Warehouse
 
+PRIVATE = 0o077
+"""What this process takes from others of what it writes: homes are 0700, files 0600."""
+
 
 class Inside:
     """An attribute of a home: a path in it."""
@@ -125,11 +128,13 @@ def home_at(path: str | Path | None, layout: Layout) -> Home:
     """
     home = Home(home_root(path), layout)
     root = home.root
+    os.umask(PRIVATE)
     try:
         if root.is_dir() and not home.store.exists():
             _refuse_other(root)
         for folder in (root, home.dagster, home.logs):
             folder.mkdir(parents=True, exist_ok=True)
+        root.chmod(0o777 & ~PRIVATE)
         probe = root / f".writable-{os.getpid()}"
         probe.touch()
         probe.unlink()
@@ -151,6 +156,7 @@ def known_home(path: str | Path | None, layout: Layout) -> Home:
         UserError: there is none.
     """
     home = Home(home_root(path), layout)
+    os.umask(PRIVATE)
     try:
         home.store.stat()
     except OSError as fault:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from josh_pipeline.core.content import content_id
-from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.errors import UserError, quoted
 from josh_pipeline.store.layout import Layout, StageLayout
 
 COMMON = {
@@ -135,22 +134,73 @@ def _chosen(name: str, generations: str, stage: StageLayout) -> str:
     )
 
 
-def renew_views(connection: duckdb.DuckDBPyConnection, layout: Layout) -> None:
-    """Make the views of this release where the store has others; they hold no data, so no version counts them."""
-    statements = view_statements(layout)
-    mark = content_id("views", statements)
-    found = connection.execute("SELECT comment FROM duckdb_views() WHERE view_name = 'standing_generations'").fetchall()
-    if found != [(mark,)]:
-        drop_views(connection)
-        for statement in statements:
+def refuse_strange(path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    """Refuse a store that holds what could falsify what is read of it; asked before anything else is.
+
+    A macro may have the name of a function, and a view that of a table; DuckDB takes those of the file first.
+
+    Raises:
+        UserError: it holds a function, type or trigger, or a view in place of a table; no release makes any.
+    """
+    found = connection.execute(STRANGE).fetchall()
+    views = [("view", name) for name, _ in _views(connection) if name in columns()]
+    for kind, name in (*found, *views):
+        raise _strange(path, kind, name)
+
+
+STRANGE = """
+SELECT 'function', function_name FROM system.main.duckdb_functions() WHERE NOT internal
+UNION ALL SELECT 'type', type_name FROM system.main.duckdb_types() WHERE NOT internal
+UNION ALL SELECT 'trigger', trigger_name FROM system.main.duckdb_triggers()
+"""
+
+
+def _strange(path: Path, kind: str, name: str) -> UserError:
+    return UserError(
+        f"The store {path} holds the {kind} {quoted(name)}, which no release makes and which could falsify what is "
+        "read: drop it, or restore the store from a copy."
+    )
+
+
+def _views(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    """Return name and SQL of every view."""
+    return connection.execute(
+        "SELECT view_name, sql FROM system.main.duckdb_views() WHERE NOT internal ORDER BY view_oid"
+    ).fetchall()
+
+
+@cache
+def package_views(layout: Layout) -> list[tuple[str, str]]:
+    """Return name and SQL, as DuckDB writes it, of every view of this release."""
+    with duckdb.connect(":memory:") as connection:
+        connection.execute(text_of("schema.sql"))
+        for statement in view_statements(layout):
             connection.execute(statement)
-        connection.execute(f"COMMENT ON VIEW standing_generations IS '{mark}'")
+        return _views(connection)
+
+
+def renew_views(path: Path, connection: duckdb.DuckDBPyConnection, layout: Layout) -> None:
+    """Make the views anew where the store has others than this release; they hold no data, so no version counts them.
+
+    Raises:
+        UserError: it holds a view or a table that no release makes.
+    """
+    found, right = _views(connection), package_views(layout)
+    tables = connection.execute("SELECT table_name FROM system.main.duckdb_tables() WHERE NOT internal").fetchall()
+    for name in sorted({name for name, _ in found} - {name for name, _ in right}):
+        raise _strange(path, "view", name)
+    for name in sorted({name for (name,) in tables} - columns().keys()):
+        raise _strange(path, "table", name)
+    if found != right:
+        drop_views(connection)
+        for statement in view_statements(layout):
+            connection.execute(statement)
 
 
 def drop_views(connection: duckdb.DuckDBPyConnection) -> None:
     """Drop every view."""
-    for (view,) in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall():
-        connection.execute(f'DROP VIEW "{view}"')
+    for name, _ in _views(connection):
+        connection.execute(f'DROP VIEW "{name}"')
 
 
 def text_of(name: str) -> str:

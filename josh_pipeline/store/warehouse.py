@@ -30,6 +30,11 @@ LOCK_PATIENCE_S = 120.0
 LOCK_PAUSE_S = (0.01, 0.12)
 """A random wait in this range between tries, so that waiting processes do not march in step."""
 
+COPYING = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+"""What a store is opened with that is copied into another file: what it names never makes DuckDB fetch code."""
+CLOSED = COPYING | {"enable_external_access": "false", "lock_configuration": "true"}
+"""And for all else: nothing that a store holds reads or writes another file."""
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -60,26 +65,39 @@ class Warehouse:
     def __init__(self, path: Path, layout: Layout) -> None:
         self.path = path
         self.layout = layout
-        with self.connection() as connection:
-            with transaction(connection):
-                known = connection.execute(
-                    "SELECT count(*) FROM information_schema.tables WHERE table_name = 'meta'"
-                ).fetchall()[0][0]
-                if not known:
-                    connection.execute(schema.text_of("schema.sql"))
-                    connection.execute("INSERT INTO meta VALUES (?, ?)", [schema.SCHEMA_VERSION, datetime.now(UTC)])
-                version = connection.execute("SELECT schema_version FROM meta").fetchall()[0][0]
-            schema.refuse_other(path, version)
-            if version < schema.SCHEMA_VERSION:
-                schema.back_up(connection, path, version)
-            with transaction(connection):
-                if version < schema.SCHEMA_VERSION:
-                    schema.migrate(connection, version)
-                schema.renew_views(connection, layout)
+        with self.connection() as connection, transaction(connection):
+            version = self._version(connection)
+        if version < schema.SCHEMA_VERSION:
+            with self.connection(COPYING) as connection:
+                version = self._version(connection)
+                if version < schema.SCHEMA_VERSION:  # no other process was first
+                    schema.back_up(connection, path, version)
+                    with transaction(connection):
+                        schema.migrate(connection, version)
+        with self.connection() as connection, transaction(connection):
+            schema.renew_views(path, connection, layout)
+
+    def _version(self, connection: duckdb.DuckDBPyConnection) -> int:
+        """Return the version of the store's schema, making its tables where there are none.
+
+        Raises:
+            UserError: it is no version that this release reads, or the store holds what no release makes.
+        """
+        schema.refuse_strange(self.path, connection)
+        known = connection.execute("SELECT 1 FROM system.main.duckdb_tables() WHERE table_name = 'meta'").fetchall()
+        if not known:
+            connection.execute(schema.text_of("schema.sql"))
+            connection.execute("INSERT INTO meta VALUES (?, ?)", [schema.SCHEMA_VERSION, datetime.now(UTC)])
+        version = int(connection.execute("SELECT schema_version FROM meta").fetchall()[0][0])
+        schema.refuse_other(self.path, version)
+        return version
 
     @contextmanager
-    def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def connection(self, allowed: Mapping[str, str] = CLOSED) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the file for a moment, waiting while another process has it open.
+
+        Args:
+            allowed: DuckDB's configuration; the same in all of a process's connections at one time.
 
         Raises:
             UserError: the file stays locked, or cannot be opened.
@@ -87,9 +105,9 @@ class Warehouse:
         deadline = time.monotonic() + LOCK_PATIENCE_S
         while True:
             try:
-                connection = duckdb.connect(self.path)
+                connection = duckdb.connect(self.path, config=dict(allowed))
                 break
-            except duckdb.IOException as fault:
+            except duckdb.Error as fault:
                 if "lock" not in str(fault).lower():
                     reason = str(fault).splitlines()[0].rstrip(".!")
                     raise UserError(

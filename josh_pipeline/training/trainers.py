@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.policies.chat import ChatRenderer
+from josh_pipeline.policies.loading import LOADING_WEIGHTS
 from josh_pipeline.policies.weights import Quantization, laid_on, quantization_config
 from josh_pipeline.settings import TrainingBase
 from josh_pipeline.training.batches import refuse_long
@@ -299,6 +300,7 @@ def load_base(base: Path, quantization: Quantization, attention: str, device: to
         device_map={"": device},
         attn_implementation=attention,
         quantization_config=quantization_config(quantization),
+        **LOADING_WEIGHTS,
     )
 
 

@@ -9,7 +9,7 @@ import httpx2
 from josh_pipeline.core.content import content_id
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import Progress
-from josh_pipeline.environments.toolwoz.settings import public_url
+from josh_pipeline.core.redaction import as_given
 
 ATTEMPTS = 5
 """Connections tried in one call; each goes on from the bytes that the last one left."""
@@ -25,7 +25,7 @@ def download(url: str, cache: Path, progress: Progress) -> Path:
     """Return the cached copy of a URL; fetch what of it is missing.
 
     Args:
-        url: http or https.
+        url: http or https, without its secrets; see ``kept_apart``.
         cache: folder; made if need be. A broken download waits there as ``.part``.
         progress: counts the bytes of each connection, what the file already had included.
 
@@ -61,9 +61,9 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
         except (httpx2.TransportError, _CutOffError) as cut:
             fault = str(cut) or type(cut).__name__
         except (httpx2.InvalidURL, httpx2.TooManyRedirects) as wrong:
-            raise UserError(f"{public_url(url)} cannot be fetched ({wrong}): check the URL.") from None
+            raise UserError(f"{url} cannot be fetched ({wrong}): check the URL.") from None
     raise UserError(
-        f"{public_url(url)} could not be fetched in {ATTEMPTS} attempts ({fault.rstrip('.')}): "
+        f"{url} could not be fetched in {ATTEMPTS} attempts ({fault.rstrip('.')}): "
         "run the command again to go on from where it stopped, or give a folder or zip instead."
     )
 
@@ -76,7 +76,7 @@ def _fetch_once(client: httpx2.Client, url: str, part: Path, progress: Progress)
     if have and known:
         # If-Range: a file that changed since comes whole, instead of being glued to an old half
         headers |= {"Range": f"bytes={have}-", "If-Range": known}
-    with client.stream("GET", url, headers=headers) as answer:
+    with client.stream("GET", as_given(url), headers=headers) as answer:
         if answer.status_code == httpx2.codes.RANGE_NOT_SATISFIABLE:
             part.unlink()
             raise _CutOffError("the server no longer has the rest of the file")
@@ -84,8 +84,8 @@ def _fetch_once(client: httpx2.Client, url: str, part: Path, progress: Progress)
             raise _CutOffError(f"status {answer.status_code}")
         if answer.status_code not in (httpx2.codes.OK, httpx2.codes.PARTIAL_CONTENT):
             raise UserError(
-                f"{public_url(url)} answered with status {answer.status_code}: check the URL, "
-                "or give a folder or zip instead."
+                f"{url} answered with status {answer.status_code}: check the URL (what is secret in it is not kept, "
+                "and has to be given again), or give a folder or zip instead."
             )
         resumed = answer.status_code == httpx2.codes.PARTIAL_CONTENT
         start = have if resumed else 0

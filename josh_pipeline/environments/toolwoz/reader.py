@@ -12,10 +12,10 @@ from josh_pipeline.core.content import content_id, storable_value
 from josh_pipeline.core.environment import ROLES
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import Progress, SilentProgress
+from josh_pipeline.core.redaction import kept_apart
 from josh_pipeline.environments.toolwoz.archive import Archive, ZipArchive, open_archive
 from josh_pipeline.environments.toolwoz.corpus import Corpus, Dialogue, Split
 from josh_pipeline.environments.toolwoz.goal import DOMAINS
-from josh_pipeline.environments.toolwoz.settings import public_url
 
 Rows = tuple[Mapping[str, Any], ...]
 
@@ -42,7 +42,8 @@ def read_corpus(source: str, cache: Path, progress: Progress | None = None) -> C
         # Imported where it is used: every command loads this module, and few fetch anything.
         from josh_pipeline.environments.toolwoz.download import download
 
-        path, shown = download(source, cache, progress), public_url(source)
+        shown = kept_apart(source)
+        path = download(shown, cache, progress)
         if not zipfile.is_zipfile(path):
             path.unlink()
             raise UserError(f"{shown} is not a zip file: give the URL of the archive itself, not of its page.")

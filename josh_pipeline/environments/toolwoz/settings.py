@@ -1,19 +1,21 @@
 """Settings of ToolWOZ: where dialogues come from, and which goals are played."""
 
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from josh_pipeline.core.environment import EnvironmentSettings, Section
+from josh_pipeline.core.redaction import kept_apart
 from josh_pipeline.environments.toolwoz.goal import Domain, Semantics
 
 
 class CorpusSettings(Section):
     """Where dialogues come from."""
 
-    source: str = Field("sample", description="'sample' (built in), or a folder, zip or URL of MultiWOZ.")
+    source: Annotated[str, AfterValidator(kept_apart)] = Field(
+        "sample", description="'sample' (built in), or a folder, zip or URL of MultiWOZ."
+    )
     sample_dialogues: int = Field(700, ge=20, description="Dialogues of the built-in sample corpus.")
     sample_seed: int = Field(0, ge=0, description="Seed of the built-in sample corpus.")
 
@@ -51,8 +53,7 @@ class ToolWozSettings(EnvironmentSettings):
     @property
     def shown(self) -> str:
         """The corpus."""
-        source = self.corpus.source
-        return repr(public_url(source) if "://" in source else source)
+        return repr(self.corpus.source)
 
     def source_key(self) -> Any:
         """The corpus alone."""
@@ -72,9 +73,3 @@ class ToolWozSettings(EnvironmentSettings):
             return values
         others = {name: value for name, value in goals.items() if name != "parts"}
         return values | {"goals": others | {"kind": "parts" if goals["parts"] else "whole"}}
-
-
-def public_url(url: str) -> str:
-    """Return a URL without user name, password, query and fragment, fit to be stored and shown."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
