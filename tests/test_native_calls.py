@@ -20,7 +20,7 @@ class Saying:
     """An engine that samples what it is given."""
 
     def __init__(self, answer: list[int], finish_reason: str = "stop") -> None:
-        self._generated = Generated(tuple(answer), finish_reason, 0)
+        self._generated = Generated(tuple(answer), finish_reason, 0, None)
 
     async def generate(self, prompt: list[int], sampling: Sampling, seed: int) -> Generated:
         return self._generated

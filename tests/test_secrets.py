@@ -75,7 +75,8 @@ class Echo(Model, BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         type(self).asked += 1
-        if self.asked % 7:
+        trial = int(self.headers["Content-Length"]) < 300  # what is asked once before the work starts
+        if trial or self.asked % 7:
             super().do_POST()
             return
         self.rfile.read(int(self.headers["Content-Length"]))
