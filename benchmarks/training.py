@@ -50,7 +50,8 @@ from josh_pipeline.search.concurrency import Limiter
 from josh_pipeline.search.search import search
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.settings import METHODS, ReferenceSettings, SearchSettings, TrainingBase
+from josh_pipeline.settings import SearchSettings
+from josh_pipeline.settings.training import METHODS, ReferenceSettings, TrainingBase
 from josh_pipeline.stages.policy import iterating_policy
 from josh_pipeline.stages.registry import open_home
 from josh_pipeline.stages.rollouts import stored_trees

@@ -15,7 +15,8 @@ from pydantic.fields import FieldInfo
 
 from assets.launchpad import docstring, limits, shown
 from josh_pipeline.environments.registry import BUILT_IN, environment_class
-from josh_pipeline.settings import BUILT_IN_SETTINGS, Settings, load_settings, profile_names
+from josh_pipeline.settings import Settings, load_settings, profile_names
+from josh_pipeline.settings.training import BUILT_IN_SETTINGS
 
 PAGE = Path(__file__).with_suffix(".md")
 HEAD = """# Settings

@@ -37,7 +37,7 @@ from josh_pipeline.core.environment import Role
 from josh_pipeline.evaluation.statistics import paired_bootstrap, wilson
 from josh_pipeline.harvest.harvest import harvest_unfiltered, with_earlier
 from josh_pipeline.harvest.rows import Row
-from josh_pipeline.settings import BUILT_IN_SETTINGS, TrainingBase
+from josh_pipeline.settings.training import BUILT_IN_SETTINGS, TrainingBase
 from josh_pipeline.stages.policy import policy_behind, policy_of
 from josh_pipeline.stages.rollouts import stored_trees
 from josh_pipeline.stages.stage import Step

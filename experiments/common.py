@@ -21,7 +21,8 @@ from josh_pipeline.harvest.harvest import HarvestResult, Mode, counted, harvest,
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.weights import policy_digest
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.settings import TrainingBase, TrainingSettings, merged
+from josh_pipeline.settings import merged
+from josh_pipeline.settings.training import TrainingBase, TrainingSettings
 from josh_pipeline.stages.cold_start import settle
 from josh_pipeline.stages.goals import evaluated_goals
 from josh_pipeline.stages.playing import environment_of, played_episodes

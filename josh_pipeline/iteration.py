@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from josh_pipeline.core.content import derived_seed
-from josh_pipeline.core.environment import Environment, Task, solved_by_oracle
+from josh_pipeline.core.environment import Environment, Task
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.oracle import solved_by_oracle
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.evaluation.benchmark import Episode
 from josh_pipeline.evaluation.gate import Gate, undisturbed

@@ -7,7 +7,8 @@ anything else to speak.
 import asyncio
 import dataclasses
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,6 +83,16 @@ class SampledPolicy(ScriptedPolicy):
         found = await super().complete(request)
         logprobs = (-1.0,) * len(found.token_ids or ())
         return dataclasses.replace(found, logprobs=logprobs, temperature=request.sampling.temperature)
+
+
+def answered_by(answer: Callable[[Request], str]) -> Callable[..., AbstractAsyncContextManager[Policy]]:
+    """What opens a scripted policy in the place of ``josh_pipeline.policies.open.open_policy``."""
+
+    @asynccontextmanager
+    async def open_policy(settings: Any, weights: Any, digest: str, in_flight: int) -> AsyncIterator[Policy]:
+        yield ScriptedPolicy(answer, digest=digest)
+
+    return open_policy
 
 
 def completion(text: str, prompt_tokens: int = 1) -> Completion:

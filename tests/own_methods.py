@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from josh_pipeline.settings import TrainingBase
+from josh_pipeline.settings.training import TrainingBase
 from josh_pipeline.training.methods import Method, Team
 from josh_pipeline.training.tokens import IGNORED, TokenExample, TokenRow
 

@@ -13,7 +13,7 @@ from josh_pipeline.audit.chain import audit_row
 from josh_pipeline.audit.whole import CHECKS
 from josh_pipeline.cli.main import main
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.settings import KtoSettings
+from josh_pipeline.settings.training import KtoSettings
 from josh_pipeline.stages.registry import STAGES, open_home, prepare
 from josh_pipeline.store.home import Home
 

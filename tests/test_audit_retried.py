@@ -17,7 +17,8 @@ from josh_pipeline.cli.main import main
 from josh_pipeline.core.policy import Policy, Request
 from josh_pipeline.search.codec import tree_record
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.settings import KtoSettings, Settings
+from josh_pipeline.settings import Settings
+from josh_pipeline.settings.training import KtoSettings
 from josh_pipeline.store.gc import find_waste, remove
 from josh_pipeline.store.home import Home
 

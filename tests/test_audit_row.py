@@ -14,7 +14,7 @@ from josh_pipeline.audit.whole import audit_home
 from josh_pipeline.cli.main import main
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import SilentProgress
-from josh_pipeline.settings import KtoSettings
+from josh_pipeline.settings.training import KtoSettings
 from josh_pipeline.stages.registry import BY_NAME, open_home, prepare
 from josh_pipeline.store.home import Home
 

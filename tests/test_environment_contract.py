@@ -13,9 +13,10 @@ from fakes import said
 from till import NAME, PRICES, Till, TillWorld
 
 from josh_pipeline.cli.main import main
-from josh_pipeline.core.environment import Carelessness, Environment, EnvironmentSettings, Task, solved_by_oracle
+from josh_pipeline.core.environment import Carelessness, Environment, EnvironmentSettings, Task
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.messages import Message
+from josh_pipeline.core.oracle import solved_by_oracle
 from josh_pipeline.core.policy import Sampling
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.dialogue.agents import CompactAgent

@@ -1,22 +1,18 @@
 """An environment of one's own goes through the whole loop, and no file of the library knows it."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import till
-from fakes import ScriptedPolicy, chance
+from fakes import answered_by, chance
 from finished_home import SFT, run_iteration, step_of
 from till import PRICES, PoliteTill
 from tiny_loop import tiny_profile
 
 from josh_pipeline.audit.whole import audit_home
-from josh_pipeline.core.policy import Policy, Request
+from josh_pipeline.core.policy import Request
 from josh_pipeline.core.progress import SilentProgress
-from josh_pipeline.policies.weights import Weights
-from josh_pipeline.settings import PolicySettings
 from josh_pipeline.stages.registry import open_home, prepare
 
 NAME = f"{till.__file__}:{PoliteTill.__name__}"
@@ -32,17 +28,10 @@ def seller(request: Request) -> str:
     return json.dumps({"name": "charge", "parameters": {"amount": PRICES[wish]}})
 
 
-@asynccontextmanager
-async def open_policy(
-    settings: PolicySettings, weights: Weights | None, digest: str, in_flight: int
-) -> AsyncIterator[Policy]:
-    yield ScriptedPolicy(seller, digest=digest)
-
-
 def test_its_tasks_are_searched_harvested_trained_evaluated_and_audited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("josh_pipeline.policies.open.open_policy", open_policy)
+    monkeypatch.setattr("josh_pipeline.policies.open.open_policy", answered_by(seller))
     home = open_home(tmp_path / "home")
     settings = home.settings(
         str(tiny_profile(tmp_path, environment={"name": NAME}, training=SFT, evaluation=EVALUATION))

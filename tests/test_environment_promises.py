@@ -9,9 +9,10 @@ import pytest
 from fakes import PrizeWorld, ScriptedPolicy, TinyAgent, TinyUser, said
 from till import CHARGE, NAME, PoliteTill, Till, TillWorld
 
-from josh_pipeline.core.environment import EnvironmentSettings, Task, WantedCall, solved_by_oracle
+from josh_pipeline.core.environment import EnvironmentSettings, Task, WantedCall
 from josh_pipeline.core.errors import RolloutError, UserError
 from josh_pipeline.core.messages import Conversation
+from josh_pipeline.core.oracle import solved_by_oracle
 from josh_pipeline.core.policy import Sampling
 from josh_pipeline.core.promises import check_playable, kept_tasks
 from josh_pipeline.core.user import User

@@ -15,7 +15,7 @@ from josh_pipeline.cli.main import main
 from josh_pipeline.core.messages import Message, ToolCall
 from josh_pipeline.harvest.rows import Provenance, Row, Said, Side
 from josh_pipeline.report.export import example, export
-from josh_pipeline.settings import DpoSettings, KtoSettings
+from josh_pipeline.settings.training import DpoSettings, KtoSettings
 from josh_pipeline.stages.preferences import harvest_rows, stored_rows
 from josh_pipeline.store.home import Home
 

@@ -18,7 +18,8 @@ from josh_pipeline.evaluation.drift import measure_drift
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.weights import Weights, laid_on, load_merged
 from josh_pipeline.report.export_model import export_model
-from josh_pipeline.settings import DpoSettings, KtoSettings, SftSettings, TrainingBase, load_settings
+from josh_pipeline.settings import load_settings
+from josh_pipeline.settings.training import DpoSettings, KtoSettings, SftSettings, TrainingBase
 from josh_pipeline.stages.policy import policy_of
 from josh_pipeline.store.gc import find_waste, remove
 from josh_pipeline.store.home import Home

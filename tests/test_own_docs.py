@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from josh_pipeline.cli.main import main
-from josh_pipeline.core.environment import ROLES, solved_by_oracle
+from josh_pipeline.core.environment import ROLES
+from josh_pipeline.core.oracle import solved_by_oracle
 from josh_pipeline.core.promises import check_playable, kept_tasks
 from josh_pipeline.environments.registry import environment_class
 

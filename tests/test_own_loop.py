@@ -1,21 +1,18 @@
 """The example goes through the whole loop with a scripted policy: searched, harvested, trained, evaluated, audited."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import ScriptedPolicy, chance
+from fakes import answered_by, chance
 from finished_home import SFT, run_iteration, step_of
 from tiny_loop import tiny_profile
 
 from josh_pipeline.audit.whole import audit_home
-from josh_pipeline.core.policy import Policy, Request
+from josh_pipeline.core.policy import Request
 from josh_pipeline.core.progress import SilentProgress
-from josh_pipeline.policies.weights import Weights
-from josh_pipeline.settings import PolicySettings, load_settings
+from josh_pipeline.settings import load_settings
 from josh_pipeline.stages.registry import open_home, prepare
 
 EXAMPLE = f"{Path(__file__).parent.parent / 'examples' / 'support_desk.py'}:SupportDesk"
@@ -42,13 +39,7 @@ def clerk() -> Any:
             return "That is done."
         return json.dumps({"name": tool, "parameters": {"order": numbers[-1]}})
 
-    @asynccontextmanager
-    async def open_policy(
-        settings: PolicySettings, weights: Weights | None, digest: str, in_flight: int
-    ) -> AsyncIterator[Policy]:
-        yield ScriptedPolicy(answer, digest=digest)
-
-    return open_policy
+    return answered_by(answer)
 
 
 def test_the_example_is_searched_harvested_trained_evaluated_and_audited(

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from own_classes import Counter as Counting
 
-from josh_pipeline.core.environment import Carelessness, solved_by_oracle
+from josh_pipeline.core.environment import Carelessness
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.messages import Message
+from josh_pipeline.core.oracle import solved_by_oracle
 from josh_pipeline.core.promises import kept_tasks
 from josh_pipeline.core.user import UserReply
 from josh_pipeline.dialogue.demonstrations import demonstrate, user_ceiling

@@ -2,26 +2,25 @@
 
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from fakes import ScriptedPolicy, chance
+from fakes import answered_by, chance
 from tiny_model import tiny_model
 
 from assets.launch import instance_of, run_job
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.core.policy import Policy, Request
+from josh_pipeline.core.policy import Request
 from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.dialogue.users import END_MARK, wishes
 from josh_pipeline.environments.toolwoz.goals import derive_goals
 from josh_pipeline.environments.toolwoz.sample import sample_corpus
-from josh_pipeline.policies.weights import Weights, require
-from josh_pipeline.settings import PolicySettings, load_settings
+from josh_pipeline.policies.weights import require
+from josh_pipeline.settings import load_settings
 from josh_pipeline.stages.registry import missing_preparation, open_home
 from josh_pipeline.stages.stage import Step
 
@@ -76,13 +75,7 @@ def react_policy(skill: float) -> Callable[..., Any]:
         )
         return f"PLAN call\n{made}\nSPEAK All done."
 
-    @asynccontextmanager
-    async def open_policy(
-        settings: PolicySettings, weights: Weights | None, digest: str, in_flight: int
-    ) -> AsyncIterator[Policy]:
-        yield ScriptedPolicy(answer, digest=digest)
-
-    return open_policy
+    return answered_by(answer)
 
 
 def test_the_paper_profile_runs_one_iteration_with_kto_and_an_llm_user(

@@ -11,7 +11,7 @@ from tiny_loop import play_with
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.locks import alone
-from josh_pipeline.settings import KtoSettings
+from josh_pipeline.settings.training import KtoSettings
 from josh_pipeline.stages import adapter, policy, preferences, promotion
 from josh_pipeline.stages.adapter import train_adapter
 from josh_pipeline.stages.evaluation import evaluate_candidate

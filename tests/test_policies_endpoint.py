@@ -4,13 +4,13 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
 import pytest
+from endpoint_server import HELLO, TOOLS, Dripping, Server, answer, ask, ask_all
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,73 +19,7 @@ from josh_pipeline.core.messages import Message, ToolCall
 from josh_pipeline.core.policy import Completion, Request, Sampling
 from josh_pipeline.policies.endpoint import ATTEMPTS, EndpointPolicy, read_completion
 from josh_pipeline.policies.open import open_policy
-from josh_pipeline.settings import PolicySettings, load_settings
-
-HELLO = Request((Message("user", "hello"),), (), Sampling(0.0, 16), seed=7)
-TOOLS = ({"type": "function", "function": {"name": "search_hotel"}},)
-
-
-def answer(message: dict[str, Any], usage: dict[str, Any] | None = None) -> str:
-    return json.dumps({"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage or {}})
-
-
-@dataclass
-class Server:
-    """Answers request n with ``reply(n)``: a status, headers and a body."""
-
-    reply: Callable[[int], tuple[int, dict[str, str], str]]
-    bodies: list[dict[str, Any]] = field(default_factory=list)
-    headers: list[str] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-
-    async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        length = next((int(x.split(":")[1]) for x in head.splitlines() if x.lower().startswith("content-length")), 0)
-        body = await reader.readexactly(length)
-        self.headers.append(head)
-        self.times.append(time.monotonic())
-        if body:
-            self.bodies.append(json.loads(body))
-        status, headers, text = self.reply(len(self.headers) - 1)
-        extra = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        size = len(text.encode())
-        start = f"HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {size}\r\n{extra}\r\n"
-        writer.write((start + text).encode())
-        await writer.drain()
-        writer.close()
-
-
-class Dripping(Server):
-    """Sends a byte of its answer now and then, each within any timeout of a read."""
-
-    async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.times.append(time.monotonic())
-        writer.write(b"HTTP/1.1 200 X\r\nContent-Length: 1000000\r\n\r\n")
-        with suppress(ConnectionError):
-            while not reader.at_eof():
-                writer.write(b" ")
-                await writer.drain()
-                await asyncio.sleep(0.02)
-        writer.close()
-
-
-def ask(server: Server, request: Request = HELLO, seconds: float = 5) -> Completion:
-    return ask_all(server, [request], seconds)[0]
-
-
-def ask_all(server: Server, requests: list[Request], seconds: float = 5) -> list[Completion]:
-    async def run() -> list[Completion]:
-        listener = await asyncio.start_server(server.connection, "127.0.0.1", 0)
-        port = listener.sockets[0].getsockname()[1]
-        url = f"http://127.0.0.1:{port}/v1"
-        policy = EndpointPolicy(url, "m", 4, first_delay=0.001, request_seconds=seconds)
-        try:
-            return [await policy.complete(request) for request in requests]
-        finally:
-            await policy.close()
-            listener.close()
-
-    return asyncio.run(run())
+from josh_pipeline.settings import PolicySettings
 
 
 def test_text_usage_and_cached_tokens_are_read():
@@ -145,97 +79,6 @@ def test_a_request_that_is_refused_either_way_fails_with_what_the_server_said():
     with pytest.raises(RolloutError, match="HTTP 400: no such model"):
         ask(server, ORPHAN)
     assert len(server.bodies) == 2
-
-
-HOT = replace(HELLO, sampling=Sampling(0.7, 16, top_p=0.9, top_k=40))
-
-
-def refusing(*names: str, status: int = 400, text: str = "{}") -> Server:
-    """A server that refuses parameters by their names, one at a time."""
-
-    def reply(n: int) -> tuple[int, dict[str, str], str]:
-        refused = [name for name in names if name in server.bodies[-1]]
-        return (status, {}, text.format(refused[0])) if refused else (200, {}, answer({"content": "ok"}))
-
-    server = Server(reply)
-    return server
-
-
-def test_a_top_k_is_sent_where_it_is_set():
-    server = refusing()
-    ask_all(server, [HELLO, HOT])
-    assert [body.get("top_k") for body in server.bodies] == [None, 40]
-
-
-FORBIDDEN = '{{"detail": [{{"loc": ["body", "{}"], "msg": "Extra inputs are not permitted", "input": 40}}]}}'
-
-
-@pytest.mark.parametrize(("status", "text"), [(400, "unknown field: {}"), (422, FORBIDDEN)])
-def test_what_a_server_refuses_by_name_is_left_out_from_then_on(status: int, text: str):
-    server = refusing("top_k", "seed", status=status, text=text)
-    assert [made.text for made in ask_all(server, [HOT, HOT])] == ["ok", "ok"]
-    assert [sorted(body.keys() & {"top_k", "seed"}) for body in server.bodies] == [["seed", "top_k"], ["seed"], [], []]
-
-
-def test_another_value_of_what_was_refused_is_asked_for_all_the_same():
-    def reply(n: int) -> tuple[int, dict[str, str], str]:
-        zero = server.bodies[-1].get("temperature") == 0
-        return (422, {}, "`temperature` must be strictly positive") if zero else (200, {}, answer({"content": "ok"}))
-
-    server = Server(reply)
-    ask_all(server, [HELLO, HOT, HELLO])
-    assert [body.get("temperature") for body in server.bodies] == [0, None, 0.7, None]
-
-
-def test_of_two_that_are_refused_together_the_one_is_given_up_that_changes_nothing():
-    def reply(n: int) -> tuple[int, dict[str, str], str]:
-        both = server.bodies[-1].keys() >= {"temperature", "top_p"}
-        said = "`temperature` and `top_p` cannot both be specified for this model."
-        return (400, {}, said) if both else (200, {}, answer({"content": "ok"}))
-
-    server = Server(reply)
-    assert (unmet_by(server, HELLO), server.bodies[-1]["temperature"]) == ("", 0)
-
-
-def unmet_by(server: Server, *requests: Request) -> str:
-    """What an endpoint says was not met, after requests."""
-
-    async def run() -> str:
-        listener = await asyncio.start_server(server.connection, "127.0.0.1", 0)
-        policy = EndpointPolicy(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1", "m", 4)
-        try:
-            for request in requests:
-                with suppress(RolloutError):
-                    await policy.complete(request)
-            return policy.unmet.partition(" does not take ")[2]
-        finally:
-            await policy.close()
-            listener.close()
-
-    return asyncio.run(run())
-
-
-def test_a_refusal_that_is_about_something_else_is_told_as_it_was_and_nothing_is_given_up():
-    said = "top_k of 40 and seed 7 cannot be used with this prompt"
-    server = Server(lambda n: (400, {}, said if n % 3 == 0 else "no"))
-    with pytest.raises(RolloutError, match=f"HTTP 400: {said}"):
-        ask(server, HOT)
-    server = Server(lambda n: (400, {}, said) if n < 3 else (200, {}, answer({"content": "ok"})))
-    assert unmet_by(server, HOT) == ""
-
-
-def test_a_limit_that_is_too_large_is_the_servers_sentence_and_is_never_dropped():
-    limits = ("max_tokens", "max_completion_tokens")
-    server = refusing(*limits, text="{} is too large: this model supports at most 8")
-    with pytest.raises(RolloutError, match="HTTP 400: max_tokens is too large"):
-        ask(server)
-    assert [[name for name in limits if name in body] for body in server.bodies] == [[limits[0]], [limits[1]]]
-
-
-@pytest.mark.parametrize("section", ["policy", "user"])
-def test_what_requests_hold_besides_takes_the_place_of_nothing_that_the_pipeline_writes(section: str):
-    with pytest.raises(UserError, match=rf"{section}\.extra_body: messages and stream cannot be given here"):
-        load_settings("quickstart", {section: {"extra_body": {"stream": True, "messages": []}}})
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from josh_pipeline.core.checks import checked_cron
 from josh_pipeline.core.errors import UserError
-from josh_pipeline.settings import DpoSettings, KtoSettings, SftSettings, load_settings, merged, profile_names
+from josh_pipeline.settings import load_settings, merged, profile_names
+from josh_pipeline.settings.training import DpoSettings, KtoSettings, SftSettings
 
 PART = r"(\*|[0-9]{1,2}(-[0-9]{1,2})?)(/[0-9]{1,2})?"
 CRON = rf"{PART}(,{PART})?( {PART}){{4}}"

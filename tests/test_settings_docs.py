@@ -4,7 +4,8 @@ import runpy
 from pathlib import Path
 
 from josh_pipeline.environments.toolwoz.settings import ToolWozSettings
-from josh_pipeline.settings import BUILT_IN_SETTINGS, Settings
+from josh_pipeline.settings import Settings
+from josh_pipeline.settings.training import BUILT_IN_SETTINGS
 
 DOCS = Path(__file__).parent.parent / "docs"
 

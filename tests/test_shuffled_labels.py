@@ -34,7 +34,8 @@ from josh_pipeline.policies.weights import Weights
 from josh_pipeline.search.rollouts import rollouts
 from josh_pipeline.search.spending import Ledger
 from josh_pipeline.search.tree import Tree
-from josh_pipeline.settings import EvaluationSettings, KtoSettings, LoraSettings, SearchSettings
+from josh_pipeline.settings import EvaluationSettings, SearchSettings
+from josh_pipeline.settings.training import KtoSettings, LoraSettings
 from josh_pipeline.training.run import train
 from josh_pipeline.training.tokens import IGNORED, RowTokenizer, TokenExample
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from finished_home import copied, run_stages
 
-from josh_pipeline.settings import KtoSettings
+from josh_pipeline.settings.training import KtoSettings
 from josh_pipeline.store.home import Home
 
 PAGE = Path(__file__).parent.parent / "docs" / "sql-cookbook.md"

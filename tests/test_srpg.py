@@ -29,7 +29,7 @@ from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.weights import load_merged
 from josh_pipeline.report.export import export
 from josh_pipeline.report.viewer import load_row_page
-from josh_pipeline.settings import LoraSettings, SftSettings, SrpgSettings
+from josh_pipeline.settings.training import LoraSettings, SftSettings, SrpgSettings
 from josh_pipeline.stages.preferences import stored_rows
 from josh_pipeline.stages.registry import open_home, prepare
 from josh_pipeline.training import trainers

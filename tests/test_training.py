@@ -13,7 +13,8 @@ from josh_pipeline.dialogue.demonstrations import Demonstration
 from josh_pipeline.harvest.rows import Provenance, Row, Said, Side, SideLabel
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.weights import load_merged, merge
-from josh_pipeline.settings import ColdStartSettings, DpoSettings, KtoSettings, LoraSettings, SftSettings, TrainingBase
+from josh_pipeline.settings import ColdStartSettings
+from josh_pipeline.settings.training import DpoSettings, KtoSettings, LoraSettings, SftSettings, TrainingBase
 from josh_pipeline.training.job import TrainingResult
 from josh_pipeline.training.run import train, train_cold_start
 from josh_pipeline.training.tokens import IGNORED, RowTokenizer

@@ -6,7 +6,7 @@ import pytest
 from finished_home import copied, finished_home, run_iteration
 from tiny_loop import play_with
 
-from josh_pipeline.settings import KtoSettings, LoraSettings
+from josh_pipeline.settings.training import KtoSettings, LoraSettings
 from josh_pipeline.store.home import Home
 
 

@@ -12,7 +12,7 @@ from tiny_model import tiny_model
 
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.progress import SilentProgress
-from josh_pipeline.settings import DpoSettings, KtoSettings, SftSettings, TrainingBase
+from josh_pipeline.settings.training import DpoSettings, KtoSettings, SftSettings, TrainingBase
 from josh_pipeline.training.fit import last_checkpoint
 from josh_pipeline.training.job import TrainingResult
 from josh_pipeline.training.run import train
@@ -150,7 +150,7 @@ import sys
 from pathlib import Path
 sys.path[:0] = {sys.path!r}
 from test_training_launch import run, LORA
-from josh_pipeline.settings import SftSettings
+from josh_pipeline.settings.training import SftSettings
 run(Path({str(base)!r}), Path({str(tmp_path)!r}), SftSettings(lora=LORA, epochs=100000, threads=1))
 """
     parent = subprocess.Popen([sys.executable, "-c", script])

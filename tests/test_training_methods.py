@@ -18,7 +18,8 @@ from josh_pipeline.harvest.harvest import counted, harvest, without_long
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.weights import load_merged
-from josh_pipeline.settings import METHODS, TrainingBase, load_settings
+from josh_pipeline.settings import load_settings
+from josh_pipeline.settings.training import METHODS, TrainingBase
 from josh_pipeline.training.job import JOBS, TrainingJob
 from josh_pipeline.training.methods import Method, method_class, method_of
 from josh_pipeline.training.run import train

@@ -17,7 +17,7 @@ from josh_pipeline.core.progress import SilentProgress
 from josh_pipeline.harvest.rows import Provenance, Row, Said, Side, SideLabel
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.models import foundation
-from josh_pipeline.settings import DpoSettings, KtoSettings, LoraSettings, SftSettings, TrainingBase
+from josh_pipeline.settings.training import DpoSettings, KtoSettings, LoraSettings, SftSettings, TrainingBase
 from josh_pipeline.training import packing, trainers
 from josh_pipeline.training.batches import mixed_batches, tree_batches
 from josh_pipeline.training.job import TrainingJob

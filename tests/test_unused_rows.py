@@ -16,7 +16,8 @@ from josh_pipeline.report.html import report_page
 from josh_pipeline.report.load import load_report
 from josh_pipeline.report.tree import load_drawn_tree
 from josh_pipeline.report.viewer import load_row_page, tree_page
-from josh_pipeline.settings import KtoSettings, Settings
+from josh_pipeline.settings import Settings
+from josh_pipeline.settings.training import KtoSettings
 from josh_pipeline.stages.adapter import train_adapter
 from josh_pipeline.stages.policy import resolve_policy
 from josh_pipeline.stages.unused import unused

@@ -15,12 +15,12 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from josh_pipeline.core.content import content_id, derived_seed
-from josh_pipeline.core.errors import UserError, at_fault, quoted
+from josh_pipeline.core.errors import UserError, quoted
 from josh_pipeline.core.messages import Conversation
 from josh_pipeline.core.policy import Policy
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.core.user import User
-from josh_pipeline.core.world import CallRecord, World, called, judged
+from josh_pipeline.core.world import CallRecord, World, judged
 
 Role = Literal["train", "val", "test"]
 """``train`` is harvested, ``val`` gates promotion, ``test`` is what tables and figures show."""
@@ -413,46 +413,3 @@ class Environment(ABC, Generic[T]):
             bytes of files.
         """
         return self.digest
-
-
-@dataclass(frozen=True)
-class Solved:
-    """What an oracle got of a task.
-
-    Attributes:
-        reward: the world's outcome.
-        missed: tools of the wanted calls that were not earned.
-    """
-
-    reward: float
-    missed: tuple[str, ...]
-
-    @property
-    def solvable(self) -> bool:
-        """The full reward."""
-        return self.reward == 1.0
-
-
-def solved_by_oracle(environment: Environment[T], task: T) -> Solved | None:
-    """Make the oracle's calls, each in a turn of its own; None for an excluded task, and where there is no oracle.
-
-    Raises:
-        UserError: the environment's code breaks on them, or gives no reward.
-    """
-    with at_fault(f"The oracle of task {task.goal_id}"):
-        return _solved(environment, task)
-
-
-def _solved(environment: Environment[T], task: T) -> Solved | None:
-    calls = environment.oracle(task) if task.excluded is None else None
-    if calls is None:
-        return None
-    world = environment.world(task)
-    for call in calls:
-        called(world, call.tool, call.parameters)
-        world.hand_over()  # only here may tools change, and milestones be earned without a call
-    if not calls:
-        world.hand_over()
-    earned = world.milestones()
-    missed = tuple(call.tool for place, call in enumerate(task.calls) if place not in earned)
-    return Solved(judged(world, ()), missed)

@@ -13,8 +13,9 @@ from statistics import median
 from typing import Any, Generic
 
 from josh_pipeline.core.content import derived_seed
-from josh_pipeline.core.environment import Environment, T, WantedCall, solved_by_oracle
+from josh_pipeline.core.environment import Environment, T, WantedCall
 from josh_pipeline.core.errors import RolloutError, UserError
+from josh_pipeline.core.oracle import solved_by_oracle
 from josh_pipeline.core.progress import Progress
 from josh_pipeline.core.promises import check_playable, kept_tasks
 from josh_pipeline.environments.breaches import (

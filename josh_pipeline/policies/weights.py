@@ -14,7 +14,7 @@ from josh_pipeline.core.content import ID_HEX_DIGITS, content_id, full_id
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.policies.loading import LOADING_WEIGHTS, refuse_pickles
 from josh_pipeline.policies.models import model_digest, require_files
-from josh_pipeline.settings import ReferenceSettings, TrainingBase
+from josh_pipeline.settings.training import ReferenceSettings, TrainingBase
 
 # torch, transformers and peft are imported where they are used: they take seconds, and stages import this.
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from josh_pipeline.core.environment import ROLES, Environment, Role, T, Task, solved_by_oracle
+from josh_pipeline.core.environment import ROLES, Environment, Role, T, Task
 from josh_pipeline.core.errors import UserError
+from josh_pipeline.core.oracle import solved_by_oracle
 from josh_pipeline.core.promises import check_playable, kept_tasks
 from josh_pipeline.dialogue.demonstrations import Ceiling, user_ceiling
 from josh_pipeline.environments.registry import DEFAULT, environment_class

@@ -11,7 +11,7 @@ from josh_pipeline.core.content import content_id
 from josh_pipeline.harvest.rows import Row
 from josh_pipeline.policies.models import model_digest
 from josh_pipeline.policies.weights import Quantization
-from josh_pipeline.settings import AnyTrainingSettings, ReferenceSettings
+from josh_pipeline.settings.training import AnyTrainingSettings, ReferenceSettings
 from josh_pipeline.training.tracking import TrackedRun
 
 DEALING = 4

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from josh_pipeline.core.errors import UserError
 from josh_pipeline.core.named import named_class
 from josh_pipeline.harvest.rows import Kind, Row, Sample
-from josh_pipeline.settings import (
+from josh_pipeline.settings.training import (
     METHOD_GROUP,
     METHODS,
     DpoSettings,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from josh_pipeline.settings import DpoSettings, KtoSettings, SrpgSettings
+from josh_pipeline.settings.training import DpoSettings, KtoSettings, SrpgSettings
 
 Metrics = dict[str, tuple[Tensor, Tensor]]
 """Names as TRL logs them; each a sum over rows and how many rows it is over."""

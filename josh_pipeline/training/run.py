@@ -9,7 +9,8 @@ from josh_pipeline.core.progress import Progress
 from josh_pipeline.dialogue.demonstrations import Demonstration
 from josh_pipeline.harvest.rows import Provenance, Row, Said, Side
 from josh_pipeline.policies.weights import Quantization, require_continuable
-from josh_pipeline.settings import ColdStartSettings, SftSettings, TrainingBase
+from josh_pipeline.settings import ColdStartSettings
+from josh_pipeline.settings.training import SftSettings, TrainingBase
 from josh_pipeline.training.fit import fit
 from josh_pipeline.training.job import TrainingJob, TrainingResult
 from josh_pipeline.training.processes import train_in_processes

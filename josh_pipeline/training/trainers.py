@@ -25,7 +25,7 @@ from josh_pipeline.core.errors import UserError
 from josh_pipeline.policies.chat import ChatRenderer
 from josh_pipeline.policies.loading import LOADING_WEIGHTS
 from josh_pipeline.policies.weights import Quantization, laid_on, quantization_config
-from josh_pipeline.settings import TrainingBase
+from josh_pipeline.settings.training import TrainingBase
 from josh_pipeline.training.batches import refuse_long
 from josh_pipeline.training.job import TrainingJob
 from josh_pipeline.training.methods import Method, Team, method_of

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TextIO
 
 from josh_pipeline.core.command import cache_of
-from josh_pipeline.core.environment import ROLES, Solved, solved_by_oracle
+from josh_pipeline.core.environment import ROLES
+from josh_pipeline.core.oracle import Solved, solved_by_oracle
 from josh_pipeline.core.progress import TerminalProgress
 from josh_pipeline.environments.toolwoz.corpus import Corpus
 from josh_pipeline.environments.toolwoz.databases import Database
