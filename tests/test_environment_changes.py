@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import till
+from fakes import answered_by
 from finished_home import SFT, run_iteration, run_stages, step_of
-from test_environment_loop import EVALUATION, open_policy
+from test_environment_loop import EVALUATION, seller
 from till import PoliteTill
 from tiny_loop import tiny_profile
 
@@ -25,7 +26,7 @@ NAME = f"{till.__file__}:{PoliteTill.__name__}"
 
 @pytest.fixture
 def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Step:
-    monkeypatch.setattr("josh_pipeline.policies.open.open_policy", open_policy)
+    monkeypatch.setattr("josh_pipeline.policies.open.open_policy", answered_by(seller))
     home = open_home(tmp_path / "home")
     profile = tiny_profile(tmp_path, environment={"name": NAME}, training=SFT, evaluation=EVALUATION)
     settings = home.settings(str(profile))
@@ -118,7 +119,7 @@ class Shop(PoliteTill):
 def test_a_file_that_was_edited_is_prepared_anew_and_its_old_rows_are_not_held_to_the_new_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("josh_pipeline.policies.open.open_policy", open_policy)
+    monkeypatch.setattr("josh_pipeline.policies.open.open_policy", answered_by(seller))
     monkeypatch.chdir(tmp_path)
     home = open_home(tmp_path / "home")
 
